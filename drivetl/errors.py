@@ -1,0 +1,101 @@
+"""Every error that drivetl raises on purpose. Standard library only, because the in-vehicle runtime uses it.
+
+::
+
+    DrivetlError            exit status 2: the input cannot be used; the message says what, where and the remedy
+    ├── ConfigError         a recipe, card or profile does not fit its schema
+    ├── DatasetError        dataset files are missing or malformed
+    ├── WeightsError        a checkpoint is missing, not a checkpoint, or refused as unsafe
+    ├── BundleError         a bundle is missing, altered or of an unknown schema
+    ├── ImageError          a picture cannot be used (unreadable, wrong dtype or shape, too large)
+    ├── VideoError          a video, camera or stream cannot be used
+    ├── OutputError         a result cannot be written (exists, no permission, disk full)
+    ├── DownloadError       a download failed or has the wrong hash
+    ├── MissingExtraError   the base install lacks an optional package
+    └── GateFailed          exit status 1: the work was done, and its verdict is no
+        └── ProviderUnavailable   an execution provider was asked for and cannot run here
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "ConfigError",
+    "DatasetError",
+    "DownloadError",
+    "DrivetlError",
+    "GateFailed",
+    "ImageError",
+    "MissingExtraError",
+    "OutputError",
+    "ProviderUnavailable",
+    "VideoError",
+    "WeightsError",
+    "quoted",
+]
+
+
+class DrivetlError(Exception):
+    """Base of all deliberate errors. ``str(error)`` is one sentence with value, place and remedy."""
+
+    exit_status = 2
+
+
+class ConfigError(DrivetlError):
+    """A recipe, card, profile or option does not fit its schema."""
+
+
+class DatasetError(DrivetlError):
+    """Dataset files are missing, malformed or contradict each other."""
+
+
+class WeightsError(DrivetlError):
+    """A checkpoint is missing, is not a checkpoint, or wants more than plain tensors to load."""
+
+
+class BundleError(DrivetlError):
+    """A bundle is missing, incomplete, altered since export, or of a schema this version does not read."""
+
+
+class ImageError(DrivetlError):
+    """A picture is unreadable or has a shape, dtype or size that is not accepted."""
+
+
+class VideoError(DrivetlError):
+    """A video source cannot be opened or read, or a video cannot be encoded."""
+
+
+class OutputError(DrivetlError):
+    """A result cannot be written; what stood at the target before is unchanged."""
+
+
+class DownloadError(DrivetlError):
+    """A download did not arrive whole or is not the file that was expected."""
+
+
+class MissingExtraError(DrivetlError):
+    """A verb needs packages that the base install does not bring."""
+
+
+class GateFailed(DrivetlError):
+    """A gate (parity, latency, accuracy, dataset check) gave its verdict, and the verdict is no."""
+
+    exit_status = 1
+
+
+class ProviderUnavailable(GateFailed):
+    """An execution provider was asked for and cannot run here. There is no fallback to the CPU."""
+
+
+def quoted(value: object, limit: int = 120) -> str:
+    """Return ``value`` in single quotes, safe to print on a terminal.
+
+    Control characters (terminal escape sequences among them) and bidirectional overrides are shown as escapes,
+    and text longer than ``limit`` characters is shortened in the middle.
+    """
+    text = str(value)
+    if len(text) > limit:
+        half = (limit - 1) // 2
+        text = f"{text[:half]}…{text[-half:]}"
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return f"'{safe}'"

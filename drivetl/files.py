@@ -1,0 +1,146 @@
+"""Outputs are written whole or not at all. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from drivetl.errors import OutputError, quoted
+
+__all__ = ["atomic_dir", "atomic_file", "json_bytes", "read_limited", "sha256_file", "write_json", "writing"]
+
+_CHUNK = 1 << 20
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def json_bytes(document: Any) -> bytes:
+    """Return a JSON document as UTF-8 with stable formatting; NaN and infinity are refused (ValueError)."""
+    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_limited(path: Path, limit_bytes: int) -> bytes:
+    """Read a file of at most ``limit_bytes``.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger; the message gives both sizes.
+    """
+    with path.open("rb") as handle:
+        data = handle.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise ValueError(f"it is larger than {limit_bytes} bytes")
+    return data
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write ``target`` into an `OutputError` with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"cannot write {quoted(target)}: {reason}; free space or choose another place with --out"
+        ) from error
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise OutputError(f"{quoted(target)} exists; pass --overwrite to replace it, or choose another --out")
+
+
+@contextlib.contextmanager
+def atomic_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside ``target`` that becomes ``target`` on success and vanishes on failure.
+
+    The temporary name keeps the ending of ``target``, because video and image writers choose the format by it.
+
+    Raises:
+        OutputError: the target exists and ``overwrite`` is false, or the system refuses to write.
+    """
+    _refuse_existing(target, overwrite)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+        os.close(descriptor)
+    temporary = Path(name)
+    try:
+        with writing(target):
+            yield temporary
+            # mkstemp makes files that only their owner can read; a result follows the user's umask instead.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_dir(target: Path, *, marker: str, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside ``target`` that becomes ``target`` on success and vanishes on failure.
+
+    An existing folder is replaced only with ``overwrite``, and only if it is empty or holds the file ``marker``
+    that shows drivetl made it: ``--out ~ --overwrite`` must not cost anyone a home folder.
+
+    Raises:
+        OutputError: the target exists and may not be replaced, or the system refuses to write.
+    """
+    if target.exists():
+        if not target.is_dir() or (any(target.iterdir()) and not (target / marker).is_file()):
+            raise OutputError(f"{quoted(target)} exists and was not made by drivetl; choose another --out")
+        if any(target.iterdir()):
+            _refuse_existing(target, overwrite)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        with writing(target):
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o777 & ~umask)
+            _swap(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Put ``temporary`` in the place of ``target``; the old folder is deleted only once the new one stands."""
+    if not target.exists():
+        temporary.replace(target)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    target.replace(retired / target.name)
+    try:
+        temporary.replace(target)
+    except OSError:
+        (retired / target.name).replace(target)
+        raise
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def write_json(target: Path, document: Any, *, overwrite: bool = False) -> None:
+    """Write a JSON document atomically.
+
+    Raises:
+        OutputError: see `atomic_file`.
+    """
+    with atomic_file(target, overwrite=overwrite) as temporary:
+        temporary.write_bytes(json_bytes(document))
