@@ -1,0 +1,103 @@
+"""What every verb shares: where words, progress and the one JSON document go."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+__all__ = ["SCHEMA_VERSION", "JsonFlag", "OverwriteFlag", "Reporter", "error_document", "write_document"]
+
+SCHEMA_VERSION = 1
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Write exactly one JSON document to stdout; everything else goes to stderr.")
+]
+OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")]
+
+
+class Reporter:
+    """One verb's mouth: `say` for sentences, `progress` for long work, `finish` for the result.
+
+    Words and progress go to stderr. The result goes to stdout: as JSON when asked for, else as lines for people.
+    With JSON the process's file descriptor 1 is pointed at stderr first, because libraries print to stdout as they
+    please and a single stray line would spoil the document.
+    """
+
+    def __init__(self, verb: str, as_json: bool) -> None:
+        self.verb = verb
+        self.as_json = as_json
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def say(self, text: str) -> None:
+        """Print one line for people; markup in it is shown, not obeyed."""
+        self.console.print(escape(text), emoji=False)
+
+    def progress(self, label: str, done: int, total: int | None) -> None:
+        """Show how far the work named ``label`` is; see `drivetl.progress.Progress`."""
+        if self._bars is None:
+            return
+        if label not in self._tasks:
+            self._tasks[label] = self._bars.add_task(escape(label), total=total)
+        self._bars.update(self._tasks[label], completed=done, total=total)
+
+    @contextmanager
+    def working(self) -> Iterator[Reporter]:
+        """Show progress bars with time left while the block runs."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with _stdout_kept_for_json(self.as_json), Progress(*columns, console=self.console) as bars:
+            self._bars, self._tasks = bars, {}
+            try:
+                yield self
+            finally:
+                self._bars = None
+
+    def finish(self, document: dict[str, Any], lines: list[str]) -> None:
+        """Write the result: one JSON document, or lines for people."""
+        if self.as_json:
+            write_document({"schema_version": SCHEMA_VERSION, "verb": self.verb, **document})
+            return
+        out = Console(highlight=False, soft_wrap=True)
+        for line in lines:
+            out.print(escape(line), emoji=False)
+
+
+def write_document(document: dict[str, Any]) -> None:
+    """Write one JSON document to stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def error_document(verb: str, message: str, exit_status: int) -> dict[str, Any]:
+    """Return what ``--json`` prints when a verb fails."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "verb": verb,
+        "error": {"message": message, "exit_status": exit_status},
+    }
+
+
+@contextmanager
+def _stdout_kept_for_json(active: bool) -> Iterator[None]:
+    if not active:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
