@@ -1,0 +1,108 @@
+"""Opening a bundle: is it one, is it whole, is it the model that was exported?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivetl.errors import BundleError, quoted
+from drivetl.runtime.contract import METADATA_KEY, Contract
+from drivetl.runtime.session import Session, open_session, read_model
+
+__all__ = ["CONTRACT_FILE", "MODEL_FILE", "Bundle", "open_bundle"]
+
+CONTRACT_FILE = "contract.json"
+MODEL_FILE = "model.onnx"
+_CONTRACT_LIMIT_BYTES = 4 << 20
+# How every reference to a tensor stored outside the graph begins in the ONNX file: the protobuf text field `key`
+# (tag 0x0a, length 8) with the value "location". drivetl never writes one, and reading one would open other files.
+_EXTERNAL_DATA = b"\x0a\x08location"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose files are present and whose graph has the hash that its contract names.
+
+    Attributes:
+        path: the folder.
+        contract: what the model takes and gives.
+        model: the serialised ONNX graph.
+    """
+
+    path: Path
+    contract: Contract
+    model: bytes
+
+    def session(self, provider: str = "cpu", *, threads: int = 0) -> Session:
+        """Open an ONNX Runtime session and hold the graph against the contract.
+
+        Raises:
+            ProviderUnavailable: the provider cannot run here.
+            BundleError: the graph's inputs, outputs or stored contract differ from ``contract.json``.
+        """
+        session = open_session(self.model, provider, threads=threads, where=str(self.path / MODEL_FILE))
+        self._check_graph(session)
+        return session
+
+    def _check_graph(self, session: Session) -> None:
+        contract = self.contract
+        height, width = contract.input_size_hw
+        inputs = [(node.name, list(node.shape), node.type) for node in session.ort_session.get_inputs()]
+        if inputs != [(contract.input_name, [1, 3, height, width], "tensor(float)")]:
+            raise self._mismatch(f"takes {inputs}")
+        outputs = [(node.name, list(node.shape), node.type) for node in session.ort_session.get_outputs()]
+        if outputs != [(contract.output_name, list(contract.output_shape), "tensor(float)")]:
+            raise self._mismatch(f"gives {outputs}")
+        stored = session.ort_session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        if stored is None or _parse(stored.encode(), str(self.path / MODEL_FILE)) != contract.metadata_document():
+            raise self._mismatch("carries a different contract in its metadata, or none")
+
+    def _mismatch(self, what: str) -> BundleError:
+        return BundleError(
+            f"{quoted(self.path / MODEL_FILE)} {what}, which is not what {CONTRACT_FILE} beside it says; export again"
+        )
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a bundle folder and check it before ONNX Runtime sees any of it.
+
+    Raises:
+        BundleError: no bundle, a file missing or unreadable, an unknown contract, a graph hash that does not match,
+            or tensors stored outside the graph.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        kind = "an ONNX file or other file" if folder.is_file() else "missing"
+        raise BundleError(
+            f"{quoted(folder)} is {kind}, not a bundle folder; make one with: drivetl export WEIGHTS --out BUNDLE"
+        )
+    for name in (CONTRACT_FILE, MODEL_FILE):
+        if not (folder / name).is_file():
+            raise BundleError(f"{quoted(folder)} is not a bundle: it has no {name}; make one with drivetl export")
+    contract_path = folder / CONTRACT_FILE
+    if contract_path.stat().st_size > _CONTRACT_LIMIT_BYTES:
+        raise BundleError(f"{quoted(contract_path)} is larger than {_CONTRACT_LIMIT_BYTES} bytes; export again")
+    document = _parse(read_model(contract_path), str(contract_path))
+    contract = Contract.from_document(document, str(contract_path))
+    model = read_model(folder / MODEL_FILE)
+    found = hashlib.sha256(model).hexdigest()
+    if found != contract.model_sha256:
+        raise BundleError(
+            f"{quoted(folder / MODEL_FILE)} has sha256 {found[:12]}…, but its contract says "
+            f"{quoted(contract.model_sha256[:12])}…: the graph was changed after export; export it again"
+        )
+    if _EXTERNAL_DATA in model:
+        raise BundleError(
+            f"{quoted(folder / MODEL_FILE)} refers to tensors stored outside the file; drivetl bundles never do, "
+            f"so export it again"
+        )
+    return Bundle(folder, contract, model)
+
+
+def _parse(data: bytes, where: str) -> object:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{quoted(where)} does not hold a JSON contract: {error}; export again") from error

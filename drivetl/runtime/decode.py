@@ -1,0 +1,73 @@
+"""The one decoder: raw network output to detections in picture pixels."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.runtime.detections import Detections
+from drivetl.runtime.letterbox import Geometry
+
+__all__ = ["decode"]
+
+# More candidates than this go into non-maximum suppression by confidence only; Ultralytics draws the line here too.
+_MAX_CANDIDATES = 30_000
+
+
+def decode(
+    raw: NDArray[np.float32],
+    geometry: Geometry,
+    *,
+    confidence: float = 0.25,
+    iou: float = 0.7,
+    max_detections: int = 300,
+    multi_label: bool = False,
+) -> Detections:
+    """Decode the raw output of a YOLOv8, YOLO11 or YOLO26 (one-to-many) detector for one picture.
+
+    Args:
+        raw: float32 ``(1, 4 + classes, anchors)``: centre x, centre y, width, height in input pixels, then class
+            scores after the sigmoid.
+        geometry: how the picture was letterboxed.
+        confidence: candidates must score more than this.
+        iou: of two boxes of one class that overlap more than this, the less confident goes (class-wise NMS).
+        max_detections: only the most confident ones are returned.
+        multi_label: let one box stand for every class above the threshold, as accuracy is measured; otherwise only
+            for its best class, as a car wants it.
+
+    Returns:
+        Detections in pixels of the original picture, most confident first.
+    """
+    scores = raw[0, 4:]
+    if multi_label:
+        class_id, anchor = np.nonzero(scores > confidence)
+        kept = scores[class_id, anchor]
+    else:
+        anchor = np.flatnonzero(scores.max(axis=0) > confidence)
+        candidates = scores[:, anchor]
+        class_id = candidates.argmax(axis=0)
+        kept = candidates[class_id, np.arange(len(anchor))]
+    if len(kept) > _MAX_CANDIDATES:
+        strongest = np.argsort(-kept, kind="stable")[:_MAX_CANDIDATES]
+        class_id, anchor, kept = class_id[strongest], anchor[strongest], kept[strongest]
+    centre_size = raw[0, :4, anchor]  # (n, 4): advanced indexing moves the anchors to the front
+    corner_size = centre_size.astype(np.float64)
+    corner_size[:, :2] -= corner_size[:, 2:] / 2
+    order = _suppress(corner_size, kept, class_id, iou)[:max_detections]
+    half = centre_size[order, 2:] / 2
+    xyxy_px = np.concatenate((centre_size[order, :2] - half, centre_size[order, :2] + half), axis=1, dtype=np.float32)
+    return Detections(
+        geometry.to_image(xyxy_px), kept[order].astype(np.float32), class_id[order].astype(np.int64, copy=False)
+    )
+
+
+def _suppress(
+    corner_size: NDArray[np.float64], scores: NDArray[np.float32], class_id: NDArray[np.int64], iou: float
+) -> NDArray[np.int64]:
+    """Return the indices that survive class-wise greedy suppression, most confident first."""
+    if not len(scores):
+        return np.zeros(0, dtype=np.int64)
+    # A threshold of zero, because the candidates are already above the caller's.
+    kept = cv2.dnn.NMSBoxesBatched(corner_size, scores, class_id.astype(np.int32), 0.0, iou)  # type: ignore[arg-type]
+    return np.asarray(kept, dtype=np.int64).reshape(-1)

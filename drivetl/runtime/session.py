@@ -1,0 +1,141 @@
+"""ONNX Runtime sessions that run where they were asked to run, or not at all.
+
+ONNX Runtime lists CUDA as available on machines without a driver, and a session asked for CUDA silently runs on the
+CPU. Here the CPU provider is not listed beside a GPU provider and the fallback is disabled, so that a session either
+runs on the provider that was asked for or raises `ProviderUnavailable` with what is missing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from drivetl.errors import BundleError, ProviderUnavailable, quoted
+
+__all__ = ["PROVIDERS", "Session", "missing_for", "open_session"]
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_ERRORS_ONLY = 3
+# The base class of what ONNX Runtime raises is not exported; its members all derive from these.
+_ORT_ERRORS = (RuntimeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An ONNX Runtime session together with the proof of where it runs.
+
+    Attributes:
+        ort_session: the session itself.
+        provider: ``cpu``, ``cuda`` or ``tensorrt``.
+        nodes_per_provider: how many graph nodes ONNX Runtime assigned to each execution provider.
+        intra_op_threads: threads of one operator; 0 is ONNX Runtime's choice (one for each physical core).
+    """
+
+    ort_session: ort.InferenceSession
+    provider: str
+    nodes_per_provider: dict[str, int]
+    intra_op_threads: int
+
+    def run(self, output_name: str, input_name: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on one input tensor and return the named output."""
+        result: NDArray[np.float32] = self.ort_session.run([output_name], {input_name: tensor})[0]
+        return result
+
+
+def missing_for(provider: str) -> str | None:
+    """Return what this machine lacks to run a provider, as a sentence with the remedy; None when nothing is known.
+
+    Raises:
+        ProviderUnavailable: the name is no provider of drivetl.
+    """
+    if provider not in PROVIDERS:
+        raise ProviderUnavailable(f"there is no provider {quoted(provider)}; choose one of {', '.join(PROVIDERS)}")
+    if PROVIDERS[provider] not in ort.get_available_providers():
+        return (
+            f"this onnxruntime {ort.__version__} was built without {PROVIDERS[provider]}; "
+            f"install onnxruntime-gpu (pip install onnxruntime-gpu), or the vendor's build on a Jetson"
+        )
+    if provider != "cpu" and not _library_loads("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"):
+        return "no NVIDIA driver is installed (libcuda does not load); install the driver, then check with nvidia-smi"
+    if provider == "tensorrt" and not _library_loads("libnvinfer.so.10"):
+        return "TensorRT 10 is not installed (libnvinfer.so.10 does not load); pip install 'tensorrt-cu13<11'"
+    return None
+
+
+def open_session(model: bytes, provider: str = "cpu", *, threads: int = 0, where: str = "model.onnx") -> Session:
+    """Open a session on exactly one provider.
+
+    Args:
+        model: the serialised ONNX graph.
+        provider: ``cpu``, ``cuda`` or ``tensorrt``.
+        threads: threads of one operator, 0 for ONNX Runtime's choice.
+        where: names the model in messages.
+
+    Raises:
+        ProviderUnavailable: the provider cannot run on this machine, or not every node runs on it.
+        BundleError: ONNX Runtime does not accept the graph.
+    """
+    missing = missing_for(provider)
+    if missing:
+        raise ProviderUnavailable(f"{provider} was asked for and cannot run here: {missing}")
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if provider != "cpu":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        ort.preload_dlls()
+    try:
+        session = ort.InferenceSession(model, sess_options=options, providers=[PROVIDERS[provider]])
+    except _ORT_ERRORS as error:
+        reason = str(error).strip().splitlines()[0]
+        if provider == "cpu":
+            raise BundleError(f"ONNX Runtime does not accept {quoted(where)}: {reason}; export it again") from error
+        raise ProviderUnavailable(
+            f"{provider} was asked for and the session could not be made on it: {reason}"
+        ) from error
+    nodes = _nodes_per_provider(session)
+    foreign = {name: count for name, count in nodes.items() if name != PROVIDERS[provider]}
+    if PROVIDERS[provider] not in session.get_providers() or foreign:
+        raise ProviderUnavailable(f"{provider} was asked for, but the graph's nodes were assigned to {nodes}")
+    return Session(session, provider, nodes, threads)
+
+
+def _nodes_per_provider(session: Any) -> dict[str, int]:
+    """Return how many nodes each execution provider was given."""
+    counts: Counter[str] = Counter()
+    for subgraph in session.get_provider_graph_assignment_info():
+        counts[subgraph.ep_name] += len(subgraph.get_nodes())
+    return dict(counts)
+
+
+def _library_loads(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def read_model(path: Path) -> bytes:
+    """Read a serialised model.
+
+    Raises:
+        BundleError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot read {quoted(path)}: {error.strerror or error}") from error
