@@ -71,6 +71,17 @@ class Reporter:
         for line in lines:
             out.print(escape(line), emoji=False)
 
+    def gate(self, document: dict[str, Any], lines: list[str], passed: bool, verdict: str) -> None:
+        """Write the result of a gate like `finish`; if it did not pass, say why on stderr and exit with status 1.
+
+        Raises:
+            typer.Exit: status 1, when ``passed`` is false.
+        """
+        self.finish(document, lines)
+        if not passed:
+            print(f"drivetl: failed: {verdict}", file=sys.stderr)
+            raise typer.Exit(1)
+
 
 def write_document(document: dict[str, Any]) -> None:
     """Write one JSON document to stdout."""

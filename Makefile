@@ -1,0 +1,35 @@
+# Every target sets up what it needs; only `check` expects an environment that is already there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup test check gpu-check clean
+
+setup: $(STAMP)
+
+# torch before the rest, by exact version where a local file provides it: pip then takes it as already satisfied.
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "drivetl needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.14.1 torchvision==0.29.1
+	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
+	touch $@
+
+test: $(STAMP)
+	$(MAKE) check PYTHON=$(BIN)/python
+
+check: export PATH := $(CURDIR)/$(BIN):$(PATH)
+check:
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest
+
+gpu-check: $(STAMP)
+	$(BIN)/drivetl doctor
+	$(BIN)/drivetl gpu-check
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,150 @@
+"""The folder of one training run: what lies where, and when it may be reused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drivetl.adapt.config import TrainConfig
+from drivetl.config import load_yaml, parse_model
+from drivetl.errors import ConfigError, OutputError, quoted
+from drivetl.files import atomic_file, writing
+
+__all__ = ["RunFolder", "load_run_config"]
+
+# These change how fast a run goes, not what it computes.
+_FREE_ON_RESUME = frozenset({"threads", "workers", "device"})
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths inside ``--out``. The job is long, so files appear one by one; each is written whole.
+
+    Attributes:
+        root: the folder.
+    """
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings, with versions, fingerprint and hash of the start weights."""
+        return self.root / "config.yaml"
+
+    @property
+    def data(self) -> Path:
+        """The YAML that Ultralytics is given: absolute paths, and nothing that downloads or runs."""
+        return self.root / "data.yaml"
+
+    @property
+    def log(self) -> Path:
+        """One line of JSON per epoch."""
+        return self.root / "training_log.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """What ``--resume`` continues from; deleted when the run is done."""
+        return self.root / "state.pt"
+
+    @property
+    def adapted(self) -> Path:
+        """The chosen epoch's weights."""
+        return self.root / "weights" / "adapted.pt"
+
+    @property
+    def last(self) -> Path:
+        """The last epoch's weights."""
+        return self.root / "weights" / "last.pt"
+
+    @property
+    def merged(self) -> Path:
+        """The dataset that several were merged into; links to their pictures."""
+        return self.root / "dataset"
+
+    def require_free(self, *, overwrite: bool) -> None:
+        """Check that a new run may be written here.
+
+        Raises:
+            OutputError: the folder holds something else, or a run that may not be replaced.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise OutputError(f"{quoted(self.root)} is a file; choose another --out")
+        if self.config.is_file():
+            if not overwrite:
+                remedy = (
+                    "--resume continues it, --overwrite starts again" if self.state.is_file() else "pass --overwrite"
+                )
+                raise OutputError(f"{quoted(self.root)} holds a run; {remedy}, or choose another --out")
+        elif self.root.is_dir() and any(entry != self.merged for entry in self.root.iterdir()):
+            raise OutputError(f"{quoted(self.root)} is not empty and holds no run of drivetl; choose another --out")
+
+    def open(self, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+        """Make the folder ready and write ``config.yaml``.
+
+        Args:
+            identity: what a run is made from; ``train`` holds the settings. A resumed run must have the same.
+            resume: continue an interrupted run.
+            overwrite: replace an earlier run. Only files that drivetl writes are removed.
+
+        Raises:
+            OutputError: the folder holds something else, a run that may not be replaced, or a finished run.
+            ConfigError: the run to continue was made from something else.
+        """
+        if resume:
+            self._check_resumable(identity)
+        else:
+            self.require_free(overwrite=overwrite)
+            self._clear()
+        with writing(self.root):
+            self.adapted.parent.mkdir(parents=True, exist_ok=True)
+        write_yaml(self.config, identity)
+
+    def _check_resumable(self, identity: dict[str, Any]) -> None:
+        if not self.config.is_file():
+            raise ConfigError(f"there is no run to resume in {quoted(self.root)}; leave out --resume to start one")
+        if self.adapted.is_file():
+            raise OutputError(f"the run in {quoted(self.root)} is finished; there is nothing to resume")
+        before, now = _flat(load_yaml(self.config)), _flat(identity)
+        changed = [key for key in now if key.rpartition(".")[2] not in _FREE_ON_RESUME and before.get(key) != now[key]]
+        if changed:
+            key = changed[0]
+            raise ConfigError(
+                f"the run in {quoted(self.root)} was started with {key} = {quoted(before.get(key))}, "
+                f"now it is {quoted(now[key])}; a resumed run keeps what it began with"
+            )
+
+    def _clear(self) -> None:
+        with writing(self.root):
+            for path in (self.state, self.adapted, self.last, self.log, self.data, self.config):
+                path.unlink(missing_ok=True)
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            result |= _flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def write_yaml(target: Path, document: dict[str, Any]) -> None:
+    """Write YAML whole, replacing what stands there."""
+    with atomic_file(target, overwrite=True) as temporary:
+        temporary.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def load_run_config(root: Path) -> TrainConfig:
+    """Return the settings a run was started with.
+
+    Raises:
+        ConfigError: there is no run, or its settings cannot be read.
+    """
+    path = RunFolder(root).config
+    if not path.is_file():
+        raise ConfigError(f"there is no run in {quoted(root)}: {quoted(path)} is missing")
+    return parse_model(TrainConfig, load_yaml(path).get("train", {}), str(path))

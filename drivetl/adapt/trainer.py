@@ -1,0 +1,305 @@
+"""Ultralytics' detection trainer with the project's rules.
+
+What differs from the base class, and why:
+
+* the model is given, with its head already transferred, and is not rebuilt;
+* gradients are collected over a number of batches that is chosen for the size of the dataset, and every epoch ends
+  with a step, so that an epoch is a unit from which a run can continue exactly;
+* every epoch is seeded from the seed and its number, for the same reason;
+* the moving average has a horizon that fits the number of steps (Ultralytics' needs thousands);
+* the state is kept in full precision, and nothing is rescued by silence: a loss that is not finite ends the run;
+* mixed precision is used without the self-test that downloads a model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.state import RunState, save_state
+from drivetl.errors import ConfigError, quoted
+from drivetl.progress import Progress
+from drivetl.yolo.dataset import ReadOnlyDataset
+from drivetl.yolo.ultra import (
+    DetectionTrainer,
+    ModelEMA,
+    build_module,
+    patched,
+    set_threads,
+    torch_device,
+    trainer_module,
+    unwrap_model,
+)
+
+__all__ = ["AdaptTrainer", "Job"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one training run works with.
+
+    Attributes:
+        config: its settings.
+        model: the start model, head transferred, on the CPU.
+        data_yaml: a YAML for Ultralytics whose ``val`` is the selection split.
+        scratch: a folder for what Ultralytics writes and nobody needs.
+        state_path: where the state is kept.
+        log_path: where each epoch adds a line of JSON.
+        progress: told the batches.
+        state: where to continue, or None.
+    """
+
+    config: TrainConfig
+    model: Any
+    data_yaml: Path
+    scratch: Path
+    state_path: Path
+    log_path: Path
+    progress: Progress
+    state: RunState | None
+
+
+def _overrides(job: Job) -> dict[str, Any]:
+    config = job.config
+    device = torch_device(config.device)
+    return {
+        "task": "detect",
+        "mode": "train",
+        "model": "drivetl.pt",
+        "data": str(job.data_yaml),
+        "save_dir": str(job.scratch),
+        "exist_ok": True,
+        "device": "cpu" if device.type == "cpu" else str(device.index or 0),
+        "epochs": config.epochs,
+        "imgsz": config.imgsz,
+        "batch": config.batch,
+        "nbs": config.batch,
+        "optimizer": config.optimizer,
+        "lr0": config.lr0,
+        "lrf": config.lrf,
+        "cos_lr": True,
+        "momentum": 0.9,
+        "weight_decay": config.weight_decay,
+        "warmup_epochs": config.warmup_epochs,
+        "warmup_bias_lr": 0.0,
+        "warmup_momentum": 0.9,
+        "mosaic": config.mosaic,
+        "close_mosaic": config.close_mosaic_epochs if config.mosaic else 0,
+        "scale": config.scale,
+        "fliplr": config.fliplr,
+        # Albumentations' default list draws from generators of its own, which no seed reaches.
+        "augmentations": [],
+        "freeze": config.freeze or None,
+        "patience": config.patience,
+        "val": config.selection_split is not None,
+        "seed": config.seed,
+        "deterministic": True,
+        "workers": config.workers,
+        "amp": config.amp and device.type == "cuda",
+        "plots": False,
+        "verbose": False,
+    }
+
+
+class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
+    """One training run; see the module's docstring.
+
+    Attributes:
+        accumulation: batches per optimiser step.
+        optimiser_steps: steps made, an earlier part of a resumed run included.
+        best_state: state dict (float32, CPU) of the chosen epoch's moving average.
+        best_epoch: the chosen epoch, from 0.
+    """
+
+    def __init__(self, job: Job) -> None:
+        """Set up the run.
+
+        Raises:
+            ConfigError: the device cannot be used.
+        """
+        self.job = job
+        self.accumulation = 1
+        self.optimiser_steps = 0
+        self.best_state: dict[str, torch.Tensor] = {}
+        self.best_epoch = -1
+        self._batches_in_epoch = 0
+        self._started = time.monotonic()
+        super().__init__(overrides=_overrides(job))
+        self.threads = set_threads(job.config.threads)
+        self.model = job.model
+        callbacks: dict[str, Callable[[Any], None]] = {
+            "on_train_epoch_start": AdaptTrainer._start_epoch,
+            "on_train_batch_end": AdaptTrainer._report,
+        }
+        for event, callback in callbacks.items():
+            self.add_callback(event, callback)
+
+    # Building the run
+
+    def setup_model(self) -> None:
+        """Keep the model that was given."""
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> ReadOnlyDataset:
+        """Build Ultralytics' dataset as it would, in the variant that leaves the files alone."""
+        with patched(build_module, YOLODataset=ReadOnlyDataset):
+            dataset: ReadOnlyDataset = super().build_dataset(img_path, mode, batch)
+        return dataset
+
+    def _build_train_pipeline(self) -> None:
+        super()._build_train_pipeline()
+        self.accumulation = self.job.config.accumulation(len(self.train_loader))
+
+    def _setup_train(self) -> None:
+        with patched(trainer_module, check_amp=_trust_amp):
+            super()._setup_train()
+        steps = self.job.config.steps(len(self.train_loader), self.accumulation)
+        self.ema = _moving_average(self.model, steps)
+        if self.job.state is not None:
+            self._restore(self.job.state)
+
+    def _restore(self, state: RunState) -> None:
+        model = unwrap_model(self.model)
+        model.load_state_dict(state.model)
+        self.ema.ema.load_state_dict(state.ema)
+        self.ema.updates = state.ema_updates
+        self.optimizer.load_state_dict(state.optimizer)
+        if state.scaler:
+            self.scaler.load_state_dict(state.scaler)
+        self.start_epoch = state.epoch + 1
+        self.scheduler.last_epoch = state.epoch
+        self.optimiser_steps = state.optimiser_steps
+        self.best_state, self.best_epoch = state.best, state.best_epoch
+        self.best_fitness = state.best_fitness
+        self.stopper.best_fitness = state.best_fitness or 0.0
+        self.stopper.best_epoch = state.best_epoch + 1
+        self._started = time.monotonic() - state.seconds
+        model.criterion = model.init_criterion()
+        if hasattr(model.criterion, "update"):
+            # YOLO26 shifts weight between its two heads epoch by epoch.
+            model.criterion.updates = state.epoch
+            model.criterion.update()
+
+    # An epoch
+
+    def _start_epoch(self) -> None:
+        """Make the epoch a function of the seed, its number and the state alone."""
+        seed = int(np.random.SeedSequence([self.job.config.seed, self.epoch]).generate_state(1)[0])
+        # Ultralytics' augmentations draw from these three global generators.
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        self.train_loader.reset()
+        self.train_loader.generator.manual_seed(seed)
+        self.train_loader.dataset.start_epoch()
+        self._batches_in_epoch = 0
+
+    def optimizer_step(self) -> None:
+        """Step after ``accumulation`` batches and after the last one of the epoch."""
+        self._batches_in_epoch += 1
+        if self._batches_in_epoch % self.accumulation and self._batches_in_epoch < len(self.train_loader):
+            return
+        super().optimizer_step()
+        self.optimiser_steps += 1
+
+    def _report(self) -> None:
+        batches = len(self.train_loader)
+        self.job.progress("training", self.epoch * batches + self._batches_in_epoch, self.epochs * batches)
+
+    def validate(self) -> tuple[dict[str, Any], float | None]:
+        """Measure on the selection split, to choose the epoch; no reported figure comes from here."""
+        if self.job.config.selection_split is None:
+            return {}, None
+        metrics, fitness = super().validate()
+        return metrics, float(fitness)
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """End the run when it has diverged; the state of the epoch before stays."""
+        finite = bool(torch.isfinite(self.loss)) and all(
+            bool(torch.isfinite(value).all()) for value in self.ema.ema.state_dict().values()
+        )
+        if not finite:
+            kept = f"the state after epoch {epoch} is kept in" if epoch > self.start_epoch else "nothing was written to"
+            raise ConfigError(
+                f"training diverged in epoch {epoch + 1}: the loss is not finite with lr0 {self.job.config.lr0:g}; "
+                f"{kept} {quoted(self.job.state_path.parent)}; start a new run with a smaller --lr0"
+            )
+        return False
+
+    # What is kept
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Add one line to the log."""
+        line = {"epoch": self.epoch + 1, "seconds": round(self.seconds, 2), "optimiser_steps": self.optimiser_steps}
+        line |= {name: _plain(value) for name, value in metrics.items()}
+        with self.job.log_path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def save_model(self) -> bool:
+        """Keep the state; remember the epoch if it is the best so far, or the last when nothing selects."""
+        if self.job.config.selection_split is None or self.best_epoch < 0 or self.best_fitness == self.fitness:
+            self.best_state = _on_cpu(self.ema.ema.state_dict())
+            self.best_epoch = self.epoch
+        save_state(
+            RunState(
+                model=unwrap_model(self.model).state_dict(),
+                ema=self.ema.ema.state_dict(),
+                ema_updates=self.ema.updates,
+                optimizer=self.optimizer.state_dict(),
+                scaler=self.scaler.state_dict(),
+                epoch=self.epoch,
+                optimiser_steps=self.optimiser_steps,
+                best=self.best_state,
+                best_epoch=self.best_epoch,
+                best_fitness=None if self.best_fitness is None else float(self.best_fitness),
+                seconds=self.seconds,
+            ),
+            self.job.state_path,
+        )
+        return True
+
+    def final_eval(self) -> None:
+        """Leave measuring to the evaluation stage."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of the run so far, earlier parts included."""
+        return time.monotonic() - self._started
+
+    def averaged_model(self, state: dict[str, torch.Tensor] | None = None) -> Any:
+        """Return the moving average as a model on the CPU, with the weights of ``state`` if given."""
+        model = deepcopy(self.ema.ema).cpu()
+        if state is not None:
+            model.load_state_dict(state)
+        return model
+
+
+def _trust_amp(model: Any) -> bool:
+    return True
+
+
+def _moving_average(model: Any, steps: int) -> Any:
+    """Average over about the last tenth of the run, and over less while it is young."""
+    horizon = max(1.0, steps / 10)
+    decay = min(0.9999, 1.0 - 1.0 / horizon)
+    return ModelEMA(model, decay=decay, tau=min(2000.0, max(1.0, steps / 5)))
+
+
+def _on_cpu(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in state.items()}
+
+
+def _plain(value: Any) -> float | None:
+    """Return a JSON number; JSON has none for NaN, which Ultralytics gives for classes without objects."""
+    number = float(value)
+    return round(number, 6) if math.isfinite(number) else None

@@ -1,0 +1,233 @@
+"""Open a dataset: one that drivetl wrote, or any YOLO layout with a ``data.yaml``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from drivetl.config import load_yaml
+from drivetl.data.labels import read_boxes
+from drivetl.data.pictures import is_picture, picture_size_hw
+from drivetl.data.records import Sample
+from drivetl.data.sample_lines import fingerprint, sample_from, stored_lines
+from drivetl.data.text import plain
+from drivetl.errors import DatasetError, quoted
+
+__all__ = ["Dataset", "find_yaml", "label_path", "leave_out", "open_dataset"]
+
+SAMPLES_FILE = "samples.jsonl"
+YAML_FILE = "data.yaml"
+
+_SPLITS = ("train", "val", "test", "minival")
+
+
+def find_yaml(path: Path) -> Path | None:
+    """Return the dataset's YAML: ``path`` itself if it is one, else ``data.yaml`` or ``data.yml`` inside it."""
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
+        return path
+    return next((path / name for name in (YAML_FILE, "data.yml") if (path / name).is_file()), None)
+
+
+def label_path(picture: Path) -> Path:
+    """Return where the YOLO layout has the label file: the last folder ``images`` becomes ``labels``."""
+    parts = list(picture.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def open_dataset(path: Path) -> Dataset:
+    """Open the dataset in a folder, or the one that a ``data.yaml`` describes.
+
+    Raises:
+        DatasetError: there is no dataset, or its files contradict the schema.
+        ConfigError: ``data.yaml`` is not readable YAML.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(
+            f"there is no dataset {quoted(path)}; make one with: drivetl data import FORMAT SOURCE --out DATASET"
+        )
+    yaml_path = find_yaml(path)
+    if yaml_path is None:
+        raise DatasetError(
+            f"{quoted(path)} has no {YAML_FILE}; give a dataset folder, or make one with: "
+            "drivetl data import FORMAT SOURCE --out DATASET"
+        )
+    return Dataset(yaml_path)
+
+
+def leave_out(samples: Iterable[Sample], datasets: Iterable[str]) -> Iterator[Sample]:
+    """Yield the samples whose attribute ``dataset`` (see `drivetl.data.merge_datasets`) is none of ``datasets``."""
+    without = frozenset(datasets)
+    return (sample for sample in samples if sample.attributes.get("dataset") not in without)
+
+
+class Dataset:
+    """A dataset on disk. Nothing but the YAML is read until it is asked for.
+
+    Attributes:
+        yaml_path: the ``data.yaml``, which Ultralytics can train on where drivetl wrote it. For a stranger's YAML
+            prefer `training_document`: it has absolute paths and no ``download``.
+        root: the folder of the YAML.
+        names: class names in the order of their ids.
+        notes: sentences about what was ignored, for the verbs to print.
+        made_by_drivetl: whether ``samples.jsonl`` is there, with groups, ignore regions and conditions.
+    """
+
+    def __init__(self, yaml_path: Path) -> None:
+        self.yaml_path = yaml_path.absolute()
+        self.root = self.yaml_path.parent
+        self.samples_path = self.root / SAMPLES_FILE
+        self.made_by_drivetl = self.samples_path.is_file()
+        self._document = load_yaml(self.yaml_path)
+        if "validation" in self._document:  # as Ultralytics reads it
+            self._document.setdefault("val", self._document["validation"])
+        self.names = self._read_names()
+        self.notes: tuple[str, ...] = ()
+        if "download" in self._document:
+            self.notes = (
+                f"The key 'download' of {quoted(yaml_path)} is ignored: drivetl neither fetches nor runs what a "
+                "dataset file names.",
+            )
+
+    @cached_property
+    def splits(self) -> dict[str, int]:
+        """Number of pictures of each split that has any.
+
+        Raises:
+            DatasetError: the files cannot be read, or there is no picture at all.
+        """
+        if self.made_by_drivetl:
+            counts = Counter(str(document.get("split")) for _, document in stored_lines(self.samples_path))
+        else:
+            counts = Counter({split: len(self._listed(split)) for split in self._split_keys()})
+        ordered = sorted(counts, key=lambda split: (_SPLITS.index(split) if split in _SPLITS else len(_SPLITS), split))
+        found = {split: counts[split] for split in ordered if counts[split]}
+        if not found:
+            raise DatasetError(
+                f"the dataset {quoted(self.root)} has no pictures; check the paths in {quoted(self.yaml_path)}"
+            )
+        return found
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over class names, labels and the sizes and lengths of the pictures; see `sample_lines.fingerprint`.
+
+        For a stranger's dataset it covers relative picture paths, file lengths and label texts.
+        """
+        if not self.made_by_drivetl:
+            return fingerprint(self.names, (self._stranger_line(s, p) for s in self.splits for p in self._listed(s)))
+        try:
+            with self.samples_path.open(encoding="utf-8") as handle:
+                return fingerprint(self.names, handle)
+        except (OSError, UnicodeDecodeError) as error:
+            raise DatasetError(f"cannot read {quoted(self.samples_path)}: {quoted(error)}") from error
+
+    def samples(self, split: str) -> Iterator[Sample]:
+        """Yield the pictures of a split one by one, in a fixed order. Memory does not grow with their number.
+
+        Raises:
+            DatasetError: there is no such split (raised at once), or, while iterating, a file cannot be used.
+        """
+        if split not in self.splits:
+            raise DatasetError(
+                f"the dataset {quoted(self.root)} has no split {quoted(split)}; it has {', '.join(self.splits)}"
+            )
+        return self._stored(split) if self.made_by_drivetl else self._stranger(split)
+
+    def pictures(self, split: str) -> list[Path]:
+        """Return the pictures of a split without reading labels or headers; errors as in `samples`."""
+        if split not in self.splits:
+            self.samples(split)
+        if not self.made_by_drivetl:
+            return list(self._listed(split))
+        return [
+            self.root / str(document["image"])
+            for _, document in stored_lines(self.samples_path)
+            if document.get("split") == split
+        ]
+
+    def training_document(self) -> dict[str, object]:
+        """Return what a ``data.yaml`` for Ultralytics needs, with absolute paths and nothing that runs."""
+        paths: dict[str, object] = {}
+        for split in self.splits:
+            if self.made_by_drivetl:
+                paths[split] = str(self.root / "images" / split)
+            else:
+                places = [str(place) for place in self._places(split)]
+                paths[split] = places[0] if len(places) == 1 else places
+        return {"path": str(self.root), **paths, "names": dict(enumerate(self.names))}
+
+    def _stored(self, split: str) -> Iterator[Sample]:
+        for number, document in stored_lines(self.samples_path):
+            if document.get("split") == split:
+                yield sample_from(document, self.root, f"{quoted(self.samples_path)}, line {number}")
+
+    def _stranger(self, split: str) -> Iterator[Sample]:
+        for path in self._listed(split):
+            size_hw = picture_size_hw(path)
+            labels = label_path(path)
+            boxes = read_boxes(labels, self.names, size_hw) if labels.is_file() else ()
+            yield Sample(path, size_hw, split, path.stem, boxes)
+
+    def _stranger_line(self, split: str, path: Path) -> str:
+        relative = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.name
+        labels = label_path(path)
+        length = path.stat().st_size if path.is_file() else -1
+        text = labels.read_bytes().decode("utf-8", "replace") if labels.is_file() else ""
+        return f"{split}\0{relative}\0{length}\0{text}"
+
+    def _read_names(self) -> tuple[str, ...]:
+        names = self._document.get("names")
+        if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+            names = [names[index] for index in range(len(names))]
+        if not isinstance(names, list) or not names:
+            raise DatasetError(
+                f"{quoted(self.yaml_path)}: 'names' must list the classes, or map the ids 0, 1, 2, … to them "
+                "without a gap"
+            )
+        result = tuple(plain(str(name)) for name in names)
+        twice = [name for name, count in Counter(result).items() if count > 1]
+        if twice:
+            raise DatasetError(f"{quoted(self.yaml_path)}: the class {quoted(twice[0])} stands twice in 'names'")
+        return result
+
+    def _split_keys(self) -> list[str]:
+        return [split for split in _SPLITS if self._document.get(split)]
+
+    def _places(self, split: str) -> list[Path]:
+        """Return the folders and list files of a split. They may lie anywhere: they are only read."""
+        values: Any = self._document[split]
+        base = self.root / str(self._document.get("path") or "")
+        places = [base / str(value) for value in (values if isinstance(values, list) else [values])]
+        for place in places:
+            if not place.exists():
+                raise DatasetError(
+                    f"{quoted(self.yaml_path)}: {quoted(split)} names {quoted(place)}, which does not exist; "
+                    "correct the path"
+                )
+        return places
+
+    def _listed(self, split: str) -> list[Path]:
+        found: list[Path] = []
+        for place in self._places(split):
+            if place.is_dir():
+                found += sorted(path.absolute() for path in place.rglob("*") if is_picture(path))
+            else:
+                found += _from_list(place)
+        return found
+
+
+def _from_list(path: Path) -> list[Path]:
+    """Return the pictures of a text file, one path a line, relative to the file as Ultralytics reads ``./``."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{quoted(path)} cannot be read as a list of pictures in UTF-8") from error
+    return [(path.parent / line.strip()).absolute() for line in lines if line.strip()]

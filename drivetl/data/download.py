@@ -1,0 +1,215 @@
+"""Fetch one file over HTTP: resumed where it stopped, compared with its hash, and in its place only when whole.
+
+Standard library only, and no knowledge of what is fetched; ``drivetl data get`` and ``drivetl weights get`` are the
+only callers.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from email.message import Message
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from drivetl.errors import DownloadError, OutputError, quoted
+from drivetl.files import sha256_file, writing
+from drivetl.progress import Progress, silent
+
+__all__ = ["fetch"]
+
+_CHUNK = 1 << 18
+_ATTEMPTS_WITHOUT_PROGRESS = 3
+_MESSAGES = {404: "there is no such file", 403: "access is refused", 401: "it wants a login"}
+
+
+class _Interrupted(Exception):
+    """The connection ended early; what came so far is kept."""
+
+
+def fetch(url: str, target: Path, *, sha256: str | None, progress: Progress = silent, timeout_s: float = 30) -> str:
+    """Fetch ``url`` to ``target`` and return the SHA-256 of the file.
+
+    Bytes are gathered in ``.NAME.part`` beside the target. A connection that breaks is taken up again there, at once
+    and in a later call, as long as the server still has the same file (``If-Range``, RFC 9110). A file that already
+    stands at ``target`` is returned without a connection if it has the wanted hash.
+
+    Args:
+        url: http or https; a redirect from https to http is refused.
+        target: where the file goes.
+        sha256: 64 hexadecimal digits the file must have, or None to accept any.
+        progress: told the bytes done and in total.
+        timeout_s: longest silence of the server in seconds.
+
+    Raises:
+        DownloadError: not http(s), the server refuses or keeps breaking off, or the hash is another.
+        OutputError: ``target`` exists with another hash (or no wanted hash), or cannot be written.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise DownloadError(f"{quoted(url)} is not an http or https address")
+    if target.exists():
+        return _existing(target, sha256)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    part = _Part(target, url)
+    idle = 0
+    while True:
+        before = part.size()
+        try:
+            _continue(url, part, progress, timeout_s)
+            break
+        except _Interrupted as error:
+            idle = 0 if part.size() > before else idle + 1
+            if idle >= _ATTEMPTS_WITHOUT_PROGRESS:
+                raise DownloadError(
+                    f"the connection for {quoted(url)} broke off after {part.size()} bytes ({error}); run the command "
+                    "again to continue there"
+                ) from error
+    return part.accept(sha256)
+
+
+def _existing(target: Path, sha256: str | None) -> str:
+    found = sha256_file(target)
+    if found != sha256:
+        wanted = f"its sha256 is {found}, not {sha256}" if sha256 else "it would be overwritten"
+        raise OutputError(f"{quoted(target)} exists and {wanted}; remove it first")
+    return found
+
+
+class _Part:
+    """The unfinished file and, beside it, what identifies the file that it is the beginning of."""
+
+    def __init__(self, target: Path, url: str) -> None:
+        self.target = target
+        self.url = url
+        self.path = target.with_name(f".{target.name}.part")
+        self._about = target.with_name(f".{target.name}.part.json")
+
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def validator(self) -> str | None:
+        """Return the ETag or date of the unfinished file, or None if it cannot be continued."""
+        try:
+            about = json.loads(self._about.read_bytes())
+        except (OSError, ValueError):
+            return None
+        same = isinstance(about, dict) and about.get("url") == self.url
+        return str(about["validator"]) if same and about.get("validator") else None
+
+    def restart(self, validator: str | None) -> None:
+        with writing(self.target):
+            self.path.write_bytes(b"")
+            self._about.write_text(json.dumps({"url": self.url, "validator": validator}), encoding="utf-8")
+
+    def accept(self, sha256: str | None) -> str:
+        found = sha256_file(self.path)
+        with writing(self.target):
+            if sha256 is not None and found != sha256:
+                self.path.unlink()
+                self._about.unlink(missing_ok=True)
+                raise DownloadError(
+                    f"{quoted(self.url)} has the sha256 {found}, expected {sha256}; the file was not kept: it is not "
+                    "what was published, or it was damaged on the way"
+                )
+            self.path.replace(self.target)
+            self._about.unlink(missing_ok=True)
+        return found
+
+
+def _continue(url: str, part: _Part, progress: Progress, timeout_s: float) -> None:
+    """Make one request and append what comes."""
+    request = urllib.request.Request(url, headers={"User-Agent": "drivetl", "Accept-Encoding": "identity"})
+    validator = part.validator()
+    done = part.size() if validator is not None else 0
+    if done and validator is not None:
+        request.add_header("Range", f"bytes={done}-")
+        request.add_header("If-Range", validator)
+    try:
+        with _opener().open(request, timeout=timeout_s) as response:
+            if response.status != 206 or not done:
+                done = 0
+                part.restart(_validator(response.headers))
+            total = _total(response.headers, response.status, done, url)
+            _append(response, part, done, total, progress)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 416 and done:
+                part.restart(None)
+                raise _Interrupted("the server no longer knows that part") from error
+            reason = _MESSAGES.get(error.code, error.reason)
+            raise DownloadError(f"{quoted(url)} cannot be fetched: {reason} (HTTP {error.code})") from error
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        raise _Interrupted(str(getattr(error, "reason", "") or error or type(error).__name__)) from error
+
+
+def _append(response: IO[bytes], part: _Part, done: int, total: int | None, progress: Progress) -> None:
+    label = f"fetching {part.target.name}"
+    progress(label, done, total)
+    with writing(part.target):
+        handle = part.path.open("ab")
+    with handle:
+        for chunk in _chunks(response):
+            with writing(part.target):
+                handle.write(chunk)
+            done += len(chunk)
+            progress(label, done, total)
+    if total is not None and done < total:
+        raise _Interrupted(f"{total - done} bytes are missing")
+    if total is not None and done > total:
+        part.restart(None)
+        raise _Interrupted("more bytes came than the server had announced")
+
+
+def _chunks(response: IO[bytes]) -> Iterator[bytes]:
+    while chunk := response.read(_CHUNK):
+        yield chunk
+
+
+def _validator(headers: Message) -> str | None:
+    """Return what ``If-Range`` may carry: a strong ETag, else the date of the file."""
+    etag = headers.get("ETag")
+    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
+
+
+def _total(headers: Message, status: int, done: int, url: str) -> int | None:
+    if status == 206:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range") or "")
+        if match is None or int(match[1]) != done:
+            raise DownloadError(
+                f"{quoted(url)}: the server answered with another part than was asked for; try again later"
+            )
+        return int(match[2])
+    length = headers.get("Content-Length")
+    return int(length) if length and length.isdigit() else None
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        allowed = ("https",) if req.type == "https" else ("http", "https")
+        if urlsplit(newurl).scheme not in allowed:
+            raise DownloadError(f"{quoted(req.full_url)} redirects to {quoted(newurl)}, which is refused")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Return an opener for http and https alone; urllib's default would follow to ftp."""
+    opener = urllib.request.OpenerDirector()
+    handlers: list[urllib.request.BaseHandler] = [
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        _Redirects(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ]
+    for handler in handlers:
+        opener.add_handler(handler)
+    return opener

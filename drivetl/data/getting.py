@@ -1,0 +1,73 @@
+"""``data get``: fetch and unpack the datasets that allow it, and say where to register for the others."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from drivetl.data.archives import unpack
+from drivetl.data.cards import DatasetCard
+from drivetl.data.download import fetch
+from drivetl.data.readers.common import field_of, load_json
+from drivetl.errors import DownloadError, quoted
+from drivetl.files import atomic_dir, json_bytes
+from drivetl.progress import Progress, silent
+
+__all__ = ["GetResult", "data_cache", "get_dataset"]
+
+_MARKER = ".drivetl-download.json"
+
+
+@dataclass(frozen=True)
+class GetResult:
+    """Where the dataset lies, or, where registration is needed, ``page`` alone.
+
+    ``import_options`` are the arguments with which ``drivetl data import`` reads what was fetched.
+    """
+
+    name: str
+    path: Path | None
+    sha256: str | None
+    page: str | None
+    import_options: tuple[str, ...] = ()
+
+
+def data_cache() -> Path:
+    """Return the folder for fetched datasets: ``$DRIVETL_DATA``, else ``~/.cache/drivetl/data``."""
+    named = os.environ.get("DRIVETL_DATA")
+    return Path(named) if named else Path.home() / ".cache" / "drivetl" / "data"
+
+
+def get_dataset(card: DatasetCard, root: Path, *, overwrite: bool = False, progress: Progress = silent) -> GetResult:
+    """Fetch the dataset of a card into ``root/<name>``, unless it is there already.
+
+    Raises:
+        DownloadError: the dataset can neither be fetched nor registered for, or the download failed.
+        DatasetError: the archive is damaged or refused.
+        OutputError: the folder cannot be written.
+    """
+    if card.download is None:
+        if not card.registration:
+            raise DownloadError(f"the card {quoted(card.name)} describes a format and has nothing to fetch")
+        return GetResult(card.name, None, None, card.homepage)
+    folder = root / card.name
+    marker = folder / _MARKER
+    options = (card.download.format, "--names", card.name, "--card", card.name)
+    if marker.is_file() and not overwrite:
+        sha256 = str(field_of(load_json(marker), "sha256", quoted(marker)))
+        return GetResult(card.name, _top(folder), sha256, None, options)
+    archive = root / f"{card.name}-{Path(urlsplit(card.download.url).path).name}"
+    sha256 = fetch(card.download.url, archive, sha256=card.download.sha256, progress=progress)
+    with atomic_dir(folder, marker=_MARKER, overwrite=overwrite) as temporary:
+        unpack(archive, temporary, progress)
+        (temporary / _MARKER).write_bytes(json_bytes({"schema": 1, "url": card.download.url, "sha256": sha256}))
+    archive.unlink()
+    return GetResult(card.name, _top(folder), sha256, None, options)
+
+
+def _top(folder: Path) -> Path:
+    """Return the one folder that most archives wrap everything in, else ``folder``."""
+    inside = [path for path in folder.iterdir() if path.name not in (_MARKER, "__MACOSX")]
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder

@@ -1,0 +1,268 @@
+"""From a published dataset's own files to a dataset in one driving taxonomy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from drivetl.data.cards import DROP, ClassMap, class_map, load_card, names_from
+from drivetl.data.grouping import content_groups, take_groups
+from drivetl.data.labels import clipped
+from drivetl.data.layout import LinkMode, Origin, counts_of, write_dataset
+from drivetl.data.readers import Reading, Request, reader_for
+from drivetl.data.records import Attribute, Box, IgnoreRegion, Sample, Xyxy
+from drivetl.data.sample_lines import rounded
+from drivetl.data.text import plain
+from drivetl.errors import ConfigError, DatasetError, quoted
+from drivetl.progress import Progress, silent, tracked
+
+__all__ = ["ImportResult", "import_dataset", "standard_split"]
+
+_STANDARD_SPLITS = (("train", "train"), ("valid", "val"), ("val", "val"), ("test", "test"))
+_CLIP_TOLERANCE_PX = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportResult:
+    """What an import wrote. ``ignored`` counts ignore regions, ``dropped`` boxes of native classes left out."""
+
+    path: Path
+    images: int
+    boxes: int
+    per_class: dict[str, int]
+    ignored: int
+    dropped: dict[str, int]
+    splits: dict[str, int]
+    names: tuple[str, ...]
+    fingerprint: str
+    notes: tuple[str, ...]
+
+
+def standard_split(name: str) -> str:
+    """Return ``train``, ``val`` or ``test`` for a name that begins so (``train2017``, ``valid``), else the name."""
+    lowered = name.lower()
+    return next((standard for start, standard in _STANDARD_SPLITS if lowered.startswith(start)), name)
+
+
+def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
+    format: str,
+    source: Path,
+    out: Path,
+    *,
+    card: str | Path | None = None,
+    classes: str = "driving",
+    names: str | Path | None = None,
+    split_names: Mapping[str, str] | None = None,
+    val: float = 0.2,
+    test: float = 0.0,
+    seed: int = 0,
+    link: LinkMode = "symlink",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> ImportResult:
+    """Read ``source`` in its own ``format`` and write a dataset to ``out``. The source is never changed.
+
+    The source's own splits are kept. Where it has none (KITTI), whole groups are drawn for ``val`` and ``test``: the
+    source's sequences, or else sets of near-identical pictures.
+
+    Args:
+        format: a key of `drivetl.data.readers.READERS`.
+        source: the dataset's folder as published, or its label file.
+        out: the new dataset folder.
+        card: a shipped card's name or a card file; the format's own card by default.
+        classes: ``driving`` maps to the taxonomy, ``native`` keeps the source's classes.
+        names: class names for a YOLO layout without data.yaml; see `drivetl.data.cards.names_from`.
+        split_names: source split to dataset split, such as ``{"val": "test"}``; unnamed splits keep their name.
+        val: share of pictures for ``val`` where the source has no splits, 0 to 0.9.
+        test: the same for ``test``.
+        seed: decides which groups are drawn.
+        link: ``symlink`` to the source's pictures, or ``copy``.
+        overwrite: replace a dataset that stands at ``out``.
+        progress: told about reading and writing.
+
+    Raises:
+        DatasetError: unknown format, or the source does not fit it.
+        ConfigError: the card or an option does not fit.
+        OutputError: ``out`` cannot be written.
+    """
+    read = reader_for(format)
+    chosen = load_card(card if card is not None else format)
+    formats = {chosen.format, chosen.download.format if chosen.download else chosen.format}
+    if format not in formats:
+        raise ConfigError(
+            f"the card {quoted(chosen.name)} is for the format {' or '.join(sorted(formats))}, not {quoted(format)}; "
+            "pass another --card"
+        )
+    if not source.exists():
+        raise DatasetError(f"there is no {quoted(source)}; give the folder of the {chosen.title} files")
+    reading = read(Request(source, chosen, names_from(names) if names is not None else None))
+    mapping = class_map(chosen, classes, reading.class_names)
+    converter = _Converter(mapping)
+    raw = tracked(reading.samples, "reading", reading.total, progress)
+    samples = [converter.converted(sample) for sample in raw]
+    if not samples:
+        raise DatasetError(f"{quoted(source)} has no labelled pictures in the format {format}")
+    samples, split_notes = _with_splits(samples, reading, split_names or {}, (val, test, seed), progress)
+    present = {box.class_name for sample in samples for box in sample.boxes}
+    class_names = mapping.names(present)
+    if not class_names:
+        raise DatasetError(
+            f"{quoted(source)} has no box of a class that its card keeps; edit a card and pass it with --card"
+        )
+    ignored = sum(len(sample.ignore) for sample in samples)
+    origin = Origin(format, chosen.name, classes, ignored, dict(sorted(converter.dropped.items())))
+    dataset = write_dataset(out, samples, class_names, origin, link=link, overwrite=overwrite, progress=progress)
+    splits, per_class = counts_of(samples, class_names)
+    notes = (*reading.notes, *split_notes, *converter.notes(), *_missing_split_notes(splits))
+    boxes = sum(per_class.values())
+    return ImportResult(
+        out,
+        len(samples),
+        boxes,
+        per_class,
+        ignored,
+        dict(origin.dropped),
+        splits,
+        class_names,
+        dataset.fingerprint,
+        notes,
+    )
+
+
+class _Converter:
+    """Maps classes, clips boxes to the picture, and counts what it could not keep."""
+
+    def __init__(self, mapping: ClassMap) -> None:
+        self._mapping = mapping
+        self.dropped: Counter[str] = Counter()
+        self._clipped = 0
+        self._without_area: list[str] = []
+        self._duplicates = 0
+
+    def converted(self, sample: Sample) -> Sample:
+        boxes: dict[tuple[str, Xyxy], Box] = {}
+        ignore: list[IgnoreRegion] = []
+        for box in sample.boxes:
+            target = self._mapping.target(box.class_name)
+            if target == DROP:
+                self.dropped[plain(box.class_name)] += 1
+                continue
+            xyxy_px = self._inside(box.xyxy_px, sample)
+            if xyxy_px is None:
+                continue
+            if target is None:
+                ignore.append(IgnoreRegion(xyxy_px))
+            elif (target, xyxy_px) in boxes:
+                self._duplicates += 1
+            else:
+                boxes[target, xyxy_px] = Box(target, xyxy_px, _plain_values(box.attributes))
+        for region in sample.ignore:
+            target = None if region.class_name is None else self._mapping.target(region.class_name)
+            xyxy_px = None if target == DROP else self._inside(region.xyxy_px, sample)
+            if xyxy_px is not None:
+                ignore.append(IgnoreRegion(xyxy_px, target))
+        return dataclasses.replace(
+            sample,
+            group=plain(sample.group),
+            boxes=tuple(boxes.values()),
+            ignore=tuple(ignore),
+            attributes=_plain_values(sample.attributes),
+        )
+
+    def notes(self) -> list[str]:
+        found = []
+        if self._clipped:
+            found.append(f"{self._clipped} boxes left the picture and were clipped to it.")
+        if self._without_area:
+            found.append(
+                f"{len(self._without_area)} boxes without area in the picture were left out, the first in "
+                f"{self._without_area[0]}."
+            )
+        if self._duplicates:
+            found.append(f"{self._duplicates} boxes that repeated another of the same class exactly were left out.")
+        if self.dropped:
+            counts = ", ".join(f"{name} {count}" for name, count in sorted(self.dropped.items()))
+            found.append(
+                f"Dropped, because the card {quoted(self._mapping.card_name)} keeps no class for them: {counts}."
+            )
+        return found
+
+    def _inside(self, xyxy_px: Xyxy, sample: Sample) -> Xyxy | None:
+        inside = clipped(xyxy_px, sample.size_hw)
+        if any(abs(a - b) > _CLIP_TOLERANCE_PX for a, b in zip(inside, xyxy_px, strict=True)):
+            self._clipped += 1
+        result = rounded(inside)
+        if result[2] <= result[0] or result[3] <= result[1]:
+            self._without_area.append(quoted(sample.image))
+            return None
+        return result
+
+
+def _plain_values(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    return {plain(key): plain(value) if isinstance(value, str) else value for key, value in attributes.items()}
+
+
+def _with_splits(
+    samples: list[Sample],
+    reading: Reading,
+    split_names: Mapping[str, str],
+    drawn: tuple[float, float, int],
+    progress: Progress,
+) -> tuple[list[Sample], list[str]]:
+    """Give every sample its split and group; return them with notes on what was decided."""
+    found = {sample.split for sample in samples}
+    if "" in found and len(found) > 1:
+        known = ", ".join(sorted(found - {""}))
+        raise DatasetError(f"some pictures have a split ({known}) and some have none; import the two parts separately")
+    if found == {""}:
+        if split_names:
+            raise ConfigError("the source has no splits, so --split-names has nothing to rename; use --val and --test")
+        return _drawn(samples, drawn, progress)
+    if unknown := split_names.keys() - found - {standard_split(name) for name in found}:
+        raise ConfigError(f"--split-names names {quoted(min(unknown))}, but the source has {', '.join(sorted(found))}")
+    renamed = {
+        name: split_names.get(name) or split_names.get(standard_split(name)) or standard_split(name) for name in found
+    }
+    notes = [
+        f"The source's split {quoted(old)} is {quoted(new)} here." for old, new in sorted(renamed.items()) if old != new
+    ]
+    return [
+        dataclasses.replace(sample, split=renamed[sample.split], group=sample.group or plain(sample.image.stem))
+        for sample in samples
+    ], notes
+
+
+def _drawn(
+    samples: Sequence[Sample], drawn: tuple[float, float, int], progress: Progress
+) -> tuple[list[Sample], list[str]]:
+    val, test, seed = drawn
+    if not (0 <= val <= 0.9 and 0 <= test <= 0.9 and val + test <= 0.9):
+        raise ConfigError(
+            f"--val {val} and --test {test} must each be 0 to 0.9 and leave a tenth of the pictures to train on"
+        )
+    groups = [sample.group for sample in samples]
+    how = "sequence"
+    if not all(groups):
+        how = "set of near-identical pictures"
+        groups = content_groups([s.image for s in samples], [s.group or plain(s.image.stem) for s in samples], progress)
+    counts = [Counter(box.class_name for box in sample.boxes) for sample in samples]
+    rng = np.random.default_rng(seed)
+    in_val = take_groups(groups, counts, val, rng)
+    rest = [index for index, group in enumerate(groups) if group not in in_val]
+    share = test * len(groups) / len(rest) if rest else 0.0
+    in_test = take_groups([groups[i] for i in rest], [counts[i] for i in rest], share, rng)
+    split_of = {**dict.fromkeys(in_val, "val"), **dict.fromkeys(in_test, "test")}
+    result = [
+        dataclasses.replace(sample, split=split_of.get(group, "train"), group=group)
+        for sample, group in zip(samples, groups, strict=True)
+    ]
+    return result, [f"The source has no splits; drawn with seed {seed}, never dividing a {how}."]
+
+
+def _missing_split_notes(splits: Mapping[str, int]) -> list[str]:
+    missing = [split for split in ("train", "val") if split not in splits]
+    return [f"There is no split {split!r}, which training needs; cut one with: drivetl data split" for split in missing]

@@ -1,0 +1,56 @@
+"""YOLO layout: a ``data.yaml``, or bare ``images/`` and ``labels/`` with class names given by hand.
+
+Source of the schema: docs.ultralytics.com, "Object detection datasets". A picture without a label file is background.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from drivetl.data.dataset import Dataset, find_yaml, label_path
+from drivetl.data.labels import read_boxes
+from drivetl.data.pictures import is_picture, picture_size_hw
+from drivetl.data.readers.common import Reading, Request, first_folder
+from drivetl.data.records import Sample
+from drivetl.errors import DatasetError, quoted
+
+__all__ = ["read"]
+
+
+def read(request: Request) -> Reading:
+    """Read the dataset that a ``data.yaml`` describes, or ``images/[<split>/]`` beside ``labels/[<split>/]``.
+
+    Raises:
+        DatasetError: folders are missing, there are no class names, or a label line cannot be used.
+    """
+    if (yaml := find_yaml(request.source)) is not None:
+        dataset = Dataset(yaml)
+        samples = (sample for split in dataset.splits for sample in dataset.samples(split))
+        if not dataset.made_by_drivetl:
+            # There a group is only the picture's own name, which says nothing about sequences.
+            samples = (dataclasses.replace(sample, group="") for sample in samples)
+        return Reading(samples, sum(dataset.splits.values()), dataset.names, list(dataset.notes))
+    if request.names is None:
+        raise DatasetError(
+            f"{quoted(request.source)} has no data.yaml, so the class names are unknown; pass --names FILE (one name a "
+            "line, in the order of the ids) or --names coco"
+        )
+    first_folder(request.source, ("labels",), "label files")
+    images = first_folder(request.source, ("images",), "pictures")
+    pictures = [path for path in sorted(images.rglob("*")) if is_picture(path)]
+    unlabelled = sum(not label_path(path).is_file() for path in pictures)
+    reading = Reading(_samples(pictures, images, request.names), len(pictures), request.names)
+    if unlabelled:
+        reading.notes.append(f"{unlabelled} pictures without a label file are taken as background.")
+    return reading
+
+
+def _samples(pictures: list[Path], images: Path, names: tuple[str, ...]) -> Iterator[Sample]:
+    for path in pictures:
+        folders = path.relative_to(images).parts[:-1]
+        size_hw = picture_size_hw(path)
+        labels = label_path(path)
+        boxes = read_boxes(labels, names, size_hw) if labels.is_file() else ()
+        yield Sample(path, size_hw, folders[0] if folders else "", "", boxes)

@@ -1,0 +1,60 @@
+"""Cut a new split out of an existing one, never dividing a group."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from drivetl.data.dataset import Dataset, open_dataset
+from drivetl.data.grouping import content_groups, take_groups
+from drivetl.data.layout import read_origin, write_dataset
+from drivetl.errors import ConfigError, DatasetError, quoted
+from drivetl.progress import Progress, silent
+
+__all__ = ["split_dataset"]
+
+
+def split_dataset(
+    dataset: Path,
+    out: Path,
+    *,
+    from_: str = "train",
+    into: str = "val",
+    fraction: float = 0.2,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Dataset:
+    """Write ``dataset`` to ``out`` with about ``fraction`` of the split ``from_`` moved to a new split ``into``.
+
+    What stays together: pictures of one recorded group, and near-identical pictures. Every class keeps examples in
+    ``from_``. The same dataset and seed give the same split. ``out`` may be the dataset itself, with ``overwrite``.
+
+    Raises:
+        ConfigError: the fraction is not between 0 and 1.
+        DatasetError: no dataset, no split ``from_``, ``into`` exists, or the groups are too large to cut anything.
+        OutputError: ``out`` cannot be written.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"--fraction must lie between 0 and 1, not {fraction}")
+    source = open_dataset(dataset)
+    if into in source.splits:
+        raise DatasetError(f"{quoted(dataset)} already has a split {quoted(into)}; choose another name with --into")
+    samples = list(source.samples(from_))
+    groups = content_groups([s.image for s in samples], [s.group for s in samples], progress)
+    counts = [Counter(box.class_name for box in sample.boxes) for sample in samples]
+    taken = take_groups(groups, counts, fraction, np.random.default_rng(seed))
+    if not taken:
+        raise DatasetError(
+            f"the split {quoted(from_)} of {quoted(dataset)} has {len(set(groups))} groups, and none can be cut off as "
+            f"{fraction:.0%} without losing a class; choose a larger --fraction"
+        )
+    moved = [
+        dataclasses.replace(sample, split=into if group in taken else from_, group=group)
+        for sample, group in zip(samples, groups, strict=True)
+    ]
+    others = [sample for split in source.splits if split != from_ for sample in source.samples(split)]
+    return write_dataset(out, moved + others, source.names, read_origin(source), overwrite=overwrite, progress=progress)

@@ -1,0 +1,171 @@
+"""Run a model over a split and score it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivetl.data import open_dataset
+from drivetl.data.pictures import decode_picture
+from drivetl.errors import DatasetError, quoted
+from drivetl.evaluate.model import Model, open_model
+from drivetl.evaluate.scoring import Collector, Score
+from drivetl.progress import Progress, silent, tracked
+from drivetl.runtime import Detections, decode, to_tensor
+from drivetl.taxonomy import map_detections
+
+__all__ = ["CONFIDENCE", "EvaluationResult", "evaluate"]
+
+# Average precision integrates over all confidences, so nearly every candidate takes part.
+CONFIDENCE = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """What an evaluation found.
+
+    Attributes:
+        model: name of the checkpoint or bundle.
+        backend: what computed it.
+        dataset_fingerprint: of the dataset.
+        split: which of its splits.
+        input_size_hw: the model's input in pixels.
+        score: accuracy over all pictures of the split.
+        per_dataset: accuracy for each merged dataset; empty where nothing was merged.
+        class_mapping: model class → the dataset class that its detections were scored as.
+        dropped: detections of model classes that the dataset does not have, by class; they were not scored.
+        missing_classes: dataset classes that the model cannot detect; they count with zero where they have boxes.
+        seconds: wall time.
+    """
+
+    model: str
+    backend: str
+    dataset_fingerprint: str
+    split: str
+    input_size_hw: tuple[int, int]
+    score: Score
+    per_dataset: dict[str, Score]
+    class_mapping: dict[str, str]
+    dropped: dict[str, int]
+    missing_classes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def map50_95(self) -> float:
+        """Mean average precision over IoU 0.50 to 0.95; 0 where the split has no boxes."""
+        return self.score.map50_95 or 0.0
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as a JSON document."""
+        return {
+            "model": self.model,
+            "backend": self.backend,
+            "dataset_fingerprint": self.dataset_fingerprint,
+            "split": self.split,
+            "input_size_hw": list(self.input_size_hw),
+            **self.score.document(),
+            "per_dataset": {name: score.document() for name, score in self.per_dataset.items()},
+            "class_mapping": self.class_mapping,
+            "dropped": self.dropped,
+            "missing_classes": list(self.missing_classes),
+            "protocol": {"confidence": CONFIDENCE, "iou_thresholds": "0.50:0.05:0.95", "max_detections_per_class": 100},
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def evaluate(
+    model: str | Path | Model,
+    data: Path,
+    *,
+    split: str = "val",
+    size_hw: tuple[int, int] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> EvaluationResult:
+    """Measure average precision of a checkpoint or a bundle on one split of a dataset.
+
+    Every picture goes through the runtime's letterbox at one fixed input size and through its decoder, so that the
+    figure is the one the car gets. Classes are matched by meaning, see `drivetl.taxonomy.map_detections`. Memory does
+    not grow with the number of pictures beyond the detections themselves.
+
+    Args:
+        model: a bundle folder, a checkpoint, the name of published weights, or a model that is already open.
+        data: a dataset folder or a ``data.yaml``.
+        split: which split of it.
+        size_hw: input size of a checkpoint; None takes the square that it was trained at.
+        device: ``cpu``, ``cuda``, ``cuda:N``; ``tensorrt`` for bundles.
+        threads: CPU threads; None leaves the library's choice.
+        progress: told after every picture.
+
+    Raises:
+        DatasetError: the dataset or split cannot be used, or shares no class with the model.
+        ImageError: a picture cannot be decoded.
+        WeightsError, BundleError, ConfigError, ProviderUnavailable: see `open_model`.
+    """
+    started = time.perf_counter()
+    dataset = open_dataset(data)
+    if split not in dataset.splits:
+        raise DatasetError(
+            f"the dataset {quoted(data)} has no split {quoted(split)}; it has {', '.join(dataset.splits)}"
+        )
+    opened = model if isinstance(model, Model) else open_model(model, size_hw=size_hw, device=device, threads=threads)
+    mapping = map_detections(opened.class_names, dataset.names)
+    if not mapping:
+        raise DatasetError(
+            f"{quoted(opened.name)} and {quoted(data)} share no class; the model has "
+            f"{quoted(', '.join(opened.class_names))}, the dataset {quoted(', '.join(dataset.names))}"
+        )
+    collector = Collector(dataset.names)
+    dropped: Counter[str] = Counter()
+    members: dict[str, list[int]] = {}
+    samples = tracked(dataset.samples(split), f"evaluate {opened.name}", dataset.splits[split], progress)
+    for number, sample in enumerate(samples):
+        detections = _detect(opened, sample.image)
+        collector.add(sample, _renamed(detections, mapping, opened.class_names, dropped))
+        if "dataset" in sample.attributes:
+            members.setdefault(str(sample.attributes["dataset"]), []).append(number)
+    reached = set(mapping.values())
+    return EvaluationResult(
+        model=opened.name,
+        backend=opened.backend,
+        dataset_fingerprint=dataset.fingerprint,
+        split=split,
+        input_size_hw=opened.letterbox.size_hw,
+        score=collector.score(),
+        per_dataset={name: collector.score(numbers) for name, numbers in members.items()},
+        class_mapping={opened.class_names[i]: dataset.names[j] for i, j in mapping.items()},
+        dropped=dict(dropped.most_common()),
+        missing_classes=tuple(name for i, name in enumerate(dataset.names) if i not in reached),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _detect(model: Model, image: Path) -> Detections:
+    letterboxed, geometry = model.letterbox(decode_picture(image))
+    return decode(
+        model.raw(to_tensor(letterboxed)),
+        geometry,
+        confidence=CONFIDENCE,
+        iou=model.iou,
+        max_detections=model.max_detections,
+        multi_label=True,
+    )
+
+
+def _renamed(
+    detections: Detections, mapping: dict[int, int], names: tuple[str, ...], dropped: Counter[str]
+) -> Detections:
+    """Return the detections under the dataset's class ids, without those that it has no class for."""
+    lookup = np.full(len(names), -1, dtype=np.int64)
+    lookup[list(mapping)] = list(mapping.values())
+    class_id = lookup[detections.class_id]
+    keep = class_id >= 0
+    for index, count in zip(*np.unique(detections.class_id[~keep], return_counts=True), strict=True):
+        dropped[names[index]] += int(count)
+    return Detections(detections.xyxy_px[keep], detections.confidence[keep], class_id[keep])

@@ -1,0 +1,104 @@
+"""A checkpoint and a bundle look the same to evaluation: tensor in, raw output out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.errors import ConfigError, quoted
+from drivetl.runtime import Detector, Letterbox
+
+__all__ = ["Model", "open_model"]
+
+_MAX_SIDE_PX = 8192
+
+
+class _Raw(Protocol):
+    def __call__(self, tensor_nchw: NDArray[np.float32], /) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Something that turns an input tensor into raw output.
+
+    Attributes:
+        name: for people; never a full path.
+        class_names: in the order of class ids.
+        letterbox: how a picture becomes its input.
+        raw: float32 ``(1, 3, h, w)`` → float32 ``(1, 4 + classes, anchors)``, see `drivetl.runtime.decode`.
+        iou: NMS overlap above which the less confident of two boxes of one class goes.
+        max_detections: the most detections one picture gives.
+        backend: what computes it, such as ``torch cpu`` or ``onnxruntime cpu``.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    letterbox: Letterbox
+    raw: _Raw
+    iou: float
+    max_detections: int
+    backend: str
+
+
+def open_model(
+    model: str | Path, *, size_hw: tuple[int, int] | None = None, device: str = "cpu", threads: int | None = None
+) -> Model:
+    """Open a bundle folder, a checkpoint, or the name of published weights.
+
+    Args:
+        model: a folder is a bundle; anything else is resolved as weights.
+        size_hw: input size of a checkpoint; None takes the square that it was trained at. A bundle has its own.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; ``tensorrt`` for bundles.
+        threads: CPU threads; None leaves the library's choice.
+
+    Raises:
+        WeightsError, BundleError: the model cannot be used.
+        ConfigError: the size does not fit the model.
+        ProviderUnavailable: a bundle cannot run on the device.
+    """
+    path = Path(model)
+    if path.is_dir():
+        return _open_bundle(path, size_hw, device, threads or 0)
+    return _open_checkpoint(model, size_hw, device, threads)
+
+
+def _open_bundle(path: Path, size_hw: tuple[int, int] | None, device: str, threads: int) -> Model:
+    detector = Detector(path, provider=device.partition(":")[0], threads=threads)
+    contract = detector.contract
+    if size_hw not in (None, contract.input_size_hw):
+        raise ConfigError(
+            f"the bundle {quoted(path.name)} takes {contract.input_size_hw[0]}x{contract.input_size_hw[1]} pixels, "
+            f"not {quoted(size_hw)}; leave --imgsz out, or export again with that size"
+        )
+    limits = contract.thresholds
+    backend = f"onnxruntime {detector.provider}"
+    return Model(
+        path.name,
+        contract.class_names,
+        contract.letterbox,
+        detector.infer,
+        limits.iou,
+        limits.max_detections,
+        backend,
+    )
+
+
+def _open_checkpoint(model: str | Path, size_hw: tuple[int, int] | None, device: str, threads: int | None) -> Model:
+    from drivetl.runtime import Thresholds
+    from drivetl.yolo import TorchModel, resolve_weights
+
+    path = resolve_weights(model)
+    network = TorchModel(path, device=device, threads=threads)
+    size = size_hw or (network.imgsz, network.imgsz)
+    if min(size) < network.stride or max(size) > _MAX_SIDE_PX or any(side % network.stride for side in size):
+        raise ConfigError(
+            f"an input of {size[0]}x{size[1]} pixels does not fit {quoted(path.name)}: "
+            f"--imgsz takes multiples of {network.stride} up to {_MAX_SIDE_PX}"
+        )
+    limits = Thresholds()
+    letterbox = Letterbox(size)
+    return Model(path.name, network.names, letterbox, network.raw, limits.iou, limits.max_detections, f"torch {device}")

@@ -1,0 +1,51 @@
+"""Option types that several verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from drivetl.errors import ConfigError, quoted
+
+__all__ = ["DeviceOption", "ImgszOption", "ThreadsOption", "percent", "score_lines", "size_from"]
+
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+ImgszOption = Annotated[
+    str | None, typer.Option("--imgsz", help="Input size in pixels: 640, or 384x640 (height x width).")
+]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: library's choice.")]
+
+
+def size_from(text: str | None) -> tuple[int, int] | None:
+    """Read ``640`` or ``384x640`` as height and width.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--imgsz takes 640, or 384x640 for height x width, not {quoted(text)}")
+    return int(parts[0]), int(parts[-1])
+
+
+def percent(value: float | None) -> str:
+    """Return an average precision as people read it: three decimals, or a dash where there is nothing to measure."""
+    return "  –  " if value is None else f"{value:.3f}"
+
+
+def score_lines(document: dict[str, object]) -> list[str]:
+    """Return the table of an evaluation document: one line a class, most boxes first."""
+    per_class = document["per_class"]
+    assert isinstance(per_class, dict)
+    rows = [(name, entry) for name, entry in per_class.items() if entry["boxes"]]
+    width = max([len("all classes"), *(len(name) for name, _ in rows)])
+    lines = [f"{'class':<{width}}  boxes  mAP50-95  mAP50"]
+    for name, entry in sorted(rows, key=lambda row: -row[1]["boxes"]):
+        figures = f"{percent(entry['map50_95']):>8}  {percent(entry['map50']):>5}"
+        lines.append(f"{name:<{width}}  {entry['boxes']:>5}  {figures}")
+    total = f"{percent(document['map50_95']):>8}  {percent(document['map50']):>5}"  # type: ignore[arg-type]
+    lines.append(f"{'all classes':<{width}}  {document['boxes']:>5}  {total}")
+    return lines

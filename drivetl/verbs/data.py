@@ -1,0 +1,295 @@
+"""``drivetl data``: import, check, split, merge, stats, get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
+
+__all__ = ["register"]
+
+_MOST_LINES = 50
+
+DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder, or a data.yaml.")]
+OutDataset = Annotated[Path, typer.Option("--out", help="The new dataset folder.")]
+CopyFlag = Annotated[bool, typer.Option("--copy", help="Copy the pictures; by default they are linked.")]
+
+data = typer.Typer(
+    name="data", help="Datasets: import, check, split, merge, count and fetch them.", no_args_is_help=True
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``drivetl data`` and its verbs to the command line."""
+    app.add_typer(data)
+
+
+@data.command("import")
+def import_(
+    format: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="kitti, bdd100k, nuimages, cityscapes, coco, voc or yolo.")
+    ],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The dataset's folder, as published.")],
+    out: OutDataset,
+    card: Annotated[
+        str | None,
+        typer.Option(help="A card's name, or your edited copy of a file in datasets/. Default: FORMAT's own."),
+    ] = None,
+    classes: Annotated[
+        str, typer.Option(help="driving maps to the taxonomy, native keeps the source's classes.")
+    ] = "driving",
+    names: Annotated[
+        str | None, typer.Option(help="YOLO without data.yaml: a file with one class a line, or a card such as coco.")
+    ] = None,
+    split_names: Annotated[
+        str | None, typer.Option(metavar="OLD=NEW,…", help="Rename the source's splits, as train=train,val=test.")
+    ] = None,
+    val: Annotated[float, typer.Option(help="Share for val where the source has no splits.")] = 0.2,
+    test: Annotated[float, typer.Option(help="Share for test where the source has no splits.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Decides which pictures are drawn.", min=0)] = 0,
+    copy: CopyFlag = False,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Turn a published dataset's own files into a dataset that trains.
+
+    Example: drivetl data import kitti ~/kitti/training --out datasets/kitti
+    """
+    from drivetl.data import import_dataset
+
+    reporter = Reporter("data import", json)
+    with reporter.working():
+        result = import_dataset(
+            format,
+            source,
+            out,
+            card=card,
+            classes=classes,
+            names=names,
+            split_names=_pairs(split_names),
+            val=val,
+            test=test,
+            seed=seed,
+            link="copy" if copy else "symlink",
+            overwrite=overwrite,
+            progress=reporter.progress,
+        )
+    document = {
+        "dataset": str(result.path),
+        "images": result.images,
+        "boxes": result.boxes,
+        "per_class": result.per_class,
+        "ignored": result.ignored,
+        "dropped": result.dropped,
+        "splits": result.splits,
+        "fingerprint": result.fingerprint,
+        "notes": list(result.notes),
+    }
+    lines = [
+        f"{result.images} pictures, {result.boxes} boxes, {result.ignored} regions to ignore → {result.path}",
+        f"splits: {_counts(result.splits)}",
+        f"boxes:  {_counts(result.per_class)}",
+        *result.notes,
+    ]
+    reporter.finish(document, [_plain(line) for line in lines])
+
+
+@data.command()
+def check(dataset: DatasetArgument, json: JsonFlag = False) -> None:
+    """Find what would spoil training; exits with 1 if there is anything.
+
+    Example: drivetl data check datasets/kitti
+    """
+    from drivetl.data import check_dataset
+
+    reporter = Reporter("data check", json)
+    with reporter.working():
+        report = check_dataset(dataset, reporter.progress)
+    problems = [{"kind": p.kind, "file": p.file, "line": p.line, "message": p.message} for p in report.problems]
+    document = {"ok": report.ok, "images": report.images, "problems": problems, "notes": list(report.notes)}
+    lines = [
+        f"{p.file}{'' if p.line is None else f':{p.line}'}: {p.kind}: {p.message}"
+        for p in report.problems[:_MOST_LINES]
+    ]
+    if len(report.problems) > _MOST_LINES:
+        lines.append(f"… and {len(report.problems) - _MOST_LINES} more; --json lists all")
+    lines += [*report.notes, f"{report.images} pictures checked: {'ok' if report.ok else f'{len(problems)} problems'}"]
+    verdict = f"the dataset check found {len(problems)} problems"
+    reporter.gate(document, [_plain(line) for line in lines], report.ok, verdict)
+
+
+@data.command()
+def split(
+    dataset: DatasetArgument,
+    out: OutDataset,
+    from_: Annotated[str, typer.Option("--from", help="The split to cut from.")] = "train",
+    into: Annotated[str, typer.Option("--into", help="The new split.")] = "val",
+    fraction: Annotated[float, typer.Option(help="Share of the pictures to move, 0 to 1.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Decides which groups move.", min=0)] = 0,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Cut a new split out of another; sequences and near-identical pictures stay together.
+
+    Example: drivetl data split datasets/dawn --from train --into val --fraction 0.2 --out datasets/dawn-split
+    """
+    from drivetl.data import split_dataset
+
+    reporter = Reporter("data split", json)
+    with reporter.working():
+        result = split_dataset(
+            dataset,
+            out,
+            from_=from_,
+            into=into,
+            fraction=fraction,
+            seed=seed,
+            overwrite=overwrite,
+            progress=reporter.progress,
+        )
+    document = {"dataset": str(out), "splits": result.splits, "fingerprint": result.fingerprint}
+    reporter.finish(document, [f"{_counts(result.splits)} → {_plain(str(out))}"])
+
+
+@data.command()
+def merge(
+    datasets: Annotated[list[Path], typer.Argument(metavar="DATASET…", help="Two or more datasets.")],
+    out: OutDataset,
+    names: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="What to call them. Default: folder names.")
+    ] = None,
+    leave_out: Annotated[
+        list[str] | None, typer.Option("--leave-out", help="Keep this one out of training, as the split held_out.")
+    ] = None,
+    copy: CopyFlag = False,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Put several environments into one dataset that remembers which picture came from where.
+
+    Example: drivetl data merge datasets/kitti datasets/dawn --leave-out dawn --out datasets/both
+    """
+    from drivetl.data import merge_datasets
+
+    reporter = Reporter("data merge", json)
+    with reporter.working():
+        result = merge_datasets(
+            datasets,
+            out,
+            names=None if names is None else names.split(","),
+            leave_out=leave_out or (),
+            link="copy" if copy else "symlink",
+            overwrite=overwrite,
+            progress=reporter.progress,
+        )
+    splits = result.dataset.splits
+    document = {
+        "dataset": str(out),
+        "splits": splits,
+        "names": list(result.dataset.names),
+        "fingerprint": result.dataset.fingerprint,
+        "notes": list(result.notes),
+    }
+    reporter.finish(document, [_plain(line) for line in (f"{_counts(splits)} → {out}", *result.notes)])
+
+
+@data.command()
+def stats(
+    dataset: DatasetArgument,
+    out: Annotated[Path | None, typer.Option(help="Draw the histograms into this PNG.")] = None,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Count classes, sizes, conditions and box positions, and draw them.
+
+    Example: drivetl data stats datasets/kitti --out kitti.png
+    """
+    import dataclasses
+
+    from drivetl.data import dataset_stats, draw_stats
+
+    reporter = Reporter("data stats", json)
+    with reporter.working():
+        result = dataset_stats(dataset, reporter.progress)
+    if out is not None:
+        _write_png(out, draw_stats(result), overwrite)
+    document = {**dataclasses.asdict(result), "file": None if out is None else str(out)}
+    lines = [f"{result.images} pictures ({_counts(result.splits)}), {result.boxes} boxes"]
+    lines += [f"{name}: {_counts(counts)}" for name, counts in result.per_class.items()]
+    lines.append(f"size in px: {_counts(result.sizes_px)}")
+    lines += [f"{key}: {_counts(counts)}" for key, counts in result.conditions.items()]
+    reporter.finish(document, [_plain(line) for line in lines])
+
+
+@data.command()
+def get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A card's name, such as coco128, or a card file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for fetched datasets. Default: $DRIVETL_DATA, else ~/.cache/drivetl/data."),
+    ] = None,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Fetch a dataset that allows it; for the others, say where to register.
+
+    Example: drivetl data get coco128
+    """
+    from drivetl.data import data_cache, get_dataset, load_card
+
+    reporter = Reporter("data get", json)
+    card = load_card(name)
+    with reporter.working():
+        result = get_dataset(card, out or data_cache(), overwrite=overwrite, progress=reporter.progress)
+    path = None if result.path is None else str(result.path)
+    document = {
+        "name": result.name,
+        "path": path,
+        "sha256": result.sha256,
+        "page": result.page,
+        "licence": card.licence,
+    }
+    if path is None:
+        lines = [f"{card.title} wants a registration: {result.page}", f"licence: {card.licence}"]
+    else:
+        format, *options = result.import_options
+        lines = [
+            f"{path} (sha256 {result.sha256})",
+            f"licence: {card.licence}",
+            f"next: drivetl data import {format} {path} {' '.join(options)} --out DATASET",
+        ]
+    reporter.finish(document, [_plain(line) for line in lines])
+
+
+def _pairs(text: str | None) -> dict[str, str] | None:
+    from drivetl.errors import ConfigError, quoted
+
+    if text is None:
+        return None
+    pairs = [part.split("=") for part in text.split(",")]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise ConfigError(f"--split-names takes OLD=NEW,OLD=NEW, not {quoted(text)}")
+    return dict(pairs)
+
+
+def _write_png(out: Path, image_bgr: Any, overwrite: bool) -> None:
+    import cv2
+
+    from drivetl.files import atomic_file
+
+    _, encoded = cv2.imencode(".png", image_bgr)
+    with atomic_file(out, overwrite=overwrite) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _plain(text: str) -> str:
+    from drivetl.data.text import plain
+
+    return plain(text)

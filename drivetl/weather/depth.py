@@ -1,0 +1,184 @@
+"""A depth prior for road pictures: how far away is each pixel, when nobody measured it?
+
+Four assumptions, each physical and each cheap. (1) The road is a plane under a camera of known height. (2) What
+stands beside the road stands upright; its distance follows from how high it reaches above the horizon, and from a
+corridor along the road. (3) Nothing beside a road reaches higher than a tall tree, so what is far above the horizon
+is near. (4) Known boxes stand upright where they touch the ground. The sky is found in the picture and is at
+infinity. Everything is computed in inverse depth, in which a plane is linear in the image row and the sky is zero, so
+there is no step at the horizon; and on a small picture, because depth is smooth.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.errors import ConfigError, ImageError, quoted
+from drivetl.weather.checks import BgrImage, DepthMap, require_boxes, require_image, require_number
+from drivetl.weather.sky import DEFAULT_HORIZON, estimate_horizon, shrink, sky_weight, working_scale
+
+__all__ = ["DEFAULT_FOCAL", "depth_prior", "ground_weight"]
+
+# Focal length as a share of the picture's width: 71 degrees across, between KITTI (0.58) and a phone (0.8).
+DEFAULT_FOCAL = 0.7
+
+# Half the width of the corridor between what lines a road, and the height above the camera of what lines it.
+_CORRIDOR_M = 11.0
+_SKYLINE_M = 6.0
+_TALLEST_M = 18.0
+# What is not sky is never farther than this; the plane alone would reach infinity at the horizon.
+_FARTHEST_M = 600.0
+
+Float = NDArray[np.float32]
+
+
+def depth_prior(
+    image_bgr_or_size_hw: BgrImage | tuple[int, int],
+    *,
+    camera_height_m: float = 1.5,
+    focal_px: float | None = None,
+    horizon_px: float | None = None,
+    pitch_deg: float | None = None,
+    boxes_xyxy_px: Any = None,
+) -> DepthMap:
+    """Return a plausible distance in metres for every pixel, float32 of shape (height, width); the sky is infinite.
+
+    Args:
+        image_bgr_or_size_hw: a uint8 BGR picture, in which horizon, sky and skyline are then looked for; or only its
+            (height, width), for which a horizon at 46 % of the height and a soft sky above it are assumed.
+        camera_height_m: height of the camera above the road, 0.3 to 10 m.
+        focal_px: focal length in pixels; 0.7 times the width where unknown.
+        horizon_px: row of the horizon, inside the picture.
+        pitch_deg: instead of ``horizon_px``: how far the camera looks down, with the principal point in the middle.
+        boxes_xyxy_px: (n, 4) boxes of objects; each stands upright at the depth of its ground contact. A box whose
+            bottom is not below the horizon (a traffic light) touches no ground and is left to the prior.
+
+    Raises:
+        ImageError: the picture, its size or the boxes cannot be used.
+        ConfigError: a parameter is out of range, or the horizon lies outside the picture.
+    """
+    image, size_hw = _picture_and_size(image_bgr_or_size_hw)
+    height, width = size_hw
+    boxes = require_boxes(boxes_xyxy_px)
+    camera_height = require_number("camera_height_m", camera_height_m, 0.3, 10.0)
+    focal = DEFAULT_FOCAL * width if focal_px is None else require_number("focal_px", focal_px, 1.0, 1e6)
+    scale = working_scale(size_hw)
+    small = None if image is None else shrink(image, scale)
+    horizon = _horizon(small, scale.y, height, focal, horizon_px, pitch_deg)
+
+    rows = (np.arange(scale.size_wh[1], dtype=np.float32) + 0.5) / scale.y - 0.5
+    columns = (np.arange(scale.size_wh[0], dtype=np.float32) + 0.5) / scale.x - 0.5
+    below_px = (rows - np.float32(horizon))[:, None]
+    if small is None:
+        sky = np.broadcast_to(_unseen_sky(-below_px / height), (rows.size, columns.size)).astype(np.float32)
+    else:
+        sky = sky_weight(small, horizon * scale.y)
+    ground = below_px * np.float32(1.0 / (focal * camera_height))
+    standing = _standing(sky, below_px, columns - np.float32(width / 2), focal)
+    inverse = np.maximum(np.maximum(ground, standing), np.float32(1.0 / _FARTHEST_M))
+    inverse *= 1.0 - sky
+    _stand_boxes(inverse, boxes * (scale.x, scale.y, scale.x, scale.y), horizon * scale.y, scale.y * focal * camera_height)
+    full = cv2.resize(inverse, (width, height), interpolation=cv2.INTER_LINEAR)
+    with np.errstate(divide="ignore"):
+        depth: DepthMap = np.reciprocal(full, out=full)
+    return depth
+
+
+def ground_weight(depth_m: DepthMap) -> Float:
+    """Return how surely each pixel is level ground, float32 in 0..1, on a small grid (long side about 320).
+
+    In inverse depth a level plane rises linearly with the row while an upright surface is constant, whatever the
+    camera. So the slope down each column, against the slope of the picture's lowest rows, tells ground from walls,
+    for the prior as for measured depth.
+    """
+    scale = working_scale((depth_m.shape[0], depth_m.shape[1]))
+    inverse = 1.0 / cv2.resize(np.minimum(depth_m, 1e6), scale.size_wh, interpolation=cv2.INTER_NEAREST)
+    slope = np.zeros_like(inverse)
+    if inverse.shape[0] > 2:
+        slope[1:-1] = (inverse[2:] - inverse[:-2]) * 0.5
+        slope[-1], slope[0] = slope[-2], slope[1]
+    lowest = slope[-max(1, slope.shape[0] // 4) :]
+    steepness = float(np.median(lowest))
+    if steepness <= 0:
+        return np.zeros_like(inverse)
+    # A roof line or a kerb is steeper than ground, which is as wrong as too flat.
+    weight = 1.0 - np.minimum(np.abs(slope / steepness - 1.0) * 1.6, 1.0)
+    return cv2.blur(weight.astype(np.float32), (3, 3))
+
+
+def _picture_and_size(given: Any) -> tuple[BgrImage | None, tuple[int, int]]:
+    if isinstance(given, np.ndarray):
+        image = require_image(given)
+        return image, (image.shape[0], image.shape[1])
+    if isinstance(given, tuple) and len(given) == 2 and all(isinstance(side, int) and side > 0 for side in given):
+        return None, (given[0], given[1])
+    raise ImageError(f"the depth prior takes a BGR picture or its (height, width), not {quoted(given)}")
+
+
+def _horizon(
+    small: BgrImage | None,
+    scale_y: float,
+    height: int,
+    focal: float,
+    horizon_px: float | None,
+    pitch_deg: float | None,
+) -> float:
+    if horizon_px is not None and pitch_deg is not None:
+        raise ConfigError("horizon_px and pitch_deg say the same thing; pass one of them")
+    if pitch_deg is not None:
+        pitch = require_number("pitch_deg", pitch_deg, -45.0, 45.0)
+        horizon = height / 2 - focal * math.tan(math.radians(pitch))
+        if not 0 <= horizon < height:
+            raise ConfigError(f"pitch_deg {pitch:g} puts the horizon at row {horizon:.0f}, outside the picture's {height} rows")
+        return horizon
+    if horizon_px is not None:
+        if not 0 <= require_number("horizon_px", horizon_px, -1e9, 1e9) < height:
+            raise ConfigError(f"horizon_px is {horizon_px:g}, outside the picture's {height} rows (0 to {height - 1})")
+        return float(horizon_px)
+    return DEFAULT_HORIZON * height if small is None else estimate_horizon(small) / scale_y
+
+
+def _unseen_sky(elevation: Float) -> Float:
+    """Without a picture: the higher above the horizon (as a share of the height), the likelier it is sky."""
+    ramp = np.clip((elevation - 0.04) / 0.3, 0.0, 1.0)
+    weight: Float = ramp * ramp * (3.0 - 2.0 * ramp)
+    return weight
+
+
+def _standing(sky: Float, below_px: Float, aside_px: Float, focal: float) -> Float:
+    """Return the inverse depth of what stands beside the road, for every pixel of the small grid."""
+    above = np.maximum(-below_px, 0.0)
+    row_px = abs(float(below_px[1, 0] - below_px[0, 0])) if below_px.shape[0] > 1 else 1.0
+    # How far each column's trees and houses reach above the horizon: the low skyline is the distant one.
+    reach_px = ((1.0 - sky) * (above > 0)).sum(axis=0, keepdims=True) * np.float32(row_px)
+    reach_px = cv2.blur(reach_px, (max(3, sky.shape[1] // 16) | 1, 1), borderType=cv2.BORDER_REPLICATE)
+    # The road's own corridor: rounded, so that the middle of the road has no crease.
+    corridor = np.sqrt(aside_px * aside_px + (focal * 0.03) ** 2)[None, :] / np.float32(focal * _CORRIDOR_M)
+    upright = np.minimum(corridor, reach_px / np.float32(focal * _SKYLINE_M))
+    overhead = above * np.float32(1.0 / (focal * _TALLEST_M))
+    standing: Float = np.maximum(upright, overhead).astype(np.float32)
+    return standing
+
+
+def _stand_boxes(inverse: Float, boxes: Float, horizon: float, ground_px_m: float) -> None:
+    """Draw boxes into the inverse depth of the small grid, the far ones first, each with soft, rounded upper corners."""
+    contact = (boxes[:, 3] - horizon) / ground_px_m
+    for index in np.argsort(contact):
+        if contact[index] <= 1.0 / _FARTHEST_M:
+            continue
+        left, top, right, bottom = boxes[index]
+        x0, x1 = max(0, math.floor(left)), min(inverse.shape[1], math.ceil(right))
+        y0, y1 = max(0, math.floor(top)), min(inverse.shape[0], math.ceil(bottom))
+        if x0 >= x1 or y0 >= y1:
+            continue
+        aside = np.abs((np.arange(x0, x1) + 0.5 - (left + right) / 2) / ((right - left) / 2))
+        upward = np.clip((bottom - np.arange(y0, y1) - 0.5) / (bottom - top), 0.0, 1.0)
+        # A superellipse keeps the flanks and rounds the upper corners, where a box shows what is behind the object.
+        radius = aside[None, :] ** 6 + upward[:, None] ** 6
+        weight = np.clip((1.35 - radius) / 0.7, 0.0, 1.0).astype(np.float32)
+        region = inverse[y0:y1, x0:x1]
+        region += weight * (contact[index] - region)

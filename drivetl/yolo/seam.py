@@ -1,0 +1,75 @@
+"""The NumPy seam: other stages run a checkpoint through this without knowing torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from drivetl.yolo.checkpoint import load_checkpoint
+from drivetl.yolo.ultra import set_threads, torch_device
+
+__all__ = ["TorchModel"]
+
+
+class TorchModel:
+    """A checkpoint as a function from input tensor to raw output, the same function that the ONNX export holds.
+
+    Attributes:
+        names: class names in the order of the class ids.
+        imgsz: the picture size of its training, in pixels of the longer side.
+        sha256: of the checkpoint file.
+        stride: height and width of an input must be multiples of it.
+        licence: what the checkpoint says of its licence; may be empty.
+        threads: how many CPU threads torch uses, in the whole process.
+    """
+
+    def __init__(self, path: Path, device: str = "cpu", threads: int | None = None) -> None:
+        """Load ``path`` onto ``device``.
+
+        Args:
+            path: a checkpoint.
+            device: ``cpu``, ``cuda``, ``cuda:1`` or ``1``.
+            threads: CPU threads for torch, set for the whole process; None leaves them as they are.
+
+        Raises:
+            WeightsError: see `drivetl.yolo.checkpoint.load_checkpoint`.
+            ConfigError: there is no such device.
+        """
+        self._device = torch_device(device)
+        self.threads = set_threads(threads) if threads else torch.get_num_threads()
+        checkpoint = load_checkpoint(path)
+        self.names = checkpoint.names
+        self.imgsz = checkpoint.imgsz
+        self.sha256 = checkpoint.sha256
+        self.licence = checkpoint.licence
+        # Any: torch types every attribute of a module as Tensor | Module.
+        model: Any = checkpoint.model.to(self._device)
+        self._model = model
+        self.stride = int(model.stride.max())
+
+    def raw(self, tensor_nchw: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Run the model.
+
+        Args:
+            tensor_nchw: float32 of shape (n, 3, h, w), RGB in [0, 1]; h and w multiples of ``stride``.
+
+        Returns:
+            float32 of shape (n, 4 + classes, anchors): centre x, centre y, width and height in pixels of the input,
+            then one score in [0, 1] per class. YOLO26 answers with its one-to-many head, which wants NMS like the
+            others.
+
+        Raises:
+            ValueError: the tensor has another dtype or shape.
+        """
+        if tensor_nchw.dtype != np.float32 or tensor_nchw.ndim != 4 or tensor_nchw.shape[1] != 3:
+            raise ValueError(f"expected float32 (n, 3, h, w), got {tensor_nchw.dtype} {tensor_nchw.shape}")
+        if any(side % self.stride or not side for side in tensor_nchw.shape[2:]):
+            raise ValueError(f"height and width {tensor_nchw.shape[2:]} must be multiples of {self.stride}")
+        batch = torch.from_numpy(np.ascontiguousarray(tensor_nchw)).to(self._device)
+        with torch.inference_mode():
+            output: npt.NDArray[np.float32] = self._model(batch)[0].cpu().numpy()
+        return output

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivetl.data.cards import load_card
+from drivetl.data.readers.common import Request
+from drivetl.data.readers.nuimages import read
+from drivetl.errors import DatasetError
+
+KEY = "samples/CAM_FRONT/n015-2018-07-18-11-07-57+0800__CAM_FRONT__1531883530449377.jpg"
+SWEEP = "sweeps/CAM_FRONT/n015-2018-07-18-11-07-57+0800__CAM_FRONT__1531883530949377.jpg"
+
+
+def _tables() -> dict[str, list[dict[str, Any]]]:
+    return {
+        "log": [{"token": "L", "logfile": "n015-2018-07-18-11-07-57+0800", "location": "singapore-onenorth", "vehicle": "n015"}],
+        "sample": [{"token": "S", "log_token": "L", "timestamp": 1, "key_camera_token": "D"}],
+        "sensor": [{"token": "N", "channel": "CAM_FRONT", "modality": "camera"}],
+        "calibrated_sensor": [{"token": "C", "sensor_token": "N"}],
+        "sample_data": [
+            {"token": "D", "sample_token": "S", "calibrated_sensor_token": "C", "filename": KEY, "is_key_frame": True},
+            {"token": "E", "sample_token": "S", "calibrated_sensor_token": "C", "filename": SWEEP, "is_key_frame": False},
+        ],
+        "category": [{"token": "c1", "name": "vehicle.car"}, {"token": "c2", "name": "human.pedestrian.adult"}],
+        "attribute": [{"token": "a1", "name": "vehicle.moving"}, {"token": "a2", "name": "pedestrian.standing"}],
+        "object_ann": [
+            {"token": "o1", "sample_data_token": "D", "category_token": "c1", "bbox": [1, 2, 30, 40], "attribute_tokens": ["a1"]},
+            {"token": "o2", "sample_data_token": "D", "category_token": "c2", "bbox": [5, 5, 9, 50], "attribute_tokens": []},
+        ],
+    }
+
+
+def _request(root: Path, picture: Any, as_json: Any, tables: dict[str, Any], version: str = "v1.0-train") -> Request:
+    picture(root / KEY)
+    for name, rows in tables.items():
+        as_json(root / version / f"{name}.json", rows)
+    return Request(root, load_card("nuimages"))
+
+
+def test_tokens_are_joined(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    request = _request(tmp_path, picture, as_json, _tables())
+    (tmp_path / "v1.0-test").mkdir()
+    reading = read(request)
+    (sample,) = reading.samples  # the sweep has no labels and is no key frame
+    assert reading.total == 1
+    assert [(box.class_name, box.xyxy_px) for box in sample.boxes] == [
+        ("vehicle.car", (1, 2, 30, 40)),
+        ("human.pedestrian.adult", (5, 5, 9, 50)),
+    ]
+    assert sample.boxes[0].attributes == {"vehicle": "moving"}
+    assert sample.attributes == {"location": "singapore-onenorth", "camera": "CAM_FRONT", "hour": 11}
+    assert (sample.split, sample.group) == ("train", "n015-2018-07-18-11-07-57+0800")
+    assert reading.notes == ["v1.0-test was left out: its labels are not published."]
+
+
+def test_mini_has_no_split(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    (sample,) = read(_request(tmp_path, picture, as_json, _tables(), "v1.0-mini")).samples
+    assert sample.split == ""
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "message"),
+    [
+        ("object_ann", {"category_token": "gone"}, r"object_ann\.json', token 'o1': category_token 'gone' is not in category"),
+        ("object_ann", {"bbox": [1, 2, 3]}, "not a box of four numbers"),
+        ("sample", {"log_token": "gone"}, "log_token 'gone' is not in log"),
+        ("sample_data", {"filename": "../../etc/passwd"}, "is not below"),
+        ("sample_data", {"filename": "samples/gone.jpg"}, "is not below"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    tmp_path: Path, picture: Any, as_json: Any, table: str, row: dict[str, Any], message: str
+) -> None:
+    tables = _tables()
+    tables[table][0].update(row)
+    with pytest.raises(DatasetError, match=message):
+        list(read(_request(tmp_path, picture, as_json, tables)).samples)
+
+
+def test_a_missing_table_is_named(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    tables = _tables()
+    del tables["category"]
+    with pytest.raises(DatasetError, match=r"cannot read '.*category\.json'"):
+        read(_request(tmp_path, picture, as_json, tables))
+    with pytest.raises(DatasetError, match="no labelled folder"):
+        read(Request(tmp_path / "samples", load_card("nuimages")))

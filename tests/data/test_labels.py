@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from drivetl.data.labels import LabelLineError, clipped, label_line, parse_label_line, read_boxes
+from drivetl.errors import DatasetError
+
+
+def test_a_written_line_comes_back_to_a_thousandth_of_a_pixel() -> None:
+    box = (10.25, 0.0, 3840.0, 700.7)
+    class_id, fractions = parse_label_line(label_line(3, box, (2160, 3840)), 4)
+    assert class_id == 3
+    back = [fraction * side for fraction, side in zip(fractions, (3840, 2160) * 2, strict=True)]
+    assert back == pytest.approx(box, abs=1e-3)
+
+
+def test_a_box_by_hand() -> None:
+    # 200 x 100 picture, box from (20, 30) to (60, 90): centre (40, 60), size 40 x 60.
+    assert label_line(0, (20, 30, 60, 90), (100, 200)) == "0 0.20000000 0.60000000 0.20000000 0.60000000"
+
+
+def test_a_polygon_gives_its_extent() -> None:
+    assert parse_label_line("1 0.1 0.2 0.5 0.3 0.3 0.9", 2) == (1, (0.1, 0.2, 0.5, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("0 0.5 0.5 0.2", "label_malformed"),
+        ("0 0.5 0.5 0.2 0.2 0.9", "label_malformed"),
+        ("0 0.5 0.5 0.2 0.2 0.9 0.9 0.1", "label_malformed"),
+        ("car 0.5 0.5 0.2 0.2", "label_malformed"),
+        ("0 nan 0.5 0.2 0.2", "box_nan"),
+        ("0 0.5 0.5 inf 0.2", "box_nan"),
+        ("999 0.5 0.5 0.2 0.2", "unknown_class"),
+        ("-1 0.5 0.5 0.2 0.2", "unknown_class"),
+        ("0.5 0.5 0.5 0.2 0.2", "unknown_class"),
+        ("0 0.5 0.5 0 0.2", "box_area"),
+        ("0 0.5 0.5 0.2 -0.2", "box_area"),
+    ],
+)
+def test_what_cannot_be_used_is_named(line: str, kind: str) -> None:
+    with pytest.raises(LabelLineError) as caught:
+        parse_label_line(line, 3)
+    assert caught.value.kind == kind
+
+
+def test_an_error_gives_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("0 0.5 0.5 0.2 0.2\n\n0 0.5 0.5 0.2\n")
+    with pytest.raises(DatasetError, match=r"a\.txt', line 3: the label has 4 columns"):
+        read_boxes(path, ["car"], (100, 100))
+
+
+def test_clipping_keeps_the_inside() -> None:
+    assert clipped((-5, 10, 250, 90), (100, 200)) == (0, 10, 200, 90)
+    outside = clipped((210, 10, 250, 90), (100, 200))
+    assert math.isclose(outside[0], outside[2])

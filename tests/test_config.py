@@ -1,0 +1,75 @@
+"""Strict configuration: all problems at once, the nearest key suggested, nothing unknown applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from drivetl.config import StrictModel, load_model, load_yaml, parse_model, set_values
+from drivetl.errors import ConfigError
+
+
+class Inner(StrictModel):
+    epochs: int = Field(default=1, ge=1)
+    imgsz: int = 640
+
+
+class Outer(StrictModel):
+    name: str
+    train: Inner = Inner()
+
+
+def test_all_problems_at_once_with_the_nearest_key() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_model(Outer, {"train": {"epoch": 3, "imgsz": "wide", "epochs": 0}}, "recipe.yaml")
+    message = str(caught.value)
+    assert "recipe.yaml" in message
+    assert "'name' is missing" in message
+    assert "unknown key 'train.epoch', did you mean 'epochs'?" in message
+    assert "'train.imgsz' is 'wide'" in message
+    assert "'train.epochs' is '0'" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: 1\na: 2\n", "stands twice"),
+        ("a: &x [1]\nb: *x\n", "aliases are not accepted"),
+        ("a: !!python/object/apply:os.system ['true']\n", "python/object"),
+        ("- 1\n- 2\n", "mapping"),
+        ("a: [1\n", "line 2"),
+        ("? [a]\n: 1\n", "plain value"),
+    ],
+)
+def test_yaml_that_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=reason):
+        load_yaml(path)
+
+
+def test_yaml_bytes_that_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_bytes(b"a: \xff\n")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_yaml(path)
+    path.write_bytes(b"#" * (1 << 20) + b"\n")
+    with pytest.raises(ConfigError, match="larger than"):
+        load_yaml(path)
+    with pytest.raises(ConfigError, match="No such file"):
+        load_model(Outer, tmp_path / "missing.yaml")
+
+
+def test_set_values_reads_yaml_and_leaves_the_original() -> None:
+    document = {"train": {"epochs": 5}}
+    changed = set_values(document, ["train.epochs=1", "data.source=/a=b", "train.names=[x, y]"])
+    assert changed == {"train": {"epochs": 1, "names": ["x", "y"]}, "data": {"source": "/a=b"}}
+    assert document == {"train": {"epochs": 5}}
+
+
+@pytest.mark.parametrize("assignment", ["epochs", "=1", "a..b=1", "train.epochs.x=1", "a=[1"])
+def test_set_values_refuses(assignment: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        set_values({"train": {"epochs": 5}}, [assignment])

@@ -1,0 +1,86 @@
+"""Outputs are whole or absent, and nothing that stood there before is lost."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from drivetl.errors import OutputError
+from drivetl.files import atomic_dir, atomic_file, read_limited, sha256_file, write_json
+
+
+def test_atomic_file_leaves_nothing_after_a_failure(tmp_path: Path) -> None:
+    target = tmp_path / "result.json"
+    with pytest.raises(RuntimeError), atomic_file(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_file_keeps_the_old_file_when_the_disk_is_full(tmp_path: Path) -> None:
+    target = tmp_path / "result.json"
+    target.write_text("old")
+    with pytest.raises(OutputError, match="No space left"), atomic_file(target, overwrite=True):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+    assert target.read_text() == "old"
+
+
+def test_existing_file_needs_overwrite(tmp_path: Path) -> None:
+    target = tmp_path / "result.json"
+    write_json(target, {"a": 1})
+    with pytest.raises(OutputError, match="--overwrite"):
+        write_json(target, {"a": 2})
+    write_json(target, {"a": 2}, overwrite=True)
+    assert '"a": 2' in target.read_text()
+
+
+def test_atomic_dir_replaces_only_what_drivetl_made(tmp_path: Path) -> None:
+    target = tmp_path / "home"
+    target.mkdir()
+    (target / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="not made by drivetl"), atomic_dir(target, marker="m", overwrite=True):
+        pass
+    assert (target / "thesis.txt").read_text() == "years of work"
+
+
+def test_atomic_dir_swaps_old_for_new(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    for text in ("first", "second"):
+        with atomic_dir(target, marker="m", overwrite=True) as folder:
+            (folder / "m").write_text(text)
+    assert (target / "m").read_text() == "second"
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_atomic_dir_keeps_the_old_folder_after_a_failure(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    with atomic_dir(target, marker="m") as folder:
+        (folder / "m").write_text("first")
+    with pytest.raises(OutputError, match="No space"), atomic_dir(target, marker="m", overwrite=True) as folder:
+        (folder / "m").write_text("second")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (target / "m").read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_unwritable_place_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        write_json(tmp_path / "file" / "below.json", {})
+
+
+def test_read_limited_refuses_what_is_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"x" * 11)
+    with pytest.raises(ValueError, match="larger than 10"):
+        read_limited(path, 10)
+    assert read_limited(path, 11) == b"x" * 11
+
+
+def test_sha256_of_the_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"")
+    assert sha256_file(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
