@@ -14,7 +14,16 @@ from typing import Any
 
 from drivetl.errors import OutputError, quoted
 
-__all__ = ["atomic_dir", "atomic_file", "json_bytes", "read_limited", "sha256_file", "write_json", "writing"]
+__all__ = [
+    "atomic_dir",
+    "atomic_file",
+    "json_bytes",
+    "read_limited",
+    "refuse_existing_dir",
+    "sha256_file",
+    "write_json",
+    "writing",
+]
 
 _CHUNK = 1 << 20
 
@@ -91,6 +100,19 @@ def atomic_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_existing_dir(target: Path, *, marker: str, overwrite: bool) -> None:
+    """Say at the start of long work what `atomic_dir` would say at its end.
+
+    Raises:
+        OutputError: the target exists and may not be replaced.
+    """
+    if target.exists():
+        if not target.is_dir() or (any(target.iterdir()) and not (target / marker).is_file()):
+            raise OutputError(f"{quoted(target)} exists and was not made by drivetl; choose another --out")
+        if any(target.iterdir()):
+            _refuse_existing(target, overwrite)
+
+
 @contextlib.contextmanager
 def atomic_dir(target: Path, *, marker: str, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``target`` that becomes ``target`` on success and vanishes on failure.
@@ -101,11 +123,7 @@ def atomic_dir(target: Path, *, marker: str, overwrite: bool = False) -> Iterato
     Raises:
         OutputError: the target exists and may not be replaced, or the system refuses to write.
     """
-    if target.exists():
-        if not target.is_dir() or (any(target.iterdir()) and not (target / marker).is_file()):
-            raise OutputError(f"{quoted(target)} exists and was not made by drivetl; choose another --out")
-        if any(target.iterdir()):
-            _refuse_existing(target, overwrite)
+    refuse_existing_dir(target, marker=marker, overwrite=overwrite)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

@@ -12,7 +12,7 @@ from drivetl.data.cards import DatasetCard
 from drivetl.data.download import fetch
 from drivetl.data.readers.common import field_of, load_json
 from drivetl.errors import DownloadError, quoted
-from drivetl.files import atomic_dir, json_bytes
+from drivetl.files import atomic_dir, json_bytes, refuse_existing_dir
 from drivetl.progress import Progress, silent
 
 __all__ = ["GetResult", "data_cache", "get_dataset"]
@@ -58,6 +58,7 @@ def get_dataset(card: DatasetCard, root: Path, *, overwrite: bool = False, progr
     if marker.is_file() and not overwrite:
         sha256 = str(field_of(load_json(marker), "sha256", quoted(marker)))
         return GetResult(card.name, _top(folder), sha256, None, options)
+    refuse_existing_dir(folder, marker=_MARKER, overwrite=overwrite)
     archive = root / f"{card.name}-{Path(urlsplit(card.download.url).path).name}"
     sha256 = fetch(card.download.url, archive, sha256=card.download.sha256, progress=progress)
     with atomic_dir(folder, marker=_MARKER, overwrite=overwrite) as temporary:

@@ -12,12 +12,13 @@ import numpy as np
 from drivetl.data.cards import DROP, ClassMap, class_map, load_card, names_from
 from drivetl.data.grouping import content_groups, take_groups
 from drivetl.data.labels import clipped
-from drivetl.data.layout import LinkMode, Origin, counts_of, write_dataset
+from drivetl.data.layout import MARKER, LinkMode, Origin, counts_of, write_dataset
 from drivetl.data.readers import Reading, Request, reader_for
 from drivetl.data.records import Attribute, Box, IgnoreRegion, Sample, Xyxy
 from drivetl.data.sample_lines import rounded
 from drivetl.data.text import plain
 from drivetl.errors import ConfigError, DatasetError, quoted
+from drivetl.files import refuse_existing_dir
 from drivetl.progress import Progress, silent, tracked
 
 __all__ = ["ImportResult", "import_dataset", "standard_split"]
@@ -99,6 +100,7 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
         )
     if not source.exists():
         raise DatasetError(f"there is no {quoted(source)}; give the folder of the {chosen.title} files")
+    refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
     reading = read(Request(source, chosen, names_from(names) if names is not None else None))
     mapping = class_map(chosen, classes, reading.class_names)
     converter = _Converter(mapping)

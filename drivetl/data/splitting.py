@@ -10,8 +10,9 @@ import numpy as np
 
 from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.grouping import content_groups, take_groups
-from drivetl.data.layout import read_origin, write_dataset
+from drivetl.data.layout import MARKER, read_origin, write_dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
+from drivetl.files import refuse_existing_dir
 from drivetl.progress import Progress, silent
 
 __all__ = ["split_dataset"]
@@ -43,6 +44,7 @@ def split_dataset(
     source = open_dataset(dataset)
     if into in source.splits:
         raise DatasetError(f"{quoted(dataset)} already has a split {quoted(into)}; choose another name with --into")
+    refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
     samples = list(source.samples(from_))
     groups = content_groups([s.image for s in samples], [s.group for s in samples], progress)
     counts = [Counter(box.class_name for box in sample.boxes) for sample in samples]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from drivetl.errors import BundleError, ProviderUnavailable, quoted
 
@@ -28,8 +29,13 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 _ERRORS_ONLY = 3
-# The base class of what ONNX Runtime raises is not exported; its members all derive from these.
-_ORT_ERRORS = (RuntimeError, ValueError)
+# ONNX Runtime's exceptions share no base class below Exception, and which of them exist differs between versions, so
+# they are collected where they are defined. Its wrapper adds RuntimeError and ValueError (a graph with broken text).
+_ORT_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    *(kind for kind in vars(ort_state).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +104,12 @@ def open_session(model: bytes, provider: str = "cpu", *, threads: int = 0, where
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         ort.preload_dlls()
     try:
-        session = ort.InferenceSession(model, sess_options=options, providers=[PROVIDERS[provider]])
+        # Without enable_fallback=0 the Python wrapper retries on the CPU by itself, here and inside run().
+        session = ort.InferenceSession(
+            model, sess_options=options, providers=[PROVIDERS[provider]], enable_fallback=0
+        )
     except _ORT_ERRORS as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = quoted((str(error).strip() or type(error).__name__).splitlines()[0], 200)
         if provider == "cpu":
             raise BundleError(f"ONNX Runtime does not accept {quoted(where)}: {reason}; export it again") from error
         raise ProviderUnavailable(

@@ -15,6 +15,7 @@ __all__ = [
     "BgrImage",
     "DepthMap",
     "require_boxes",
+    "require_colour",
     "require_depth",
     "require_image",
     "require_number",
@@ -109,6 +110,18 @@ def require_number(name: str, value: Any, low: float, high: float) -> float:
     if not low <= number <= high:
         raise ConfigError(f"{name} is {number:g}; it must lie from {low:g} to {high:g}")
     return number
+
+
+def require_colour(name: str, colour_bgr: Any, *, highest: float = 255.0) -> tuple[float, float, float]:
+    """Return a colour as three floats if it is blue, green and red, each from 0 to ``highest``.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not isinstance(colour_bgr, tuple | list) or len(colour_bgr) != 3:
+        raise ConfigError(f"{name} is {quoted(colour_bgr)}; pass (blue, green, red), each from 0 to {highest:g}")
+    blue, green, red = (require_number(name, channel, 0.0, highest) for channel in colour_bgr)
+    return blue, green, red
 
 
 def require_severity(severity: Any, *, lowest: int = 0) -> int:

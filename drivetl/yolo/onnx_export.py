@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,10 @@ def export_onnx(
         }
         threads = torch.get_num_threads()
         try:
-            exported = Exporter(overrides=options)(model=model)
+            with warnings.catch_warnings():
+                # torch announces the successor of the exporter that Ultralytics calls, and traces Python values.
+                warnings.simplefilter("ignore")
+                exported = Exporter(overrides=options)(model=model)
         except (RuntimeError, AssertionError, ValueError, ModuleNotFoundError) as error:
             reason = str(error).partition("\n")[0]
             raise WeightsError(f"{quoted(weights)} could not be exported to ONNX: {quoted(reason)}") from error

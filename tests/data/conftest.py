@@ -43,7 +43,12 @@ def as_json() -> JsonMaker:
 def yolo_source(tmp_path: Path, picture: PictureMaker) -> Path:
     """A YOLO layout with a data.yaml: three pictures to train, one to validate, classes car and person."""
     root = tmp_path / "source"
-    labels = {"train/a": "0 0.5 0.5 0.2 0.4\n", "train/b": "1 0.25 0.5 0.1 0.2\n", "train/c": "", "val/d": "0 0.5 0.5 1 1\n"}
+    labels = {
+        "train/a": "0 0.5 0.5 0.2 0.4\n",
+        "train/b": "1 0.25 0.5 0.1 0.2\n",
+        "train/c": "",
+        "val/d": "0 0.5 0.5 1 1\n",
+    }
     for seed, (name, text) in enumerate(labels.items()):
         picture(root / "images" / f"{name}.jpg", seed=seed)
         (root / "labels" / name).parent.mkdir(parents=True, exist_ok=True)

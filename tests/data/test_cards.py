@@ -33,7 +33,14 @@ def test_a_card_never_contradicts_the_taxonomy(name: str) -> None:
 def test_kitti_maps_merges_drops_and_ignores() -> None:
     mapping = class_map(load_card("kitti"), "driving", None)
     targets = {name: mapping.target(name) for name in ("Car", "Van", "Tram", "Cyclist", "Misc", "DontCare")}
-    assert targets == {"Car": "car", "Van": "car", "Tram": "train", "Cyclist": "rider", "Misc": "drop", "DontCare": None}
+    assert targets == {
+        "Car": "car",
+        "Van": "car",
+        "Tram": "train",
+        "Cyclist": "rider",
+        "Misc": "drop",
+        "DontCare": None,
+    }
     assert mapping.names([]) == ("person", "rider", "car", "truck", "train")
 
 

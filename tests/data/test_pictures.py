@@ -90,13 +90,20 @@ def test_a_picture_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
 
     header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
     path = tmp_path / "bomb.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
     with pytest.raises(PictureError, match="50000 x 50000 pixels; at most 100 million") as caught:
         picture_size_hw(path)
     assert caught.value.kind == "picture_too_large"
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00", b"RIFF\0\0\0\0WEBP"])
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>not found</html>", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00", b"RIFF\0\0\0\0WEBP"]
+)
 def test_what_is_no_picture_is_one_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.jpg"
     path.write_bytes(content)

@@ -15,11 +15,22 @@ ATTRIBUTES = {"weather": "rainy", "scene": "city street", "timeofday": "night"}
 
 
 def _label(category: str, **changes: Any) -> dict[str, Any]:
-    return {"id": "1", "category": category, "attributes": {"occluded": True, "truncated": False}, "box2d": BOX, **changes}
+    return {
+        "id": "1",
+        "category": category,
+        "attributes": {"occluded": True, "truncated": False},
+        "box2d": BOX,
+        **changes,
+    }
 
 
 LANE = {"id": "9", "category": "lane/single white", "attributes": {"direction": "parallel"}, "poly2d": [[1, 2], [3, 4]]}
-AREA = {"id": "8", "category": "drivable area", "poly2d": [{"vertices": [[0, 0]], "types": "L", "closed": True}], "box2d": None}
+AREA = {
+    "id": "8",
+    "category": "drivable area",
+    "poly2d": [{"vertices": [[0, 0]], "types": "L", "closed": True}],
+    "box2d": None,
+}
 
 
 def test_det_20(tmp_path: Path, picture: Any, as_json: Any) -> None:

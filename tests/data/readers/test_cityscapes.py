@@ -37,7 +37,10 @@ def test_the_placeholder_labels_of_test_are_left_out(tmp_path: Path, picture: An
     request = _request(tmp_path, picture, as_json, [])
     _request(tmp_path, picture, as_json, [], split="test")
     reading = read(request)
-    assert (reading.total, reading.notes) == (1, ["The test split was left out: its published labels are placeholders."])
+    assert (reading.total, reading.notes) == (
+        1,
+        ["The test split was left out: its published labels are placeholders."],
+    )
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,22 @@ def test_one_json_file_is_enough(tmp_path: Path, picture: Any, as_json: Any) -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"annotations": [{"id": 1, "image_id": 139, "category_id": 12, "bbox": [0, 0, 1, 1]}]}, "category_id '12' is not in"),
-        ({"annotations": [{"id": 1, "image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1]}]}, "image_id '5', which is not in"),
-        ({"annotations": [{"id": 1, "image_id": 139, "category_id": 1, "bbox": [0, 0, 1]}]}, "annotation '1': .* not a box of four"),
-        ({"annotations": [{"id": 1, "image_id": 139, "category_id": 1, "bbox": [0, 0, 1, None]}]}, "'None' is not a finite"),
+        (
+            {"annotations": [{"id": 1, "image_id": 139, "category_id": 12, "bbox": [0, 0, 1, 1]}]},
+            "category_id '12' is not in",
+        ),
+        (
+            {"annotations": [{"id": 1, "image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1]}]},
+            "image_id '5', which is not in",
+        ),
+        (
+            {"annotations": [{"id": 1, "image_id": 139, "category_id": 1, "bbox": [0, 0, 1]}]},
+            "annotation '1': .* not a box of four",
+        ),
+        (
+            {"annotations": [{"id": 1, "image_id": 139, "category_id": 1, "bbox": [0, 0, 1, None]}]},
+            "'None' is not a finite",
+        ),
         ({"annotations": [{"id": 1, "image_id": 139, "category_id": 1}]}, "the field 'bbox' is missing"),
         ({"annotations": [{"id": 1, "image_id": [139], "category_id": 1}]}, "not a number or text"),
         ({"annotations": 5}, "a list of records is expected"),

@@ -66,7 +66,10 @@ def test_the_kits_mapping_gives_the_drives(tmp_path: Path, picture: Any) -> None
     lines = ["2011_09_26 2011_09_26_drive_0005_sync 0000000109", "2011_09_28 2011_09_28_drive_0001_sync 0000000000"]
     (mapping / "train_mapping.txt").write_text("\n".join(lines))
     (mapping / "train_rand.txt").write_text("2,1\n")
-    assert [sample.group for sample in read(request).samples] == ["2011_09_28_drive_0001_sync", "2011_09_26_drive_0005_sync"]
+    assert [sample.group for sample in read(request).samples] == [
+        "2011_09_28_drive_0001_sync",
+        "2011_09_26_drive_0005_sync",
+    ]
     (mapping / "train_rand.txt").write_text("2,7\n")
     with pytest.raises(DatasetError, match="does not fit"):
         read(request)

@@ -16,19 +16,44 @@ SWEEP = "sweeps/CAM_FRONT/n015-2018-07-18-11-07-57+0800__CAM_FRONT__153188353094
 
 def _tables() -> dict[str, list[dict[str, Any]]]:
     return {
-        "log": [{"token": "L", "logfile": "n015-2018-07-18-11-07-57+0800", "location": "singapore-onenorth", "vehicle": "n015"}],
+        "log": [
+            {
+                "token": "L",
+                "logfile": "n015-2018-07-18-11-07-57+0800",
+                "location": "singapore-onenorth",
+                "vehicle": "n015",
+            }
+        ],
         "sample": [{"token": "S", "log_token": "L", "timestamp": 1, "key_camera_token": "D"}],
         "sensor": [{"token": "N", "channel": "CAM_FRONT", "modality": "camera"}],
         "calibrated_sensor": [{"token": "C", "sensor_token": "N"}],
         "sample_data": [
             {"token": "D", "sample_token": "S", "calibrated_sensor_token": "C", "filename": KEY, "is_key_frame": True},
-            {"token": "E", "sample_token": "S", "calibrated_sensor_token": "C", "filename": SWEEP, "is_key_frame": False},
+            {
+                "token": "E",
+                "sample_token": "S",
+                "calibrated_sensor_token": "C",
+                "filename": SWEEP,
+                "is_key_frame": False,
+            },
         ],
         "category": [{"token": "c1", "name": "vehicle.car"}, {"token": "c2", "name": "human.pedestrian.adult"}],
         "attribute": [{"token": "a1", "name": "vehicle.moving"}, {"token": "a2", "name": "pedestrian.standing"}],
         "object_ann": [
-            {"token": "o1", "sample_data_token": "D", "category_token": "c1", "bbox": [1, 2, 30, 40], "attribute_tokens": ["a1"]},
-            {"token": "o2", "sample_data_token": "D", "category_token": "c2", "bbox": [5, 5, 9, 50], "attribute_tokens": []},
+            {
+                "token": "o1",
+                "sample_data_token": "D",
+                "category_token": "c1",
+                "bbox": [1, 2, 30, 40],
+                "attribute_tokens": ["a1"],
+            },
+            {
+                "token": "o2",
+                "sample_data_token": "D",
+                "category_token": "c2",
+                "bbox": [5, 5, 9, 50],
+                "attribute_tokens": [],
+            },
         ],
     }
 
@@ -64,7 +89,11 @@ def test_mini_has_no_split(tmp_path: Path, picture: Any, as_json: Any) -> None:
 @pytest.mark.parametrize(
     ("table", "row", "message"),
     [
-        ("object_ann", {"category_token": "gone"}, r"object_ann\.json', token 'o1': category_token 'gone' is not in category"),
+        (
+            "object_ann",
+            {"category_token": "gone"},
+            r"object_ann\.json', token 'o1': category_token 'gone' is not in category",
+        ),
         ("object_ann", {"bbox": [1, 2, 3]}, "not a box of four numbers"),
         ("sample", {"log_token": "gone"}, "log_token 'gone' is not in log"),
         ("sample_data", {"filename": "../../etc/passwd"}, "is not below"),

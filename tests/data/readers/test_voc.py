@@ -71,7 +71,11 @@ def test_lists_and_groups(tmp_path: Path, picture: Any) -> None:
     (tmp_path / "val.txt").write_text("c -1\n")
     (tmp_path / "groups.json").write_text(json.dumps([["a.jpg", "b.jpg"], ["c.jpg"]]))
     reading = read(request)
-    assert [(s.image.stem, s.split, s.group) for s in reading.samples] == [("a", "train", "a"), ("b", "train", "a"), ("c", "val", "c")]
+    assert [(s.image.stem, s.split, s.group) for s in reading.samples] == [
+        ("a", "train", "a"),
+        ("b", "train", "a"),
+        ("c", "val", "c"),
+    ]
     assert reading.notes[0] == "1 annotated pictures stand in no split list and were left out."
 
 
@@ -119,7 +123,10 @@ def test_a_doctype_in_another_encoding_is_refused_too(tmp_path: Path, picture: A
         (_xml("<object><name>car</name></object>"), r"line 3: the object has no bndbox"),
         (_xml(_object("", (1, 1, 2, 2))), r"line 3: the object has no name"),
         (_xml(_object("car", (1, "x", 2, 2))), r"line 4: 'x' is not a finite number"),
-        (_xml(size="<size><width>640</width><height>480</height></size>"), "picture of 640 x 480 pixels, but the picture has 200 x 100"),
+        (
+            _xml(size="<size><width>640</width><height>480</height></size>"),
+            "picture of 640 x 480 pixels, but the picture has 200 x 100",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_line(tmp_path: Path, picture: Any, text: str, message: str) -> None:

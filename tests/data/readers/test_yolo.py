@@ -19,7 +19,12 @@ def test_a_data_yaml(yolo_source: Path) -> None:
     # 200 x 100 picture; centre (100, 50), size 40 x 40.
     assert samples["a"].boxes[0].xyxy_px == pytest.approx((80, 30, 120, 70))
     assert samples["b"].boxes[0].class_name == "person"
-    assert {name: sample.split for name, sample in samples.items()} == {"a": "train", "b": "train", "c": "train", "d": "val"}
+    assert {name: sample.split for name, sample in samples.items()} == {
+        "a": "train",
+        "b": "train",
+        "c": "train",
+        "d": "val",
+    }
     assert {sample.group for sample in samples.values()} == {""}
 
 
@@ -48,7 +53,10 @@ def test_flat_folders_have_no_split(tmp_path: Path, picture: Any) -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("0 0.5 0.5 0.1", r"a\.txt', line 2: the label has 4 columns"), ("999 0.5 0.5 0.1 0.1", "line 2: the label has the class id '999'")],
+    [
+        ("0 0.5 0.5 0.1", r"a\.txt', line 2: the label has 4 columns"),
+        ("999 0.5 0.5 0.1 0.1", "line 2: the label has the class id '999'"),
+    ],
 )
 def test_a_bad_line_is_named(yolo_source: Path, line: str, message: str) -> None:
     with (yolo_source / "labels" / "train" / "a.txt").open("a") as handle:

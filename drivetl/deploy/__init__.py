@@ -1,0 +1,31 @@
+"""Weights to a bundle that runs in the car, and the proof that it is the same model within its latency budget.
+
+In the order of the work::
+
+    export      weights -> bundle: model.onnx, its contract, golden frames, a report
+    golden      the frames with expected detections that a device tests itself with
+    parity      is the bundle the model that it was exported from? letterbox, raw tensors, detections, accuracy
+    profiles    what a piece of hardware must keep to
+    machine     what a figure was measured on
+    latency     how long a frame takes, stage by stage, on the provider that really ran
+
+Importing it loads neither torch nor onnx: `bench` works in the base install.
+"""
+
+from drivetl.deploy.export import ExportResult, export
+from drivetl.deploy.latency import LatencyResult, bench
+from drivetl.deploy.parity import ParityResult, Tolerances, record_verification, verify_bundle
+from drivetl.deploy.profiles import Profile, load_profile
+
+__all__ = [
+    "ExportResult",
+    "LatencyResult",
+    "ParityResult",
+    "Profile",
+    "Tolerances",
+    "bench",
+    "export",
+    "load_profile",
+    "record_verification",
+    "verify_bundle",
+]

@@ -1,0 +1,154 @@
+"""Weights to a bundle: the graph, its contract, golden frames and a report, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from drivetl import __version__
+from drivetl.deploy.golden import write_golden
+from drivetl.deploy.machine import runtime_versions
+from drivetl.files import atomic_dir, sha256_file, write_json
+from drivetl.progress import Progress, silent
+from drivetl.runtime import Contract, Detector, Letterbox, open_bundle
+from drivetl.runtime.bundle import CONTRACT_FILE, MODEL_FILE
+from drivetl.runtime.contract import METADATA_KEY
+
+__all__ = ["REPORT_FILE", "ExportResult", "export"]
+
+REPORT_FILE = "report.json"
+_REPORT_SCHEMA_VERSION = 1
+_STEPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """A bundle that was written.
+
+    Attributes:
+        bundle: its folder.
+        precision: ``fp32``.
+        bytes: size of ``model.onnx``.
+        contract: what is in it.
+        golden_frames: how many pictures a device can test itself with.
+    """
+
+    bundle: Path
+    precision: str
+    bytes: int
+    contract: Contract
+    golden_frames: int
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as a JSON document."""
+        return {
+            "bundle": str(self.bundle),
+            "precision": self.precision,
+            "bytes": self.bytes,
+            "input_size_hw": list(self.contract.input_size_hw),
+            "class_names": list(self.contract.class_names),
+            "opset": self.contract.opset,
+            "model_sha256": self.contract.model_sha256,
+            "source_weights_sha256": self.contract.source_weights_sha256,
+            "dataset_fingerprint": self.contract.dataset_fingerprint,
+            "golden_frames": self.golden_frames,
+            "tools": dict(self.contract.tools),
+        }
+
+
+def export(
+    weights: Path,
+    out: Path,
+    *,
+    size_hw: tuple[int, int] | None = None,
+    golden: Path | None = None,
+    dataset_fingerprint: str | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> ExportResult:
+    """Export a checkpoint as an fp32 bundle.
+
+    Args:
+        weights: the checkpoint.
+        out: the bundle folder to make.
+        size_hw: input height and width in pixels, multiples of the model's stride; None takes the square of the
+            size that the checkpoint was trained at.
+        golden: a dataset of which a few pictures become golden frames; None makes one synthetic frame.
+        dataset_fingerprint: of the dataset that the weights were adapted to.
+        overwrite: replace an existing bundle.
+        progress: told the steps.
+
+    Raises:
+        WeightsError: the checkpoint cannot be used.
+        ConfigError: ``size_hw`` does not fit the model.
+        DatasetError, ImageError: ``golden`` cannot be used.
+        OutputError: ``out`` exists or cannot be written; nothing is left behind.
+    """
+    from drivetl.yolo import export_onnx, load_checkpoint
+
+    progress("export", 0, _STEPS)
+    with atomic_dir(out, marker=CONTRACT_FILE, overwrite=overwrite) as folder:
+        if size_hw is None:
+            side = load_checkpoint(weights).imgsz
+            size_hw = (side, side)
+        described = export_onnx(weights, folder / MODEL_FILE, size_hw=size_hw)
+        progress("export", 1, _STEPS)
+        contract = _write_contract(folder, _contract(described, size_hw, dataset_fingerprint))
+        progress("export", 2, _STEPS)
+        # Opening it holds the written graph against the written contract, as every later user will.
+        frames = write_golden(Detector(open_bundle(folder)), golden, folder)
+        size_bytes = (folder / MODEL_FILE).stat().st_size
+        result = ExportResult(out, contract.precision, size_bytes, contract, frames)
+        write_json(folder / REPORT_FILE, _report(result, weights))
+    progress("export", _STEPS, _STEPS)
+    return result
+
+
+def _contract(described: dict[str, Any], size_hw: tuple[int, int], dataset_fingerprint: str | None) -> Contract:
+    batch, channels, anchors = described["output"]["shape"]
+    return Contract(
+        input_name=described["input"]["name"],
+        input_size_hw=size_hw,
+        output_name=described["output"]["name"],
+        output_shape=(batch, channels, anchors),
+        class_names=tuple(described["names"]),
+        letterbox=Letterbox(size_hw),
+        opset=described["opset"],
+        source_weights_sha256=described["sha256"],
+        dataset_fingerprint=dataset_fingerprint,
+        tools={"drivetl": __version__, **described["tools"], **runtime_versions()},
+        licence=_spdx(described["licence"]),
+    )
+
+
+def _spdx(licence: str) -> str:
+    """Return the SPDX identifier at the start of a licence text; NOASSERTION, as SPDX has it, where there is none."""
+    words = licence.split()
+    return words[0] if words else "NOASSERTION"
+
+
+def _write_contract(folder: Path, contract: Contract) -> Contract:
+    """Put the contract into the graph's metadata and beside it; return it with the hash of the finished graph."""
+    import onnx
+
+    graph = onnx.load(str(folder / MODEL_FILE))
+    entry = graph.metadata_props.add()
+    entry.key = METADATA_KEY
+    entry.value = json.dumps(contract.metadata_document(), separators=(",", ":"), ensure_ascii=False)
+    onnx.save(graph, str(folder / MODEL_FILE))
+    contract = replace(contract, model_sha256=sha256_file(folder / MODEL_FILE))
+    write_json(folder / CONTRACT_FILE, contract.document())
+    return contract
+
+
+def _report(result: ExportResult, weights: Path) -> dict[str, Any]:
+    exported = result.document()
+    # The place where it was made says nothing to whoever receives the bundle.
+    del exported["bundle"]
+    return {
+        "schema_version": _REPORT_SCHEMA_VERSION,
+        "export": {"weights": weights.name, **exported},
+        "verification": None,
+    }

@@ -1,0 +1,338 @@
+"""Is the bundle the model that it was exported from? Compared on real pictures, in the order in which errors arise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl import __version__
+from drivetl.data.dataset import open_dataset
+from drivetl.data.pictures import decode_picture
+from drivetl.data.records import Sample
+from drivetl.deploy.matching import Agreement, compare_detections
+from drivetl.errors import BundleError, WeightsError, quoted
+from drivetl.files import sha256_file
+from drivetl.progress import Progress, silent, tracked
+from drivetl.runtime import Bundle, Detections, Detector, Geometry, Letterbox, decode, open_bundle
+from drivetl.runtime.selftest import SelfTest, self_test
+
+__all__ = ["ParityResult", "Tolerances", "Worst", "verify_bundle"]
+
+# Heights and widths that have caught letterboxes before: one pixel, thin strips, odd sides, enlargement, exact fit.
+_ODD_SIZES_HW = ((1, 1), (3, 1000), (1000, 3), (375, 1242), (719, 1281), (333, 500), (64, 48), (640, 640))
+# No cap on detections here: a cap is one more threshold that a rounding could push a detection across.
+_NO_CAP = 30_000
+
+_Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerances:
+    """How far a bundle may be from its weights.
+
+    Attributes:
+        scores: largest difference of any raw class score, in [0, 1]. The same float32 operations in another order
+            differ by about 1e-5; 1e-3 leaves room for fused kernels of other processors and is still below anything
+            that changes a decision at two decimals.
+        px: largest difference of any raw box value (centre, width or height) in pixels of the input. Rounding gives
+            about 1e-3 px; a tenth of a pixel is far below what a wrong stride or padding does.
+        confidence: detections are compared from here on: low enough to cover every operating point of a car.
+        iou: overlap that makes two detections the same box. A box 20 px wide that is off by 0.1 px on a side has 0.995.
+        matched: share of detections that must have a partner. Room for one in a thousand, because suppression can
+            pass one rounding on from a box to its neighbours.
+        near: a detection without a partner is excused when it stands this close to the confidence threshold, or
+            overlaps a survivor of the other side this close to the suppression limit: there, rounding decides. It equals
+            ``scores``: what may differ by that much may cross a threshold that is that near.
+        map50_95: largest change of mean average precision: half of the last digit that papers report.
+    """
+
+    scores: float = 1e-3
+    px: float = 0.1
+    confidence: float = 0.05
+    iou: float = 0.99
+    matched: float = 0.999
+    near: float = 1e-3
+    map50_95: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """The picture on which bundle and weights differ most, relative to the tolerances."""
+
+    picture: str
+    max_abs_diff_scores: float
+    max_abs_diff_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class ParityResult:
+    """What the comparison found.
+
+    Attributes:
+        provider: where the bundle ran; the weights ran in torch on the CPU.
+        split: of the dataset.
+        dataset_fingerprint: of the dataset.
+        pictures: how many were compared.
+        classes_equal: class names and their order are the same.
+        letterbox_mismatches: pictures that bundle and reference letterbox differently in any byte.
+        self_test: the golden frames on this device.
+        max_abs_diff_scores: over all raw class scores of all pictures.
+        max_abs_diff_px: over all raw box values of all pictures, in input pixels.
+        agreement: of the decoded detections.
+        worst: the picture that differs most.
+        map50_95: accuracy of ``weights`` and ``bundle``, filled in by `with_accuracy`.
+        tolerances: what was allowed.
+    """
+
+    provider: str
+    split: str
+    dataset_fingerprint: str
+    pictures: int
+    classes_equal: bool
+    letterbox_mismatches: tuple[str, ...]
+    self_test: SelfTest
+    max_abs_diff_scores: float
+    max_abs_diff_px: float
+    agreement: Agreement
+    worst: Worst
+    map50_95: tuple[float, float] | None = None
+    tolerances: Tolerances = field(default_factory=Tolerances)
+
+    def with_accuracy(self, weights_map50_95: float | None, bundle_map50_95: float | None) -> ParityResult:
+        """Return the result completed by the accuracy of both models on the same pictures.
+
+        None for either (a split without boxes) leaves accuracy uncompared, and the verdict stays no.
+        """
+        if weights_map50_95 is None or bundle_map50_95 is None:
+            return replace(self, map50_95=None)
+        return replace(self, map50_95=(weights_map50_95, bundle_map50_95))
+
+    @property
+    def matched(self) -> float:
+        """Share of detections with a partner, excused ones aside; 0 where there was nothing to match."""
+        compared = self.agreement.matched + self.agreement.missed
+        return self.agreement.matched / compared if compared else 0.0
+
+    @property
+    def delta_map50_95(self) -> float | None:
+        """Accuracy of the bundle minus that of the weights; None until `with_accuracy`."""
+        return None if self.map50_95 is None else self.map50_95[1] - self.map50_95[0]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Return every check that failed, as a sentence with both figures."""
+        limits = self.tolerances
+        delta = self.delta_map50_95
+        checks = (
+            (self.classes_equal, "the class names differ from those of the weights"),
+            (not self.letterbox_mismatches, f"the letterbox differs on {', '.join(self.letterbox_mismatches[:3])}"),
+            (self.self_test.passed, "the golden frames do not give the detections recorded at export"),
+            # Written so that a difference that is not a number fails.
+            (
+                self.max_abs_diff_scores <= limits.scores,
+                f"raw scores differ by {self.max_abs_diff_scores:.2e}, allowed {limits.scores:g}",
+            ),
+            (
+                self.max_abs_diff_px <= limits.px,
+                f"raw boxes differ by {self.max_abs_diff_px:.3g} px, allowed {limits.px:g} px",
+            ),
+            (bool(self.agreement.matched + self.agreement.missed), "no detection on any picture, nothing to match"),
+            (
+                self.matched >= limits.matched,
+                f"{self.matched:.2%} of the detections match, required {limits.matched:.1%}",
+            ),
+            (delta is not None, "accuracy was not compared (no boxes in the split?)"),
+            (
+                delta is None or abs(delta) <= limits.map50_95,
+                f"mAP50-95 differs by {delta or 0.0:+.4f}, allowed {limits.map50_95:g}",
+            ),
+        )
+        return tuple(sentence for holds, sentence in checks if not holds)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check held, accuracy included."""
+        return not self.problems
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as a JSON document; figures that are not numbers become null."""
+        weights_map, bundle_map = self.map50_95 or (None, None)
+        return {
+            "passed": self.passed,
+            "problems": list(self.problems),
+            "drivetl": __version__,
+            "provider": self.provider,
+            "split": self.split,
+            "dataset_fingerprint": self.dataset_fingerprint,
+            "pictures": self.pictures,
+            "classes_equal": self.classes_equal,
+            "letterbox_equal": not self.letterbox_mismatches,
+            "self_test": self.self_test.document(),
+            "max_abs_diff_scores": _finite(self.max_abs_diff_scores),
+            "max_abs_diff_px": _finite(self.max_abs_diff_px),
+            "matched": self.matched,
+            "matched_detections": self.agreement.matched,
+            "missed": self.agreement.missed,
+            "excused": self.agreement.excused,
+            "map50_95": {"weights": weights_map, "bundle": bundle_map},
+            "delta_map50_95": self.delta_map50_95,
+            "worst_picture": {
+                "picture": self.worst.picture,
+                "max_abs_diff_scores": _finite(self.worst.max_abs_diff_scores),
+                "max_abs_diff_px": _finite(self.worst.max_abs_diff_px),
+            },
+            "tolerances": asdict(self.tolerances),
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def verify_bundle(
+    bundle: Path,
+    weights: Path,
+    data: Path,
+    *,
+    split: str = "val",
+    provider: str = "cpu",
+    limit: int | None = None,
+    progress: Progress = silent,
+) -> ParityResult:
+    """Compare a bundle with the checkpoint that it was exported from, picture by picture.
+
+    In this order: class names, golden frames, letterbox (bit for bit against Ultralytics'), raw tensors, matched
+    detections. Accuracy is measured elsewhere and joined with `ParityResult.with_accuracy`; without it the verdict is
+    no. One picture is in memory at a time.
+
+    Args:
+        bundle: the folder.
+        weights: the checkpoint.
+        data: a dataset folder or a ``data.yaml``.
+        split: which split of it.
+        provider: where the bundle runs: ``cpu``, ``cuda`` or ``tensorrt``.
+        limit: compare at most this many pictures, spread evenly over the split; None compares all.
+        progress: told after every picture.
+
+    Raises:
+        BundleError: the bundle cannot be used, or its output has another shape than that of the weights.
+        WeightsError: the checkpoint cannot be used, or is not the one that the bundle was exported from.
+        DatasetError, ImageError: a picture cannot be used.
+        ProviderUnavailable: the provider cannot run here.
+    """
+    from drivetl.yolo import TorchModel, reference_letterbox
+
+    opened = open_bundle(bundle)
+    _check_source(opened, weights)
+    dataset = open_dataset(data)
+    samples = dataset.samples(split)
+    golden = self_test(opened, provider)
+    model = TorchModel(weights)
+    tally = _Tally(Detector(opened, provider=provider), model.raw, reference_letterbox)
+    tally.letterbox_odd_sizes()
+    total = dataset.splits[split]
+    count = min(limit or total, total)
+    for sample in tracked(_spread(samples, total, count), "compare", count, progress):
+        tally.add(sample.image.name, decode_picture(sample.image))
+    return ParityResult(
+        provider=provider,
+        split=split,
+        dataset_fingerprint=dataset.fingerprint,
+        pictures=count,
+        classes_equal=tuple(model.names) == opened.contract.class_names,
+        letterbox_mismatches=tuple(tally.letterbox_mismatches),
+        self_test=golden,
+        max_abs_diff_scores=tally.max_abs_diff_scores,
+        max_abs_diff_px=tally.max_abs_diff_px,
+        agreement=tally.agreement,
+        worst=tally.worst,
+        tolerances=tally.tolerances,
+    )
+
+
+def _check_source(bundle: Bundle, weights: Path) -> None:
+    wanted = bundle.contract.source_weights_sha256
+    try:
+        found = sha256_file(weights)
+    except OSError as error:
+        raise WeightsError(f"cannot read the weights {quoted(weights)}: {error.strerror or error}") from error
+    if found != wanted:
+        raise WeightsError(
+            f"{quoted(weights)} has sha256 {found[:12]}…, but {quoted(bundle.path)} was exported from weights with "
+            f"{quoted(wanted[:12])}…; give those weights, or export these"
+        )
+
+
+def _spread(samples: Iterator[Sample], total: int, count: int) -> Iterator[Sample]:
+    """Yield ``count`` of ``total`` samples, evenly spread."""
+    return (sample for index, sample in enumerate(samples) if (index * count) // total != ((index - 1) * count) // total)
+
+
+class _Tally:
+    """Running maxima over the pictures; nothing of a picture is kept."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        reference_raw: Callable[[_Array], _Array],
+        reference_letterbox: Callable[[NDArray[np.uint8], tuple[int, int]], NDArray[np.uint8]],
+    ) -> None:
+        self.tolerances = Tolerances()
+        self.max_abs_diff_scores = self.max_abs_diff_px = 0.0
+        self.agreement = Agreement()
+        self.worst = Worst("", 0.0, 0.0)
+        self.letterbox_mismatches: list[str] = []
+        self._worst_share = -1.0
+        self._detector = detector
+        self._reference_raw = reference_raw
+        self._reference_letterbox = reference_letterbox
+
+    def letterbox_odd_sizes(self) -> None:
+        """Compare the letterboxes on noise of sizes that real pictures rarely have."""
+        rng = np.random.default_rng(0)
+        for height, width in _ODD_SIZES_HW:
+            noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            self._compare_letterbox(f"a {width}x{height} picture", noise)
+
+    def add(self, name: str, image_bgr: NDArray[np.uint8]) -> None:
+        """Compare everything on one picture."""
+        self._compare_letterbox(name, image_bgr)
+        tensor, geometry = self._detector.preprocess(image_bgr)
+        tested, reference = self._detector.infer(tensor), self._reference_raw(tensor)
+        if tested.shape != reference.shape:
+            raise BundleError(
+                f"the bundle gives an output of shape {tested.shape} and the weights {reference.shape}; export it again"
+            )
+        difference = np.abs(tested - reference)
+        px, scores = float(difference[:, :4].max()), float(difference[:, 4:].max())
+        # np.maximum, unlike max(), hands on what is not a number.
+        self.max_abs_diff_px = float(np.maximum(self.max_abs_diff_px, px))
+        self.max_abs_diff_scores = float(np.maximum(self.max_abs_diff_scores, scores))
+        share = float(np.nan_to_num(np.maximum(px / self.tolerances.px, scores / self.tolerances.scores), nan=np.inf))
+        if share > self._worst_share:
+            self._worst_share, self.worst = share, Worst(name, scores, px)
+        self.agreement += compare_detections(
+            self._decode(reference, geometry),
+            self._decode(tested, geometry),
+            min_iou=self.tolerances.iou,
+            confidence=self.tolerances.confidence,
+            nms_iou=self._detector.contract.thresholds.iou,
+            near=self.tolerances.near,
+        )
+
+    def _decode(self, raw: _Array, geometry: Geometry) -> Detections:
+        limits = self._detector.contract.thresholds
+        return decode(
+            raw, geometry, confidence=self.tolerances.confidence, iou=limits.iou, max_detections=_NO_CAP
+        )
+
+    def _compare_letterbox(self, name: str, image_bgr: NDArray[np.uint8]) -> None:
+        letterbox: Letterbox = self._detector.contract.letterbox
+        expected = self._reference_letterbox(image_bgr, letterbox.size_hw)
+        if not np.array_equal(letterbox(image_bgr)[0], expected):
+            self.letterbox_mismatches.append(name)

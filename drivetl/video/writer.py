@@ -1,0 +1,186 @@
+"""Frames into a video file. H.264 through PyAV where it is installed, else MPEG-4 part 2 through OpenCV.
+
+OpenCV's wheel has no H.264 encoder, and browsers play no MPEG-4 part 2; so the extra ``video`` brings PyAV. Which of
+the two wrote a file is part of the result, never a secret.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.errors import OutputError, VideoError, quoted
+
+__all__ = ["VIDEO_ENDINGS", "VideoWriter", "fit_into", "open_writer"]
+
+VIDEO_ENDINGS = (".mp4", ".mov", ".mkv")
+# Constant quality of x264, 0 to 51: at 20 thin lines and small letters stay crisp. The preset trades size for time.
+_CRF = "20"
+_PRESET = "veryfast"
+# MP4 time stamps are whole numbers; this keeps 30000/1001 and its relatives exact.
+_MAX_RATE_DENOMINATOR = 1001
+_BT709 = 1
+_LIMITED_RANGE = 1
+
+
+class VideoWriter(Protocol):
+    """An open video file.
+
+    Attributes:
+        codec: what it is encoded with, such as ``h264``.
+        notes: what the user should know about the file, one sentence each.
+    """
+
+    codec: str
+    notes: tuple[str, ...]
+
+    def write(self, image_bgr: NDArray[np.uint8]) -> None:
+        """Add a frame, uint8 ``(height, width, 3)`` BGR of the size that the writer was opened with."""
+
+    def close(self) -> None:
+        """Write what is still held back and the index; only then can the file be played.
+
+        Raises:
+            OutputError: the file does not hold every frame, as when the disk is full.
+        """
+
+    def abandon(self) -> None:
+        """Let go of a file that nobody will look at."""
+
+
+def open_writer(path: Path, *, fps: float, size_wh: tuple[int, int], target: Path) -> VideoWriter:
+    """Open a writer for frames of one size.
+
+    Args:
+        path: the file to write, ending in one of `VIDEO_ENDINGS`.
+        fps: frames for each second.
+        size_wh: width and height in pixels.
+        target: the name to give the file in messages.
+
+    Raises:
+        VideoError: the encoder does not start.
+    """
+    if importlib.util.find_spec("av") is not None:
+        return _H264(path, fps, size_wh, target)
+    return _Mpeg4(path, fps, size_wh, target)
+
+
+def fit_into(image_bgr: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the frame itself if it has the size, else scaled into it with black bars, aspect ratio kept."""
+    width, height = size_wh
+    if image_bgr.shape[:2] == (height, width):
+        return image_bgr
+    scale = min(height / image_bgr.shape[0], width / image_bgr.shape[1])
+    inner = max(1, round(image_bgr.shape[1] * scale)), max(1, round(image_bgr.shape[0] * scale))
+    scaled = cv2.resize(image_bgr, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - inner[1]) // 2, (width - inner[0]) // 2
+    canvas[top : top + inner[1], left : left + inner[0]] = scaled
+    return canvas
+
+
+class _H264:
+    """H.264 through PyAV and x264, colours as BT.709."""
+
+    def __init__(self, path: Path, fps: float, size_wh: tuple[int, int], target: Path) -> None:
+        import av
+
+        width, height = size_wh
+        odd = bool(width % 2 or height % 2)
+        self._pixels = "yuv444p" if odd else "yuv420p"
+        self.codec = "h264"
+        self.notes: tuple[str, ...] = ()
+        if odd:
+            self.notes = (
+                f"{width}x{height} has an odd side, so the colour is stored as yuv444p to keep the size; some browsers "
+                f"and hardware players show only yuv420p",
+            )
+        # The index in front lets a browser start before the whole file has arrived.
+        options = {"movflags": "faststart"} if path.suffix.lower() != ".mkv" else {}
+        rate = Fraction(fps).limit_denominator(_MAX_RATE_DENOMINATOR)
+        try:
+            self._container: Any = av.open(str(path), "w", container_options=options)
+            self._stream: Any = self._container.add_stream("libx264", rate=rate)
+            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, self._pixels
+            self._stream.options = {"crf": _CRF, "preset": _PRESET}
+            context = self._stream.codec_context
+            context.color_range, context.colorspace = _LIMITED_RANGE, _BT709
+            context.color_primaries, context.color_trc = _BT709, _BT709
+            context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError(
+                f"cannot encode {quoted(target)} as H.264 at {width}x{height}, {fps:g} frames/s: {error}"
+            ) from error
+
+    def write(self, image_bgr: NDArray[np.uint8]) -> None:
+        import av
+
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image_bgr), format="bgr24")
+        frame = frame.reformat(format=self._pixels, dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE)
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+    def close(self) -> None:
+        for packet in self._stream.encode():
+            self._container.mux(packet)
+        self._container.close()
+
+    def abandon(self) -> None:
+        self._container.close()
+
+
+class _Mpeg4:
+    """MPEG-4 part 2 through OpenCV."""
+
+    def __init__(self, path: Path, fps: float, size_wh: tuple[int, int], target: Path) -> None:
+        width, height = size_wh
+        self._path, self._target = path, target
+        self._written = 0
+        # OpenCV would cut an odd last row or column off without a word.
+        self._pad = width % 2, height % 2
+        self.codec = "mpeg4"
+        self.notes: tuple[str, ...] = (
+            "encoded as MPEG-4 part 2, which browsers do not play; for H.264: pip install 'drivetl[video]'",
+        )
+        encoded = width + self._pad[0], height + self._pad[1]
+        if encoded != size_wh:
+            self.notes += (
+                f"MPEG-4 part 2 through OpenCV has even sides only, so the last row or column is repeated: "
+                f"{width}x{height} became {encoded[0]}x{encoded[1]}",
+            )
+        four_cc = cv2.VideoWriter.fourcc(*"mp4v")
+        self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, four_cc, fps, encoded)
+        if not self._writer.isOpened():
+            raise VideoError(
+                f"OpenCV cannot encode {quoted(target)} as MPEG-4 at {width}x{height}, {fps:g} frames/s; "
+                f"for H.264: pip install 'drivetl[video]'"
+            )
+
+    def write(self, image_bgr: NDArray[np.uint8]) -> None:
+        right, bottom = self._pad
+        if right or bottom:
+            padded = cv2.copyMakeBorder(image_bgr, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+            image_bgr = np.asarray(padded, np.uint8)
+        self._writer.write(image_bgr)
+        self._written += 1
+
+    def close(self) -> None:
+        self._writer.release()
+        # OpenCV reports no failed write, not even on a full disk; the index of the finished file tells.
+        check = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+        found = round(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
+        check.release()
+        if found != self._written:
+            raise OutputError(
+                f"cannot write {quoted(self._target)}: {found} of {self._written} frames arrived in the file, as when "
+                f"the disk is full; free space or choose another place with --out"
+            )
+
+    def abandon(self) -> None:
+        self._writer.release()

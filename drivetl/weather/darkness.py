@@ -1,0 +1,187 @@
+"""Night: little light, the own headlights, lamps that glow, and a sensor at high gain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.weather.camera import sensor_noise
+from drivetl.weather.checks import BgrImage, DepthMap, require_boxes, require_image, require_number, require_rng
+from drivetl.weather.depth import DEFAULT_FOCAL
+from drivetl.weather.pixels import Float, add_light, attenuate, planck_bgr
+from drivetl.weather.scattering import scene_depth
+from drivetl.weather.sky import WorkingScale, working_scale
+
+__all__ = ["night"]
+
+_LAMP_SPACING_M = 32.0
+_LAMP_ABOVE_M = 6.0
+_LAMP_ASIDE_M = 7.5
+
+
+def night(
+    image_bgr: BgrImage,
+    *,
+    ambient: float,
+    headlight: float = 0.45,
+    gain_db: float = 18.0,
+    colour_temperature_k: float = 3600.0,
+    lamp_strength: float = 0.7,
+    ego_m_s: float = 10.0,
+    depth_m: DepthMap | None = None,
+    boxes_xyxy_px: Any = None,
+    rng: np.random.Generator,
+    noise_rng: np.random.Generator | None = None,
+    time_s: float = 0.0,
+) -> BgrImage:
+    """Return a picture taken by day as if it were taken at night.
+
+    Light is multiplied in linear terms and shown through a gamma of 2.2. The ambient light is what street lamps and
+    the sky leave; the own headlights follow a low beam (UN Regulation 149: a cut-off just below the horizon, most
+    light ahead and towards the kerb) with light falling as the distance grows. Street lamps stand along both sides in
+    space, light pools on the road and move past with the car; vehicles in boxes get tail lamps, or headlamps
+    left of the middle (right-hand traffic). Lamps glow: a sum of Gaussians stands for scatter in lens and eye (Spencer et al., SIGGRAPH 1995).
+
+    Args:
+        image_bgr: uint8 BGR, any size; it is not changed.
+        ambient: light left, as a linear share of daylight exposure, 0.001 to 1.
+        headlight: brightness of the beam at its best place on that scale, 0 to 2.
+        gain_db: for `sensor_noise`.
+        colour_temperature_k: of the ambient light, 1500 to 12000.
+        lamp_strength: of street lamps, 0 for none, to 1.
+        ego_m_s: speed at which the lamps come closer, 0 to 70.
+        depth_m: as for `fog`.
+        boxes_xyxy_px: (n, 4) boxes; those at least 0.8 times as wide as high are taken for vehicles.
+        rng: where lamps stand.
+        noise_rng: for the noise, which changes with every frame of a video; ``rng`` where None.
+        time_s: moment, for a video.
+
+    Raises:
+        ImageError: picture, depth or boxes cannot be used.
+        ConfigError: a parameter is out of range.
+    """
+    image = require_image(image_bgr)
+    dark = require_number("ambient", ambient, 0.001, 1.0)
+    beam = require_number("headlight", headlight, 0.0, 2.0)
+    kelvin = require_number("colour_temperature_k", colour_temperature_k, 1500.0, 12000.0)
+    lamps = require_number("lamp_strength", lamp_strength, 0.0, 1.0)
+    speed = require_number("ego_m_s", ego_m_s, 0.0, 70.0)
+    depth = scene_depth(image, depth_m)
+    boxes = require_boxes(boxes_xyxy_px)
+    generator = require_rng(rng)
+    scale = working_scale((image.shape[0], image.shape[1]))
+    near = cv2.resize(depth, scale.size_wh, interpolation=cv2.INTER_NEAREST)
+    sky = cv2.blur(np.isinf(near).astype(np.float32), (3, 3))
+    near = np.minimum(near, 1e4)
+    horizon = _row_of_horizon(near)
+    posts = _lamp_posts(generator, speed * time_s) if lamps > 0 else np.zeros((0, 2))
+    # A city's sky is darker than its street by more than by day.
+    level = dark * (1.0 - 0.86 * sky)
+    gains = [level * channel for channel in planck_bgr(kelvin)]
+    pools = _pools(near, horizon, posts) * np.float32(0.5 * lamps * dark**0.3)
+    low_beam = _low_beam(near, horizon) * np.float32(beam)
+    for gain, pool, white in zip(gains, planck_bgr(3000.0), planck_bgr(5000.0), strict=True):
+        gain += pools * np.float32(pool) + low_beam * np.float32(white)
+    result = attenuate(image, np.power(np.minimum(cv2.merge(gains), 1.0), 1 / 2.2))
+    sources = np.zeros((*near.shape, 3), np.float32)
+    _street_lamps(sources, near, horizon, posts, lamps)
+    _vehicle_lamps(sources, boxes * (scale.x, scale.y, scale.x, scale.y), scale)
+    result = add_light(result, _bloom(sources))
+    return sensor_noise(result, gain_db=gain_db, rng=generator if noise_rng is None else require_rng(noise_rng))
+
+
+def _row_of_horizon(near: Float) -> float:
+    """Return the row at which the ground of the small depth would reach infinity, from the two lowest quarters."""
+    height = near.shape[0]
+    rows = np.arange(height, dtype=np.float32)
+    inverse = np.median(1.0 / near, axis=1)
+    low, high = inverse[int(0.72 * height)], inverse[-1]
+    row = float(rows[int(0.72 * height)])
+    if high <= low:
+        return 0.46 * height
+    return float(np.clip(row - low * (height - 1 - row) / (high - low), 0.2 * height, 0.8 * height))
+
+
+def _low_beam(near: Float, horizon: float) -> Float:
+    """Return the light of the own headlights for each pixel of the small grid, 1 at its best place."""
+    height, width = near.shape
+    focal = DEFAULT_FOCAL * width
+    across = np.degrees(np.arctan((np.arange(width, dtype=np.float32) - width / 2) / focal))[None, :]
+    down = np.degrees(np.arctan((np.arange(height, dtype=np.float32) - horizon) / focal))[:, None]
+    spread = np.exp(-(((across - 1.5) / 15.0) ** 2)) + 0.35 * np.exp(-((across / 30.0) ** 2))
+    # Kerb side: the cut-off rises by up to two degrees to the right, as the beam does for right-hand traffic.
+    cut_off = 1.0 / (1.0 + np.exp(-(down + np.clip(across, 0.0, 8.0) * 0.22 - 0.2) / 0.45))
+    reach = np.minimum(near / 7.0, 1.0) * np.power(9.0 / np.maximum(near, 9.0), 1.5)
+    light: Float = ((0.06 + 0.94 * cut_off) * spread * reach / 1.35).astype(np.float32)
+    return light
+
+
+def _lamp_posts(rng: np.random.Generator, driven_m: float) -> NDArray[np.float64]:
+    """Return where street lamps stand, (n, 2): aside and ahead in metres, nearest first; they come closer."""
+    first = rng.uniform(0, _LAMP_SPACING_M, 2)
+    ahead = np.arange(0, 6) * _LAMP_SPACING_M
+    posts = []
+    for side, start in zip((-1.0, 1.0), first, strict=True):
+        places = 10.0 + np.mod(start - driven_m, _LAMP_SPACING_M) + ahead
+        posts.extend((side * _LAMP_ASIDE_M, place) for place in places)
+    return np.array(sorted(posts, key=lambda post: post[1]))
+
+
+def _pools(near: Float, horizon: float, posts: NDArray[np.float64]) -> Float:
+    """Return the light of street lamps on ground and walls of the small grid."""
+    height, width = near.shape
+    aside = (np.arange(width, dtype=np.float32) - width / 2)[None, :] / np.float32(DEFAULT_FOCAL * width) * near
+    high = (horizon - np.arange(height, dtype=np.float32))[:, None] / np.float32(DEFAULT_FOCAL * width) * near
+    total = np.zeros_like(near)
+    for x, z in posts[:6]:
+        square = (aside - np.float32(x)) ** 2 + (near - np.float32(z)) ** 2
+        total += 1.0 / (1.0 + square / 50.0) ** 2
+    total *= np.clip((7.0 - high) / 4.0, 0.0, 1.0)
+    return total
+
+
+def _street_lamps(sources: Float, near: Float, horizon: float, posts: NDArray[np.float64], strength: float) -> None:
+    height, width = near.shape
+    focal = DEFAULT_FOCAL * width
+    colour = tuple(6.0 * strength * channel for channel in planck_bgr(3000.0))
+    for x, z in posts[::-1]:
+        column, row = width / 2 + focal * x / z, horizon - focal * _LAMP_ABOVE_M / z
+        radius = max(0.45, 0.22 * focal / z)
+        if 0 <= column < width and 0 <= row < height:
+            _spot(sources, column, row, radius, colour)
+
+
+def _vehicle_lamps(sources: Float, boxes: Float, scale: WorkingScale) -> None:
+    width = scale.size_wh[0]
+    for left, top, right, bottom in boxes.tolist():
+        wide, high = right - left, bottom - top
+        if wide < 0.8 * high or wide < 2.0:
+            continue
+        oncoming = (left + right) / 2 < 0.47 * width
+        colour = tuple(3.5 * c for c in planck_bgr(4300.0)) if oncoming else (0.16, 0.10, 2.4)
+        row = top + (0.66 if oncoming else 0.55) * high
+        for column in (left + 0.13 * wide, right - 0.13 * wide):
+            _spot(sources, column, row, max(0.35, 0.045 * wide), colour)
+
+
+def _spot(sources: Float, column: float, row: float, radius: float, colour: tuple[float, ...]) -> None:
+    """Draw one lamp; smaller than a pixel it is a pixel of less light."""
+    share = min(1.0, (radius / 0.6) ** 2)
+    paint = tuple(channel * share for channel in colour)
+    cv2.circle(sources, (round(column * 16), round(row * 16)), max(8, round(radius * 16)), paint, -1, cv2.LINE_8, 4)
+
+
+def _bloom(sources: Float) -> Float:
+    """Return sources and their glow: three Gaussians, each wider and weaker."""
+    if not sources.any():
+        return sources
+    glow = 0.55 * cv2.GaussianBlur(sources, (0, 0), 0.7)
+    glow += 0.5 * cv2.GaussianBlur(sources, (0, 0), 2.5)
+    # The widest is smooth enough for a quarter of the pixels.
+    small = cv2.resize(sources, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    wide = cv2.resize(cv2.GaussianBlur(small, (0, 0), 3.0), (sources.shape[1], sources.shape[0]))
+    result: Float = glow + 0.8 * wide
+    return result

@@ -1,0 +1,187 @@
+"""On the glass before the camera: drops that refract, and dirt."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.weather.checks import BgrImage, require_colour, require_image, require_number, require_rng
+from drivetl.weather.pixels import Bgr, Float, enlarge, over, scaled
+from drivetl.weather.sky import shrink, working_scale
+from drivetl.weather.tiles import fractal_tile, window
+
+__all__ = ["dirty_lens", "wet_lens"]
+
+_FIELD_SIDE = 1024
+_FIELD_DROPS = 1500
+# The long side of the picture spans this many pixels of the field of drops.
+_GLASS_PX = 640
+
+
+class _Field(NamedTuple):
+    """Drops on a repeating piece of glass: coverage, order of appearance, and the way light is bent, all (side, side)."""
+
+    cover: Float
+    order: Float
+    bend_x: Float
+    bend_y: Float
+
+
+def wet_lens(
+    image_bgr: BgrImage,
+    *,
+    coverage: float,
+    blur_px: float = 2.0,
+    rng: np.random.Generator,
+    time_s: float = 0.0,
+) -> BgrImage:
+    """Return the picture through glass with raindrops on it.
+
+    Each drop is a strong, short lens: it shows the whole scene upside down and small, out of focus, with a dark rim
+    where light is bent past the camera (Halimeh and Roser, "Raindrop detection on car windshields", IV 2009). The
+    drops are a field drawn once, of which ``rng`` chooses and turns a piece.
+
+    Args:
+        image_bgr: uint8 BGR, any size; it is not changed.
+        coverage: share of all drops of the field that are there, 0 to 1; at 1 they cover about a third of the glass.
+        blur_px: how far out of focus the drops' outlines are, in 1/640 of the long side, 0 to 10.
+        rng: which piece of the field.
+        time_s: moment, for a video: the drops creep down.
+
+    Raises:
+        ImageError: the picture cannot be used.
+        ConfigError: a parameter is out of range.
+    """
+    image = require_image(image_bgr)
+    share = require_number("coverage", coverage, 0.0, 1.0)
+    softness = require_number("blur_px", blur_px, 0.0, 10.0)
+    x, y, turn = (int(v) for v in require_rng(rng).integers(0, (_FIELD_SIDE, _FIELD_SIDE, 2)))
+    scale = working_scale((image.shape[0], image.shape[1]), _GLASS_PX)
+    width, height = scale.size_wh
+    field = _drop_field()
+    rows = (np.arange(height) + y - int(9.0 * time_s)) % _FIELD_SIDE
+    columns = (np.arange(width) + x) % _FIELD_SIDE
+    columns = columns[::-1] if turn else columns
+    cover, order, bend_x, bend_y = (np.take(np.take(part, rows, 0), columns, 1) for part in field)
+    bend_x = -bend_x if turn else bend_x
+    alpha = cover * (order < share)
+    alpha = cv2.GaussianBlur(alpha, (0, 0), softness) if softness > 0 else alpha
+    scene = cv2.blur(shrink(image, working_scale((image.shape[0], image.shape[1]), 160)), (3, 3))
+    through = _refracted(scene, bend_x, bend_y, (width, height))
+    mask = enlarge(scaled(alpha), image)
+    inverse = cv2.bitwise_not(mask)
+    kept = cv2.multiply(image, cv2.merge([inverse, inverse, inverse]), scale=1 / 255)
+    drops = cv2.multiply(enlarge(through, image), cv2.merge([mask, mask, mask]), scale=1 / 255)
+    return cv2.add(kept, drops).astype(np.uint8, copy=False)
+
+
+def _refracted(scene: BgrImage, bend_x: Float, bend_y: Float, size_wh: tuple[int, int]) -> BgrImage:
+    """Return what the drops show: the scene turned over about each drop's centre, dark at the rim."""
+    height, width = scene.shape[:2]
+    columns = np.linspace(0, width - 1, size_wh[0], dtype=np.float32)[None, :] * 0.55 + np.float32(0.225 * width)
+    rows = np.float32(0.47 * height)
+    map_x = columns - bend_x * np.float32(0.42 * width)
+    map_y = rows - bend_y * np.float32(0.50 * height)
+    through = cv2.remap(scene, map_x, map_y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    rim = np.clip(1.22 - 0.75 * np.power(bend_x * bend_x + bend_y * bend_y, 1.5), 0.3, 1.0)
+    return cv2.multiply(through, cv2.merge([scaled(rim)] * 3), scale=1 / 255).astype(np.uint8, copy=False)
+
+
+@lru_cache(maxsize=1)
+def _drop_field() -> _Field:
+    """Draw the field once: many small drops, few large ones, none quite round, heavier below."""
+    rng = np.random.default_rng(77)
+    side = _FIELD_SIDE
+    field = _Field(*(np.zeros((side, side), np.float32) for _ in range(4)))
+    field.order[:] = 1.0
+    radii = np.minimum(3.2 + rng.exponential(3.6, _FIELD_DROPS), 24.0)
+    for index in np.argsort(radii):
+        _stamp(field, float(radii[index]), rng)
+    for part in field:
+        part.flags.writeable = False
+    return field
+
+
+def _stamp(field: _Field, radius: float, rng: np.random.Generator) -> None:
+    side = field.cover.shape[0]
+    reach = int(np.ceil(1.5 * radius)) + 2
+    grid = np.arange(-reach, reach + 1, dtype=np.float32)
+    x, y = np.meshgrid(grid, grid)
+    bearing = np.arctan2(y, x)
+    phases = rng.uniform(0, 2 * np.pi, 2)
+    wobble = 1.0 + 0.10 * np.cos(2 * bearing + phases[0]) + 0.06 * np.cos(3 * bearing + phases[1])
+    stretched = y / (1.0 + 0.012 * radius * rng.uniform(0.6, 1.6))
+    distance = np.hypot(x, stretched) / (radius * wobble)
+    shape = np.clip((1.0 - distance) * radius / 1.4, 0.0, 1.0).astype(np.float32)
+    inside = distance < 1.0 + 3.0 / radius
+    rows = (int(rng.integers(side)) + np.arange(-reach, reach + 1)) % side
+    columns = (int(rng.integers(side)) + np.arange(-reach, reach + 1)) % side
+    place = np.ix_(rows, columns)
+    field.cover[place] = np.maximum(field.cover[place], shape)
+    field.order[place] = np.where(inside, np.float32(rng.random()), field.order[place])
+    field.bend_x[place] = np.where(inside, np.clip(x / radius, -1.2, 1.2), field.bend_x[place])
+    field.bend_y[place] = np.where(inside, np.clip(stretched / radius, -1.2, 1.2), field.bend_y[place])
+
+
+def dirty_lens(
+    image_bgr: BgrImage,
+    *,
+    coverage: float,
+    density: float = 0.8,
+    dirt_bgr: Bgr = (52.0, 66.0, 78.0),
+    rng: np.random.Generator,
+) -> BgrImage:
+    """Return the picture through glass with dried dirt on it.
+
+    Dirt close to the lens is far out of focus: it takes light, I = I0 a, and scatters some of its own, + b (Gu et
+    al., "Removing image artifacts due to dirty camera lenses and thin occluders", SIGGRAPH Asia 2009). A film in
+    cloudy patches and splashes with soft edges come from tiles drawn once.
+
+    Args:
+        image_bgr: uint8 BGR, any size; it is not changed.
+        coverage: share of the glass under dirt, 0 to 1.
+        density: how much light the thickest dirt takes, 0 to 1.
+        dirt_bgr: colour of the dirt as the sun lights it.
+        rng: where the dirt is.
+
+    Raises:
+        ImageError: the picture cannot be used.
+        ConfigError: a parameter is out of range.
+    """
+    image = require_image(image_bgr)
+    share = require_number("coverage", coverage, 0.0, 1.0)
+    thickness = require_number("density", density, 0.0, 1.0)
+    x, y = require_rng(rng).uniform(0, _FIELD_SIDE, 2)
+    scale = working_scale((image.shape[0], image.shape[1]), 320)
+    film = window(fractal_tile(3, 512, 4, 4), scale.size_wh, x, y)
+    specks = window(_splashes(), scale.size_wh, y, x)
+    soft = np.clip((share - film) / 0.35 + 0.1, 0.0, 1.0) * np.float32(0.55)
+    hard = np.clip((share - specks) / 0.06, 0.0, 1.0)
+    alpha = np.maximum(soft, hard) * np.float32(thickness)
+    return over(image, require_colour("dirt_bgr", dirt_bgr), enlarge(scaled(alpha), image))
+
+
+@lru_cache(maxsize=1)
+def _splashes() -> NDArray[np.float32]:
+    """Return a repeating tile that tells from which coverage on a splash lies there (2: never)."""
+    rng = np.random.default_rng(78)
+    side = 512
+    tile = np.full((side, side), 2.0, np.float32)
+    for radius in np.sort(np.minimum(1.2 + rng.exponential(2.6, 420), 16.0)):
+        reach = int(radius) + 3
+        grid = np.arange(-reach, reach + 1, dtype=np.float32)
+        distance = np.hypot(*np.meshgrid(grid, grid * rng.uniform(0.7, 1.1))) / radius
+        place = np.ix_(
+            (int(rng.integers(side)) + np.arange(-reach, reach + 1)) % side,
+            (int(rng.integers(side)) + np.arange(-reach, reach + 1)) % side,
+        )
+        # Thicker in the middle: the rim appears later, so splashes grow with coverage.
+        needed = np.where(distance < 1.25, rng.random() + 0.12 * distance**2, 2.0)
+        tile[place] = np.minimum(tile[place], needed)
+    tile = cv2.GaussianBlur(tile, (0, 0), 0.8)
+    tile.flags.writeable = False
+    return tile

@@ -1,0 +1,100 @@
+"""Drops and flakes in the air before the camera: positions in space, and the streaks they leave in one exposure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.weather.checks import BgrImage
+
+__all__ = ["Streaks", "View", "draw_streaks", "fly"]
+
+Float = NDArray[np.float32]
+_NEAREST_M = 0.6
+
+
+class View(NamedTuple):
+    """What the particles are seen with: picture size, focal length and the point that the car drives towards."""
+
+    height: int
+    width: int
+    focal_px: float
+    centre_x: float
+    centre_y: float
+
+
+class Streaks(NamedTuple):
+    """Particles in view: ends (n, 2, 2) in pixels, distance and diameter in metres, (n,) each."""
+
+    ends_px: Float
+    distance_m: Float
+    diameter_m: Float
+
+
+def fly(
+    view: View,
+    rng: np.random.Generator,
+    *,
+    diameter_m: Float,
+    fall_m_s: Float,
+    ego_m_s: float,
+    wind_m_s: float,
+    exposure_s: float,
+    farthest_m: float,
+    time_s: float,
+) -> Streaks:
+    """Scatter particles evenly in the space before the camera, move them to ``time_s``, and project one exposure.
+
+    The camera drives into them, so their paths spread from the point that the car drives towards; what leaves the
+    space comes in again on its other side. ``diameter_m`` and ``fall_m_s`` are float32 (n,).
+    """
+    count = diameter_m.size
+    reach = farthest_m / view.focal_px
+    low = np.array([-view.centre_x * reach, -view.centre_y * reach, _NEAREST_M], np.float32)
+    high = np.array(
+        [(view.width - view.centre_x) * reach, (view.height - view.centre_y) * reach, farthest_m], np.float32
+    )
+    velocity = np.empty((count, 3), np.float32)
+    velocity[:, 0] = wind_m_s
+    velocity[:, 1] = fall_m_s
+    velocity[:, 2] = -ego_m_s
+    place = low + rng.random((count, 3), dtype=np.float32) * (high - low)
+    place = low + np.mod(place + velocity * np.float32(time_s) - low, high - low)
+    later = place + velocity * np.float32(exposure_s)
+    later[:, 2] = np.maximum(later[:, 2], 0.5 * _NEAREST_M)
+    ends = np.stack([place[:, :2] / place[:, 2:], later[:, :2] / later[:, 2:]], axis=1) * np.float32(view.focal_px)
+    ends += np.array([view.centre_x, view.centre_y], np.float32)
+    margin = 40.0
+    seen = ((ends > -margin) & (ends < (view.width + margin, view.height + margin))).all(axis=(1, 2))
+    return Streaks(ends[seen], place[seen, 2], diameter_m[seen])
+
+
+def draw_streaks(view: View, streaks: Streaks, opacity: Float, *, scale: float, blur_px: float) -> BgrImage:
+    """Return coverage as uint8 (height, width): every streak a line of its own thickness and opacity (0..1).
+
+    Drawn at ``scale`` of the picture and blurred by ``blur_px`` there: near particles are out of focus, so they need
+    no more pixels than that.
+    """
+    small_w, small_h = max(1, round(view.width * scale)), max(1, round(view.height * scale))
+    layer = np.zeros((small_h, small_w), np.uint8)
+    factor = np.array([small_w / view.width, small_h / view.height], np.float32)
+    # Eight fractional bits keep the line smooth; a degenerate line still leaves a dot.
+    points = np.rint(streaks.ends_px * factor * 256).astype(np.int32)
+    width_px = streaks.diameter_m * np.float32(view.focal_px * scale) / streaks.distance_m
+    # What is thinner than a pixel covers it only in part.
+    strength = opacity * np.minimum(width_px, 1.0)
+    thickness = np.clip(np.rint(width_px), 1, 24).astype(np.intp)
+    shade = np.clip(np.ceil(strength * 8), 1, 8).astype(np.intp)
+    for size in np.unique(thickness):
+        for level in np.unique(shade[thickness == size]):
+            chosen = (thickness == size) & (shade == level)
+            colour = int(255 * level / 8)
+            cv2.polylines(layer, list(points[chosen]), False, colour, int(size), cv2.LINE_AA, 8)
+    if blur_px > 0:
+        layer = cv2.GaussianBlur(layer, (0, 0), blur_px).astype(np.uint8, copy=False)
+    if scale != 1.0:
+        layer = cv2.resize(layer, (view.width, view.height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    return layer

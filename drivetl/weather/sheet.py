@@ -1,0 +1,55 @@
+"""A contact sheet: every condition in every severity, small, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from drivetl.progress import Progress, silent, tracked
+from drivetl.weather.checks import MAX_SEVERITY, BgrImage, require_image, require_severity
+from drivetl.weather.conditions import CONDITIONS, apply_weather, find_condition
+
+__all__ = ["contact_sheet"]
+
+_GAP_PX = 4
+_CAPTION_PX = 22
+
+
+def contact_sheet(
+    image_bgr: BgrImage,
+    *,
+    conditions: Sequence[str] = tuple(CONDITIONS),
+    severities: Sequence[int] = tuple(range(1, MAX_SEVERITY + 1)),
+    seed: int = 0,
+    cell_width_px: int = 384,
+    progress: Progress = silent,
+) -> BgrImage:
+    """Return a picture with one row for each condition and one column for each severity, captioned, uint8 BGR.
+
+    Weather is made at the full size of the picture and then scaled down, so the sheet shows what a model would see.
+
+    Raises:
+        ImageError: the picture cannot be used.
+        ConfigError: an unknown condition or severity.
+    """
+    image = require_image(image_bgr)
+    names = [find_condition(name).name for name in conditions]
+    levels = [require_severity(severity) for severity in severities]
+    height_px = max(1, round(cell_width_px * image.shape[0] / image.shape[1]))
+    rows = []
+    for name in tracked(names, "weather", len(names), progress):
+        cells = []
+        for level in levels:
+            weathered = apply_weather(image, name, level, rng=np.random.default_rng(seed))
+            cells.append(_cell(weathered, f"{name} {level}", (cell_width_px, height_px)))
+        rows.append(np.hstack(cells))
+    return np.vstack(rows)
+
+
+def _cell(image: BgrImage, caption: str, size_wh: tuple[int, int]) -> BgrImage:
+    small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+    cell = cv2.copyMakeBorder(small, _CAPTION_PX, _GAP_PX, _GAP_PX, _GAP_PX, cv2.BORDER_CONSTANT, value=(24, 24, 24))
+    cv2.putText(cell, caption, (_GAP_PX + 2, _CAPTION_PX - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (235, 235, 235), 1, cv2.LINE_AA)
+    return cell.astype(np.uint8, copy=False)

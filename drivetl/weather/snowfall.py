@@ -1,0 +1,101 @@
+"""Snow: attenuation, flakes in the air, snow on the ground."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from drivetl.weather.checks import BgrImage, DepthMap, require_colour, require_image, require_number, require_rng
+from drivetl.weather.depth import DEFAULT_FOCAL
+from drivetl.weather.particles import Streaks, View, draw_streaks, fly
+from drivetl.weather.pixels import Bgr, over, towards
+from drivetl.weather.scattering import estimate_airlight, extinction, scene_depth, transmission
+from drivetl.weather.sky import DEFAULT_HORIZON
+from drivetl.weather.surface import lay_snow
+
+__all__ = ["snow"]
+
+_FARTHEST_M = 9.0
+_MOST_FLAKES = 6000
+
+
+def snow(
+    image_bgr: BgrImage,
+    *,
+    visibility_m: float,
+    flakes_per_m3: float,
+    ground_cover: float,
+    depth_m: DepthMap | None = None,
+    airlight_bgr: Bgr | None = None,
+    ego_m_s: float = 8.0,
+    wind_m_s: float = 0.8,
+    exposure_ms: float = 8.0,
+    rng: np.random.Generator,
+    time_s: float = 0.0,
+) -> BgrImage:
+    """Return the picture in falling snow.
+
+    Intensity of snowfall is defined by visibility (light above 1 km, moderate to 500 m, heavy below; AMS Glossary of
+    Meteorology). Flakes have an exponential size distribution (Gunn and Marshall, J. Meteorology 15, 1958), here of
+    2 to 14 mm, and fall at about 1 m/s whatever their size (Locatelli and Hobbs, JGR 79, 1974), so the own speed decides their path.
+
+    Args:
+        image_bgr: uint8 BGR, any size; it is not changed.
+        visibility_m: 20 m to 100 km.
+        flakes_per_m3: number of flakes above 2 mm, 0 to 500 per cubic metre.
+        ground_cover: share of the ground under snow, 0 to 1.
+        depth_m, airlight_bgr, ego_m_s, wind_m_s, exposure_ms, time_s: as for `rain`.
+        rng: where flakes and patches are.
+
+    Raises:
+        ImageError: picture or depth cannot be used.
+        ConfigError: a parameter is out of range.
+    """
+    image = require_image(image_bgr)
+    beta = extinction(require_number("visibility_m", visibility_m, 20.0, 1e5))
+    number = require_number("flakes_per_m3", flakes_per_m3, 0.0, 500.0)
+    cover = require_number("ground_cover", ground_cover, 0.0, 1.0)
+    depth = scene_depth(image, depth_m)
+    generator = require_rng(rng)
+    airlight = estimate_airlight(image, depth) if airlight_bgr is None else require_colour("airlight_bgr", airlight_bgr)
+    level = min(246.0, max(airlight) * 1.04 + 4.0)
+    result = _winter_light(image)
+    if cover > 0:
+        result = lay_snow(result, depth, cover, level, generator)
+    result = towards(result, airlight, transmission(depth, beta))
+    height, width = image.shape[:2]
+    view = View(height, width, DEFAULT_FOCAL * width, width / 2, DEFAULT_HORIZON * height)
+    space_m3 = _FARTHEST_M**3 * (width / view.focal_px) * (height / view.focal_px)
+    diameter_mm = np.minimum(2.0 + generator.exponential(2.2, int(min(_MOST_FLAKES, number * space_m3))), 14.0)
+    streaks = fly(
+        view,
+        generator,
+        diameter_m=(diameter_mm / 1000).astype(np.float32),
+        fall_m_s=(0.7 + 0.06 * diameter_mm).astype(np.float32),
+        ego_m_s=require_number("ego_m_s", ego_m_s, 0.0, 70.0),
+        wind_m_s=require_number("wind_m_s", wind_m_s, -20.0, 20.0),
+        exposure_s=require_number("exposure_ms", exposure_ms, 0.1, 50.0) / 1000,
+        farthest_m=_FARTHEST_M,
+        time_s=time_s,
+    )
+    return over(result, (level + 6.0, level + 4.0, level + 2.0), _coverage(view, streaks))
+
+
+def _winter_light(image: BgrImage) -> BgrImage:
+    """Take half of the colour: light under snow clouds comes from everywhere and is cold."""
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    return cv2.addWeighted(image, 0.55, grey, 0.45, 0).astype(np.uint8, copy=False)
+
+
+def _coverage(view: View, streaks: Streaks) -> BgrImage:
+    """Return how much of each pixel flakes cover, uint8: far ones as sharp dots, near ones as soft discs."""
+    length_px = np.hypot(*(streaks.ends_px[:, 1] - streaks.ends_px[:, 0]).T)
+    width_px = streaks.diameter_m * np.float32(view.focal_px) / streaks.distance_m
+    opacity = np.clip(1.5 * width_px / np.maximum(length_px, width_px), 0.12, 0.92).astype(np.float32)
+    total = np.zeros((view.height, view.width), np.uint8)
+    for low, high, scale, blur_px in ((0.0, 1.6, 0.25, 1.0), (1.6, 3.5, 0.5, 0.7), (3.5, 1e9, 1.0, 0.0)):
+        chosen = (streaks.distance_m >= low) & (streaks.distance_m < high)
+        part = Streaks(streaks.ends_px[chosen], streaks.distance_m[chosen], streaks.diameter_m[chosen])
+        layer = draw_streaks(view, part, opacity[chosen], scale=scale, blur_px=blur_px)
+        total = cv2.max(total, layer).astype(np.uint8, copy=False)
+    return total

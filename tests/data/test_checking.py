@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivetl.data import check_dataset, import_dataset
+from drivetl.errors import DatasetError
+
+
+@pytest.fixture
+def dataset(yolo_source: Path, tmp_path: Path) -> Path:
+    (yolo_source / "labels/val/d.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.25 0.25\n")
+    import_dataset("yolo", yolo_source, tmp_path / "out", link="copy")
+    return tmp_path / "out"
+
+
+def _found(path: Path) -> list[tuple[str, str, int | None]]:
+    return [(problem.kind, problem.file, problem.line) for problem in check_dataset(path).problems]
+
+
+def test_a_healthy_dataset(dataset: Path) -> None:
+    report = check_dataset(dataset)
+    assert (report.ok, report.images, report.problems) == (True, 4, ())
+
+
+def _append(text: str) -> Callable[[Path], None]:
+    def act(root: Path) -> None:
+        with (root / "labels/train/a.txt").open("a") as handle:
+            handle.write(text)
+
+    return act
+
+
+def _cut(root: Path) -> None:
+    path = root / "images/train/a.jpg"
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+LABEL = "labels/train/a.txt"
+PICTURE = "images/train/a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (_append("0 0.5 0.5 0.2\n"), {("label_malformed", LABEL, 2), ("label_changed", LABEL, 2)}),
+        (_append("999 0.5 0.5 0.2 0.2\n"), {("unknown_class", LABEL, 2), ("label_changed", LABEL, 2)}),
+        (_append("0 nan 0.5 0.2 0.2\n"), {("box_nan", LABEL, 2), ("label_changed", LABEL, 2)}),
+        (_append("0 0.5 0.5 0.2 0\n"), {("box_area", LABEL, 2), ("label_changed", LABEL, 2)}),
+        (_append("\n0 0.95 0.5 0.2 0.2\n"), {("box_outside", LABEL, 3), ("label_changed", LABEL, 2)}),
+        (_append("1 0.5 0.5 0.2 0.4\n"), {("duplicate_box", LABEL, 2), ("label_changed", LABEL, 2)}),
+        (
+            lambda root: (root / LABEL).unlink(),
+            {("label_missing", LABEL, None), ("class_without_examples", "data.yaml", None)},
+        ),
+        (
+            lambda root: (root / LABEL).write_bytes(b"\xff\xfe"),
+            {("label_malformed", LABEL, None), ("class_without_examples", "data.yaml", None)},
+        ),
+        (lambda root: (root / "labels/train/zz.txt").write_text(""), {("label_orphan", "labels/train/zz.txt", None)}),
+        (
+            lambda root: (root / PICTURE).rename(root / "images/train/zz.jpg"),
+            {("picture_missing", PICTURE, None), ("picture_orphan", "images/train/zz.jpg", None)},
+        ),
+        (lambda root: (root / PICTURE).write_text("<html>"), {("picture_unreadable", PICTURE, None)}),
+        (_cut, {("picture_truncated", PICTURE, None)}),
+    ],
+)
+def test_each_defect_is_found_in_its_place(dataset: Path, damage: Callable[[Path], Any], expected: set[Any]) -> None:
+    damage(dataset)
+    assert set(_found(dataset)) == expected
+
+
+def test_another_picture_under_the_old_name(dataset: Path, picture: Any) -> None:
+    picture(dataset / PICTURE, width=300, seed=77)
+    assert _found(dataset) == [("picture_changed", PICTURE, None)]
+
+
+def test_near_identical_pictures_across_splits(yolo_source: Path, tmp_path: Path, picture: Any) -> None:
+    picture(yolo_source / "images/val/e.jpg", width=400, height=200, seed=0)  # picture a at twice its size
+    (yolo_source / "labels/val/e.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.2 0.2\n")
+    import_dataset("yolo", yolo_source, tmp_path / "out")
+    (problem,) = check_dataset(tmp_path / "out").problems
+    assert (problem.kind, problem.file) == ("near_identical", PICTURE)
+    assert "'images/val/e.jpg'" in problem.message
+
+
+def test_a_group_on_two_sides(dataset: Path) -> None:
+    lines = [json.loads(line) for line in (dataset / "samples.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["group"] = "drive" if line["image"].endswith(("a.jpg", "d.jpg")) else line["group"]
+    (dataset / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert _found(dataset) == [("group_divided", "images/val/d.jpg", None)]
+
+
+def test_classes_without_examples(yolo_source: Path) -> None:
+    (yolo_source / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [car, person, tram]\n")
+    report = check_dataset(yolo_source)
+    assert [(p.kind, p.message) for p in report.problems] == [
+        ("class_without_examples", "the class 'tram' has no example")
+    ]
+    assert report.notes == ("The class 'person' has no example in val, so it gets no figure there.",)
+    (yolo_source / "labels/train/a.txt").write_text("")
+    assert "the class 'car' has no example in train" in [p.message for p in check_dataset(yolo_source).problems]
+
+
+def test_terminal_markup_in_a_strangers_file_names(yolo_source: Path) -> None:
+    (yolo_source / "labels/train/\x1b[31mred.txt").write_text("")
+    (problem,) = check_dataset(yolo_source).problems
+    assert problem.kind == "label_orphan"
+
+
+def test_nothing_to_check(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="there is no dataset"):
+        check_dataset(tmp_path / "gone")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [car]\n")
+    with pytest.raises(DatasetError, match="has no pictures"):
+        check_dataset(tmp_path)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from drivetl.data import import_dataset, leave_out, open_dataset
+from drivetl.data.dataset import label_path
+from drivetl.data.records import Sample
+from drivetl.errors import ConfigError, DatasetError
+
+
+def test_a_strangers_dataset(yolo_source: Path) -> None:
+    dataset = open_dataset(yolo_source)
+    assert (dataset.names, dataset.splits, dataset.made_by_drivetl) == (
+        ("car", "person"),
+        {"train": 3, "val": 1},
+        False,
+    )
+    (sample,) = dataset.samples("val")
+    assert (sample.image, sample.size_hw, sample.group) == (yolo_source / "images/val/d.jpg", (100, 200), "d")
+    assert sample.boxes[0].xyxy_px == (0, 0, 200, 100)
+    assert dataset.pictures("val") == [sample.image]
+    assert open_dataset(yolo_source / "data.yaml").fingerprint == dataset.fingerprint
+
+
+def test_stored_samples_come_back_as_they_were(yolo_source: Path, tmp_path: Path) -> None:
+    import_dataset("yolo", yolo_source, tmp_path / "out")
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.made_by_drivetl
+    assert dataset.names == ("person", "car")
+    strangers = {s.image.name: s for s in open_dataset(yolo_source).samples("train")}
+    for sample in dataset.samples("train"):
+        assert sample.image.is_absolute()
+        assert [(b.class_name, b.xyxy_px) for b in sample.boxes] == [
+            (b.class_name, pytest.approx(b.xyxy_px, abs=1e-3)) for b in strangers[sample.image.name].boxes
+        ]
+
+
+def test_an_unknown_split_names_the_existing(yolo_source: Path) -> None:
+    with pytest.raises(DatasetError, match="no split 'dev'; it has train, val"):
+        open_dataset(yolo_source).samples("dev")
+    with pytest.raises(DatasetError, match="no split 'dev'"):
+        open_dataset(yolo_source).pictures("dev")
+
+
+def test_the_fingerprint_follows_content_and_not_the_place(yolo_source: Path, tmp_path: Path) -> None:
+    first = import_dataset("yolo", yolo_source, tmp_path / "one").fingerprint
+    shutil.copytree(tmp_path / "one", tmp_path / "elsewhere")
+    assert open_dataset(tmp_path / "elsewhere").fingerprint == first
+    stranger = open_dataset(yolo_source).fingerprint
+    (yolo_source / "labels/train/a.txt").write_text("0 0.5 0.5 0.2 0.3\n")
+    assert open_dataset(yolo_source).fingerprint != stranger
+    assert import_dataset("yolo", yolo_source, tmp_path / "two").fingerprint != first
+
+
+def test_a_download_key_is_ignored_and_named(yolo_source: Path) -> None:
+    trap = yolo_source / "trap"
+    with (yolo_source / "data.yaml").open("a") as handle:
+        handle.write(f"download: |\n  open({str(trap)!r}, 'w').write('gotcha')\n")
+    dataset = open_dataset(yolo_source)
+    assert sum(len(list(dataset.samples(split))) for split in dataset.splits) == 4
+    assert "The key 'download'" in dataset.notes[0]
+    assert "download" not in dataset.training_document()
+    assert not trap.exists()
+
+
+def test_paths_may_leave_the_folder(yolo_source: Path, tmp_path: Path) -> None:
+    (tmp_path / "cards").mkdir()
+    path = tmp_path / "cards" / "mine.yaml"
+    path.write_text(
+        "path: ../source\ntrain: [images/train]\nvalidation: images/val\nnames: {0: car, 1: person}\nauthor: me\n"
+    )
+    dataset = open_dataset(path)
+    assert dataset.splits == {"train": 3, "val": 1}
+    document = dataset.training_document()
+    assert Path(str(document["train"])).resolve() == yolo_source / "images/train"
+
+
+def test_a_split_may_be_a_list_of_pictures(yolo_source: Path) -> None:
+    (yolo_source / "train.txt").write_text("./images/train/a.jpg\nimages/train/b.jpg\n")
+    (yolo_source / "data.yaml").write_text("train: train.txt\nval: images/val\nnames: [car, person]\n")
+    assert open_dataset(yolo_source).splits == {"train": 2, "val": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("train: images/train\n", DatasetError, "'names' must list the classes"),
+        ("train: images/train\nnames: {0: car, 2: person}\n", DatasetError, "without a gap"),
+        ("train: images/train\nnames: [car, car]\n", DatasetError, "the class 'car' stands twice"),
+        ("train: images/gone\nnames: [car]\n", DatasetError, "'train' names '.*gone', which does not exist"),
+        ("names: [car]\n", DatasetError, "has no pictures"),
+        ("names: &a [car]\ntrain: *a\n", ConfigError, "aliases are not accepted"),
+        ("- train\n", ConfigError, "must hold a mapping"),
+    ],
+)
+def test_a_yaml_that_cannot_be_used(yolo_source: Path, text: str, error: type[Exception], message: str) -> None:
+    (yolo_source / "data.yaml").write_text(text)
+    with pytest.raises(error, match=message):
+        assert open_dataset(yolo_source).splits
+
+
+def test_no_dataset_there(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"there is no dataset '.*gone'; make one with: drivetl data import"):
+        open_dataset(tmp_path / "gone")
+    with pytest.raises(DatasetError, match=r"has no data\.yaml"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{}", "line 1: not a sample of schema 1"),
+        ('{"schema": 1, "split": "train", "image": "../x.jpg"}', "line 1: the picture '../x.jpg' lies outside"),
+        ('{"schema": 1, "split": "train", "image": "images/x.jpg"}', "line 1: the sample lacks or misuses a field"),
+        ("oops", "is not JSON lines"),
+    ],
+)
+def test_damaged_samples(yolo_source: Path, tmp_path: Path, line: str, message: str) -> None:
+    import_dataset("yolo", yolo_source, tmp_path / "out")
+    (tmp_path / "out/samples.jsonl").write_text(line + "\n")
+    with pytest.raises(DatasetError, match=message):
+        list(open_dataset(tmp_path / "out").samples("train"))
+
+
+def test_label_paths() -> None:
+    assert label_path(Path("/data/images/set/images/train/a.b.jpg")) == Path("/data/images/set/labels/train/a.b.txt")
+    assert label_path(Path("/data/a.jpg")) == Path("/data/a.txt")
+
+
+def test_leave_out() -> None:
+    samples = [Sample(Path(name), (1, 1), "val", "", attributes={"dataset": name}) for name in "aba"]
+    assert [sample.image.name for sample in leave_out(samples, ["a"])] == ["b"]
+    assert len(list(leave_out(samples, []))) == 3

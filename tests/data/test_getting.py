@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import io
+import stat
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from drivetl.data import data_cache, get_dataset, import_dataset, load_card
+from drivetl.data.archives import unpack
+from drivetl.data.cards import DatasetCard, Download
+from drivetl.errors import DatasetError, DownloadError
+from drivetl.files import sha256_file
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as http:
+        thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{http.server_address[1]}"
+        http.shutdown()
+        thread.join()
+
+
+def _card(url: str, sha256: str | None = None) -> DatasetCard:
+    download = Download(url=url, sha256=sha256, format="yolo", bytes=None, names=())
+    return load_card("coco128").model_copy(update={"download": download})
+
+
+def test_fetched_unpacked_and_imported(served: tuple[Path, str], yolo_source: Path, tmp_path: Path) -> None:
+    folder, url = served
+    with zipfile.ZipFile(folder / "set.zip", "w") as archive:
+        for path in yolo_source.rglob("*.*"):
+            archive.write(path, Path("coco128") / path.relative_to(yolo_source))
+    card = _card(f"{url}/set.zip", sha256_file(folder / "set.zip"))
+    root = tmp_path / "cache"
+    result = get_dataset(card, root)
+    assert result.path == root / "coco128" / "coco128"
+    assert result.sha256 == sha256_file(folder / "set.zip")
+    assert [path.name for path in root.iterdir()] == ["coco128"]
+    (folder / "set.zip").unlink()
+    assert get_dataset(card, root) == result
+    assert result.import_options == ("yolo", "--names", "coco128", "--card", "coco128")
+    assert import_dataset("yolo", result.path, tmp_path / "out", card="coco128").images == 4
+
+
+def test_kitti_from_ultralytics_is_read_with_kittis_card() -> None:
+    card = load_card("kitti")
+    assert card.download is not None
+    assert card.download.format == "yolo"
+    assert card.download.names[0] == "car"
+
+
+def test_registration_gives_the_page(tmp_path: Path) -> None:
+    result = get_dataset(load_card("cityscapes"), tmp_path)
+    assert (result.path, result.page) == (None, "https://www.cityscapes-dataset.com/")
+    with pytest.raises(DownloadError, match="describes a format"):
+        get_dataset(load_card("voc"), tmp_path)
+
+
+def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DRIVETL_DATA", str(tmp_path))
+    assert data_cache() == tmp_path
+    monkeypatch.delenv("DRIVETL_DATA")
+    assert data_cache() == Path.home() / ".cache" / "drivetl" / "data"
+
+
+def _zip(*members: tuple[str | zipfile.ZipInfo, bytes]) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in members:
+                archive.writestr(name, content)
+
+    return make
+
+
+def _tar(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with tarfile.open(path, "w:gz") as archive:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = kind, link, 3 if kind == tarfile.REGTYPE else 0
+            archive.addfile(info, io.BytesIO(b"abc"))
+
+    return make
+
+
+def _zip_link() -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo("link")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+def _lying_zip(path: Path) -> None:
+    """Understate the size of a member in the central directory; the CRC there stays right."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", b"x" * 1000)
+    data = path.read_bytes()
+    at = data.rindex(b"PK\x01\x02") + 24
+    path.write_bytes(data[:at] + (5).to_bytes(4, "little") + data[at + 4 :])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_zip(("good.txt", b"a"), ("../evil.txt", b"b")), "'../evil.txt' points outside"),
+        (_zip(("/etc/evil.txt", b"b")), "points outside"),
+        (_zip(("a/../../evil.txt", b"b")), "points outside"),
+        (_zip(("C:evil.txt", b"b")), "points outside"),
+        (_zip((_zip_link(), b"/etc/passwd")), "'link' is a link or a device"),
+        (_zip(("a", b"1"), ("a/b", b"2")), "is a file and a folder"),
+        (_zip(("bomb", b"\0" * (80 << 20))), "a hundred times its size"),
+        (_tar("../evil.txt"), "points outside"),
+        (_tar("/evil.txt"), "points outside"),
+        (_tar("link", tarfile.SYMTYPE, "/etc"), "a link or a device"),
+        (_tar("link", tarfile.LNKTYPE, "/etc/passwd"), "a link or a device"),
+        (_tar("fifo", tarfile.FIFOTYPE), "a link or a device"),
+        (_tar("disk", tarfile.BLKTYPE), "a link or a device"),
+        (lambda path: path.write_text("<html>no archive</html>"), "no ZIP or TAR archive"),
+        (lambda path: path.write_bytes(b"PK\x03\x04" + b"\0" * 10), "no ZIP or TAR archive"),
+        (_lying_zip, "damaged|larger than it says|ends"),
+    ],
+)
+def test_a_hostile_archive_writes_nothing_outside(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+    archive, folder = tmp_path / "archive", tmp_path / "a" / "target"
+    folder.mkdir(parents=True)
+    make(archive)
+    with pytest.raises(DatasetError, match=message):
+        unpack(archive, folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "archive"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["target"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    _zip(("a", b"1"), ("a", b"2"))(tmp_path / "archive")
+    (tmp_path / "target").mkdir()
+    with pytest.raises(DatasetError, match="'a' stands twice"):
+        unpack(tmp_path / "archive", tmp_path / "target")
+
+
+def test_a_good_tar(tmp_path: Path) -> None:
+    _tar("folder/a.txt")(tmp_path / "archive")
+    (tmp_path / "target").mkdir()
+    unpack(tmp_path / "archive", tmp_path / "target")
+    assert (tmp_path / "target/folder/a.txt").read_bytes() == b"abc"
+
+
+def test_a_refused_archive_leaves_no_dataset(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, url = served
+    _zip(("../evil.txt", b"b"))(folder / "set.zip")
+    with pytest.raises(DatasetError, match="points outside"):
+        get_dataset(_card(f"{url}/set.zip"), tmp_path / "cache")
+    assert not (tmp_path / "cache" / "coco128").exists()

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from drivetl.data.grouping import (
+    content_groups,
+    hash_pictures,
+    joined,
+    near_identical_pairs,
+    picture_hash,
+    take_groups,
+)
+
+
+def test_pairs_are_those_of_plain_counting() -> None:
+    hashes = np.random.default_rng(0).random((60, 128)) < 0.5
+    hashes[40:] = hashes[:20]
+    hashes[np.arange(40, 60), np.arange(20)] ^= True
+    expected = {(i, j, int((hashes[i] != hashes[j]).sum())) for i, j in combinations(range(60), 2)}
+    assert set(near_identical_pairs(hashes, 60)) == {pair for pair in expected if pair[2] <= 60}
+    assert set(near_identical_pairs(hashes)) == {(i, i + 40, 1) for i in range(20)}
+
+
+def test_pairs_across_blocks() -> None:
+    hashes = np.random.default_rng(0).random((5000, 128)) < 0.5
+    hashes[4999] = hashes[0]
+    assert list(near_identical_pairs(hashes)) == [(0, 4999, 0)]
+
+
+def test_a_resized_and_recompressed_picture_keeps_its_hash(tmp_path: Path, picture: Any) -> None:
+    original = picture(tmp_path / "a.png", 640, 400)
+    image_bgr = cv2.imread(str(original))
+    cv2.imwrite(str(tmp_path / "b.jpg"), cv2.resize(image_bgr, (480, 300)), [cv2.IMWRITE_JPEG_QUALITY, 50])
+    assert (picture_hash(original) != picture_hash(tmp_path / "b.jpg")).sum() <= 5
+    assert (picture_hash(original) != picture_hash(picture(tmp_path / "c.png", 640, 400, seed=1))).sum() > 30
+
+
+def test_joined_follows_chains() -> None:
+    assert joined(6, [(0, 1), (4, 5), (5, 1)]) == [0, 0, 2, 3, 0, 0]
+
+
+def test_groups_grow_by_content(tmp_path: Path, picture: Any) -> None:
+    paths = [picture(tmp_path / f"{index}.png", seed=seed) for index, seed in enumerate((1, 2, 1, 3, 4))]
+    assert content_groups(paths, ["a", "b", "c", "d", "d"]) == ["a", "b", "a", "d", "d"]
+
+
+def test_whole_groups_are_taken_and_repeatably() -> None:
+    groups = [f"g{index // 5}" for index in range(100)]
+    counts = [Counter(car=1) for _ in groups]
+    taken = take_groups(groups, counts, 0.2, np.random.default_rng(0))
+    assert len(taken) == 4
+    assert taken == take_groups(groups, counts, 0.2, np.random.default_rng(0))
+    assert taken != take_groups(groups, counts, 0.2, np.random.default_rng(1))
+
+
+def test_a_rare_class_keeps_its_examples() -> None:
+    groups = [str(index) for index in range(50)]
+    counts = [
+        Counter(car=2, **({"bicycle": 1} if index == 7 else {}), **({"bus": 1} if index < 10 else {}))
+        for index in range(50)
+    ]
+    for seed in range(50):
+        taken = take_groups(groups, counts, 0.3, np.random.default_rng(seed))
+        assert "7" not in taken
+        # A class never gives more than one and a half times its share.
+        assert sum(int(group) < 10 for group in taken) <= 5
+
+
+@pytest.mark.material
+def test_the_threshold_on_the_known_groups_of_dawn(material: Path) -> None:
+    groups = json.loads((material / "data/dawn-fog/groups.json").read_text())
+    group_of = {name: index for index, group in enumerate(groups) for name in group}
+    names = sorted(group_of)
+    known = {(a, b) for a, b in combinations(names, 2) if group_of[a] == group_of[b]}
+    hashes = hash_pictures([material / "data/dawn-fog/images" / name for name in names])
+    found = {(names[i], names[j]) for i, j, _ in near_identical_pairs(hashes)}
+    assert len(known) == 31
+    assert known <= found
+    assert len(found - known) <= 1

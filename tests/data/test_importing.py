@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from drivetl.data import check_dataset, import_dataset, open_dataset
+from drivetl.data.importing import standard_split
+from drivetl.errors import ConfigError, DatasetError, OutputError
+
+KITTI_LINE = "{} 0.00 0 -1.57 {} {} {} {} 1.5 1.6 3.9 1.0 1.5 20.0 -1.6\n"
+
+
+@pytest.fixture
+def kitti_source(tmp_path: Path, picture: Any) -> Path:
+    """Twenty pictures of 200 x 100, each with a car; some with what a card merges, drops and ignores."""
+    root = tmp_path / "kitti"
+    (root / "label_2").mkdir(parents=True)
+    for index in range(20):
+        picture(root / "image_2" / f"{index:06d}.png", seed=index)
+        text = KITTI_LINE.format("Car", 10, 20, 60, 90)
+        if index == 0:
+            text += KITTI_LINE.format("Van", 100, 20, 210, 90)  # leaves the picture by ten pixels
+            text += KITTI_LINE.format("Misc", 1, 1, 5, 5)
+            text += KITTI_LINE.format("DontCare", 150, 0, 170, 10)
+            text += KITTI_LINE.format("Car", 10, 20, 60, 90)  # the first again
+            text += KITTI_LINE.format("Pedestrian", 199.99999, 5, 230, 10)  # nothing of it is in the picture
+        (root / "label_2" / f"{index:06d}.txt").write_text(text)
+    return root
+
+
+def test_what_comes_out_by_hand(kitti_source: Path, tmp_path: Path) -> None:
+    result = import_dataset("kitti", kitti_source, tmp_path / "out")
+    assert (result.images, result.boxes, result.ignored, result.dropped) == (20, 21, 1, {"Misc": 1})
+    assert result.per_class == {"person": 0, "rider": 0, "car": 21, "truck": 0, "train": 0}
+    assert result.splits == {"train": 16, "val": 4}
+    split = "train" if (tmp_path / "out/images/train/000000.png").exists() else "val"
+    assert (tmp_path / f"out/labels/{split}/000000.txt").read_text() == (
+        # (10, 20)-(60, 90): centre (35, 55), size 50 x 70. (100, 20)-(200, 90): centre (150, 55), size 100 x 70.
+        "2 0.17500000 0.55000000 0.25000000 0.70000000\n2 0.75000000 0.55000000 0.50000000 0.70000000\n"
+    )
+    sample = next(s for s in open_dataset(tmp_path / "out").samples(split) if s.image.stem == "000000")
+    assert [box.xyxy_px for box in sample.boxes] == [(10, 20, 60, 90), (100, 20, 200, 90)]
+    assert [(region.xyxy_px, region.class_name) for region in sample.ignore] == [((150, 0, 170, 10), None)]
+    text = " ".join(result.notes)
+    for sentence in ("2 boxes left the picture", "1 boxes without area", "1 boxes that repeated", "Misc 1", "seed 0"):
+        assert sentence in text
+
+
+def test_the_yaml_is_what_ultralytics_documents(kitti_source: Path, tmp_path: Path) -> None:
+    import_dataset("kitti", kitti_source, tmp_path / "out")
+    document = yaml.safe_load((tmp_path / "out/data.yaml").read_text())
+    assert document == {
+        "train": "images/train",
+        "val": "images/val",
+        "names": {0: "person", 1: "rider", 2: "car", 3: "truck", 4: "train"},
+    }
+    about = json.loads((tmp_path / "out/dataset.json").read_text())
+    assert about["fingerprint"] == open_dataset(tmp_path / "out").fingerprint
+    assert (about["format"], about["card"], about["classes"]) == ("kitti", "kitti", "driving")
+
+
+def test_link_and_copy_give_one_fingerprint_and_another_seed_another(kitti_source: Path, tmp_path: Path) -> None:
+    linked = import_dataset("kitti", kitti_source, tmp_path / "linked")
+    again = import_dataset("kitti", kitti_source, tmp_path / "again")
+    copied = import_dataset("kitti", kitti_source, tmp_path / "copied", link="copy")
+    other = import_dataset("kitti", kitti_source, tmp_path / "other", seed=1)
+    assert linked.fingerprint == again.fingerprint == copied.fingerprint != other.fingerprint
+    assert (tmp_path / "linked/samples.jsonl").read_bytes() == (tmp_path / "copied/samples.jsonl").read_bytes()
+    assert all(path.is_symlink() for path in (tmp_path / "linked/images").rglob("*.png"))
+    assert not any(path.is_symlink() for path in (tmp_path / "copied/images").rglob("*"))
+
+
+def test_native_classes(kitti_source: Path, tmp_path: Path) -> None:
+    result = import_dataset("kitti", kitti_source, tmp_path / "out", classes="native")
+    assert result.per_class["Van"] == 1
+    assert result.per_class["Misc"] == 1
+    assert "DontCare" not in result.names
+
+
+def test_drawn_test_split(kitti_source: Path, tmp_path: Path) -> None:
+    result = import_dataset("kitti", kitti_source, tmp_path / "out", val=0.2, test=0.3)
+    assert result.splits == {"train": 10, "val": 4, "test": 6}
+
+
+def test_near_identical_pictures_stay_together(kitti_source: Path, tmp_path: Path) -> None:
+    for index in range(1, 20, 2):
+        (kitti_source / f"image_2/{index:06d}.png").write_bytes(
+            (kitti_source / f"image_2/{index - 1:06d}.png").read_bytes()
+        )
+    import_dataset("kitti", kitti_source, tmp_path / "out")
+    dataset = open_dataset(tmp_path / "out")
+    val = sorted(int(sample.image.stem) for sample in dataset.samples("val"))
+    assert len(val) == 4
+    assert val[1] == val[0] + 1
+    assert val[3] == val[2] + 1
+    assert check_dataset(tmp_path / "out").problems[0].kind == "class_without_examples"
+
+
+def test_pictures_of_one_name_are_kept_apart(tmp_path: Path, picture: Any) -> None:
+    root = tmp_path / "source"
+    names = ("cam0/frame 1.jpg", "cam1/frame 1.jpg", "cam1/frame 1.png", "cam1/FRAME_1.jpg", "cam1/\x1b[31mred.jpg")
+    for seed, name in enumerate(names):
+        picture(root / "images" / "train" / name, seed=seed)
+        label = root / "labels" / "train" / name
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.with_suffix(".txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    names_file = tmp_path / "names.txt"
+    names_file.write_text("car\n")
+    import_dataset("yolo", root, tmp_path / "out", names=names_file)
+    found = sorted(path.name for path in (tmp_path / "out/images/train").iterdir())
+    assert len({Path(name).stem.casefold() for name in found}) == 5
+    assert all(name.isascii() and name.isprintable() for name in found)
+    assert len(list((tmp_path / "out/labels/train").iterdir())) == 5
+
+
+def test_split_names(yolo_source: Path, tmp_path: Path) -> None:
+    result = import_dataset("yolo", yolo_source, tmp_path / "out", split_names={"val": "test"})
+    assert result.splits == {"train": 3, "test": 1}
+    assert any("drivetl data split" in note for note in result.notes)
+    with pytest.raises(ConfigError, match="names 'dev', but the source has train, val"):
+        import_dataset("yolo", yolo_source, tmp_path / "other", split_names={"dev": "val"})
+    with pytest.raises(DatasetError, match="cannot be the name of a split"):
+        import_dataset("yolo", yolo_source, tmp_path / "other", split_names={"val": "../val"})
+
+
+def test_standard_splits() -> None:
+    found = [standard_split(name) for name in ("train2017", "val2017", "valid", "validation", "Testing", "night")]
+    assert found == ["train", "val", "val", "val", "test", "night"]
+
+
+def test_terminal_markup_comes_out_harmless(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    picture(tmp_path / "source/train/a.jpg")
+    document = {
+        "categories": [{"id": 1, "name": "\x1b[31mcar\u202e"}],
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]}],
+    }
+    as_json(tmp_path / "source/annotations/instances_train.json", document)
+    result = import_dataset("coco", tmp_path / "source", tmp_path / "out", classes="native")
+    assert result.names == ("\\x1b[31mcar\\u202e",)
+    for path in (tmp_path / "out").glob("*.*"):
+        assert "\x1b" not in path.read_text()
+    with pytest.raises(DatasetError, match="no box of a class") as caught:
+        import_dataset("coco", tmp_path / "source", tmp_path / "other")
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"format": "kiti"}, DatasetError, "did you mean 'kitti'"),
+        ({"source": "gone"}, DatasetError, "there is no '.*gone'"),
+        ({"classes": "mine"}, ConfigError, "driving or native, not 'mine'"),
+        ({"card": "coco"}, ConfigError, "the card 'coco' is for the format coco"),
+        ({"val": 0.8, "test": 0.3}, ConfigError, "leave a tenth"),
+        ({"split_names": {"a": "b"}}, ConfigError, "nothing to rename"),
+        ({"link": "hard"}, ConfigError, "not 'hard'"),
+    ],
+)
+def test_bad_options(kitti_source: Path, tmp_path: Path, changes: Any, error: type[Exception], message: str) -> None:
+    options = {"format": "kitti", **changes}
+    source = tmp_path / options.pop("source") if "source" in options else kitti_source
+    with pytest.raises(error, match=message):
+        import_dataset(options.pop("format"), source, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_source_is_an_error(tmp_path: Path) -> None:
+    for folder in ("image_2", "label_2"):
+        (tmp_path / "kitti" / folder).mkdir(parents=True)
+    with pytest.raises(DatasetError, match="no labelled pictures in the format kitti"):
+        import_dataset("kitti", tmp_path / "kitti", tmp_path / "out")
+
+
+def test_nothing_is_overwritten_or_left_half_written(kitti_source: Path, tmp_path: Path) -> None:
+    import_dataset("kitti", kitti_source, tmp_path / "out")
+    before = (tmp_path / "out/samples.jsonl").read_bytes()
+    with pytest.raises(OutputError, match="--overwrite"):
+        import_dataset("kitti", kitti_source, tmp_path / "out", seed=1)
+    (kitti_source / "label_2/000019.txt").write_text("Car 1 2 3\n")
+    with pytest.raises(DatasetError, match=r"000019\.txt', line 1"):
+        import_dataset("kitti", kitti_source, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out/samples.jsonl").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kitti", "out"]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="was not made by drivetl"):
+        import_dataset("kitti", kitti_source, mine, overwrite=True)
+
+
+def test_an_output_that_cannot_be_written(kitti_source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        import_dataset("kitti", kitti_source, tmp_path / "file" / "out")
+
+
+@pytest.mark.material
+@pytest.mark.parametrize(
+    ("format", "folder", "options", "expected"),
+    [
+        ("kitti", "kitti-day", {}, (75, {"person": 41, "rider": 14, "car": 234, "truck": 10, "train": 9}, 188)),
+        (
+            "voc",
+            "dawn-fog",
+            {},
+            (171, {"person": 58, "bicycle": 6, "motorcycle": 16, "car": 892, "truck": 66, "bus": 36}, 0),
+        ),
+        ("yolo", "coco-mini", {"names": "coco"}, (192, None, 0)),
+    ],
+)
+def test_real_datasets_come_in_healthy(
+    material: Path, tmp_path: Path, format: str, folder: str, options: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    """The counts are those of the label files, taken with grep."""
+    result = import_dataset(format, material / "data" / folder, tmp_path / "out", **options)
+    images, per_class, ignored = expected
+    assert (result.images, result.ignored) == (images, ignored)
+    assert per_class is None or result.per_class == per_class
+    report = check_dataset(tmp_path / "out")
+    assert report.ok, report.problems
+
+
+@pytest.mark.material
+def test_a_thousand_pictures_in_five_seconds(material: Path, tmp_path: Path) -> None:
+    source = tmp_path / "kitti"
+    (source / "image_2").mkdir(parents=True)
+    (source / "label_2").mkdir()
+    for index in range(1000):
+        original = f"{index % 75:06d}"
+        (source / f"image_2/{index:06d}.jpeg").symlink_to(material / f"data/kitti-day/image_2/{original}.jpeg")
+        (source / f"label_2/{index:06d}.txt").symlink_to(material / f"data/kitti-day/label_2/{original}.txt")
+    seconds = []
+    for attempt in range(2):  # the first one warms the cache
+        start = time.perf_counter()
+        import_dataset("kitti", source, tmp_path / f"out{attempt}")
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 5

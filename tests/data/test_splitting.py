@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivetl.data import check_dataset, import_dataset, open_dataset, split_dataset
+from drivetl.errors import ConfigError, DatasetError, OutputError
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, picture: Any) -> Path:
+    """Thirty pictures in train; every third is the copy of the one before. One test picture."""
+    root = tmp_path / "source"
+    for index in range(30):
+        picture(root / f"images/train/{index:02d}.jpg", seed=index - (index % 3 == 2))
+    picture(root / "images/test/t.jpg", seed=99)
+    for path in (root / "images").rglob("*.jpg"):
+        label = root / "labels" / path.parent.name / f"{path.stem}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text("0 0.5 0.5 0.5 0.5\n")
+    (root / "data.yaml").write_text("train: images/train\ntest: images/test\nnames: [car]\n")
+    import_dataset("yolo", root, tmp_path / "whole", link="copy")
+    return tmp_path / "whole"
+
+
+def test_groups_are_never_divided_and_nothing_is_lost(dataset: Path, tmp_path: Path) -> None:
+    result = split_dataset(dataset, tmp_path / "out", fraction=0.2)
+    assert result.splits == {"train": 24, "val": 6, "test": 1}
+    assert check_dataset(tmp_path / "out").ok
+    before = {s.image.name for split in ("train", "test") for s in open_dataset(dataset).samples(split)}
+    assert {s.image.name for split in result.splits for s in result.samples(split)} == before
+
+
+def test_the_same_seed_gives_the_same_split(dataset: Path, tmp_path: Path) -> None:
+    prints = [split_dataset(dataset, tmp_path / f"out{n}", seed=seed).fingerprint for n, seed in enumerate((0, 0, 1))]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_in_its_own_place_copied_pictures_survive(dataset: Path) -> None:
+    with pytest.raises(OutputError, match="--overwrite"):
+        split_dataset(dataset, dataset)
+    split_dataset(dataset, dataset, into="select", overwrite=True)
+    assert open_dataset(dataset).splits == {"train": 24, "test": 1, "select": 6}
+    assert check_dataset(dataset).ok
+    assert not any(path.is_symlink() for path in dataset.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"fraction": 0.0}, ConfigError, "between 0 and 1"),
+        ({"from_": "dev"}, DatasetError, "no split 'dev'; it has train, test"),
+        ({"into": "test"}, DatasetError, "already has a split 'test'"),
+        ({"from_": "test"}, DatasetError, "choose a larger --fraction"),
+    ],
+)
+def test_what_cannot_be_cut(dataset: Path, tmp_path: Path, options: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        split_dataset(dataset, tmp_path / "out", **options)
+
+
+@pytest.mark.material
+def test_dawn_as_the_recipe_uses_it(material: Path, tmp_path: Path) -> None:
+    source = material / "data/dawn-fog"
+    import_dataset("voc", source, tmp_path / "whole", split_names={"val": "test"})
+    result = split_dataset(tmp_path / "whole", tmp_path / "out", fraction=0.2)
+    assert result.splits == {"train": 89, "val": 22, "test": 60}
+    assert check_dataset(tmp_path / "out").ok
+    train = {box.class_name for sample in result.samples("train") for box in sample.boxes}
+    assert train == set(result.names) == {"person", "bicycle", "car", "motorcycle", "bus", "truck"}
+    held_out = (source / "val.txt").read_text().split()
+    assert sorted(sample.image.name for sample in result.samples("test")) == sorted(held_out)

@@ -1,0 +1,82 @@
+"""Recipes: every shipped one loads, and a stage runs again exactly when something it depends on changed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from drivetl.config import load_yaml, parse_model, set_values
+from drivetl.errors import ConfigError
+from drivetl.recipe import Recipe, source_state, stages
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def plan(folder: Path, *settings: str) -> Recipe:
+    document = load_yaml(PROJECT / "configs" / "clear_to_fog.yaml")
+    return parse_model(Recipe, set_values(document, [f"data.source={folder}", *settings]), "test")
+
+
+def keys_of(recipe: Recipe, folder: Path) -> dict[str, str]:
+    weights = folder / "w.pt"
+    if not weights.exists():
+        weights.touch()
+    keys: dict[str, str] = {}
+    for stage in stages(recipe, folder / "run", weights):
+        keys[stage.name] = stage.key(keys)
+    return keys
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads_and_carries_no_machine_path(path: Path) -> None:
+    parse_model(Recipe, load_yaml(path), str(path))
+    assert not re.search(r"(?m)^[^#]*(/home/|/work/|/Users/|\.\./)", path.read_text())
+
+
+def test_unknown_key_is_named_with_file_and_suggestion() -> None:
+    document = set_values(load_yaml(PROJECT / "configs" / "clear_to_fog.yaml"), ["train.epoch=3"])
+    with pytest.raises(ConfigError, match=r"recipe\.yaml.*'train\.epoch', did you mean 'epochs'"):
+        parse_model(Recipe, document, "recipe.yaml")
+
+
+def test_more_epochs_repeat_training_and_what_follows_but_not_the_import(tmp_path: Path) -> None:
+    before = keys_of(plan(tmp_path), tmp_path)
+    after = keys_of(plan(tmp_path, "train.epochs=3"), tmp_path)
+    assert {name for name in before if before[name] != after[name]} == {
+        "train",
+        "adapted",
+        "export",
+        "verify",
+        "bench",
+        "video",
+    }
+
+
+def test_a_changed_source_repeats_everything(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    before = keys_of(plan(source), tmp_path)
+    (source / "new.jpg").write_bytes(b"x")
+    after = keys_of(plan(source), tmp_path)
+    assert [name for name in before if before[name] == after[name]] == []
+
+
+def test_the_reported_split_is_never_trained_on(tmp_path: Path) -> None:
+    commands = {stage.name: stage.command for stage in stages(plan(tmp_path), tmp_path, tmp_path / "w.pt")}
+    assert "train=train,val=test" in commands["import"]
+    assert commands["split"][-8:] == ("--from", "train", "--into", "val", "--fraction", "0.2", "--seed", "0")
+    for name in ("zero_shot", "adapted", "verify"):
+        assert commands[name][commands[name].index("--split") + 1] == "test"
+
+
+def test_source_state_sees_names_sizes_and_times(tmp_path: Path) -> None:
+    states = [source_state(tmp_path)]
+    (tmp_path / "a").write_text("1")
+    states.append(source_state(tmp_path))
+    (tmp_path / "a").write_text("12")
+    states.append(source_state(tmp_path))
+    (tmp_path / "a").rename(tmp_path / "b")
+    states.append(source_state(tmp_path))
+    assert len(set(states)) == 4
