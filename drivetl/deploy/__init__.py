@@ -5,6 +5,7 @@ In the order of the work::
     export      weights -> bundle: model.onnx, its contract, golden frames, a report
     golden      the frames with expected detections that a device tests itself with
     parity      is the bundle the model that it was exported from? letterbox, raw tensors, detections, accuracy
+    record      the verdict, written into the bundle
     profiles    what a piece of hardware must keep to
     machine     what a figure was measured on
     latency     how long a frame takes, stage by stage, on the provider that really ran
@@ -14,8 +15,9 @@ Importing it loads neither torch nor onnx: `bench` works in the base install.
 
 from drivetl.deploy.export import ExportResult, export
 from drivetl.deploy.latency import LatencyResult, bench
-from drivetl.deploy.parity import ParityResult, Tolerances, record_verification, verify_bundle
+from drivetl.deploy.parity import ParityResult, Tolerances, verify_bundle
 from drivetl.deploy.profiles import Profile, load_profile
+from drivetl.deploy.record import record_verification
 
 __all__ = [
     "ExportResult",

@@ -24,7 +24,7 @@ from drivetl.runtime.selftest import SelfTest, self_test
 __all__ = ["ParityResult", "Tolerances", "Worst", "verify_bundle"]
 
 # Heights and widths that have caught letterboxes before: one pixel, thin strips, odd sides, enlargement, exact fit.
-_ODD_SIZES_HW = ((1, 1), (3, 1000), (1000, 3), (375, 1242), (719, 1281), (333, 500), (64, 48), (640, 640))
+_ODD_SIZES_HW = ((1, 1), (40, 1000), (1000, 40), (375, 1242), (719, 1281), (333, 500), (64, 48), (640, 640))
 # No cap on detections here: a cap is one more threshold that a rounding could push a detection across.
 _NO_CAP = 30_000
 

@@ -22,7 +22,21 @@ __all__ = ["Container", "inspect_container"]
 # Boxes that ISO files have at the top level. Anything else after the last of them is padding that some dash-cams
 # append, not a sign of a cut.
 _ISO_TOP_LEVEL = frozenset(
-    (b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"free", b"skip", b"wide", b"meta", b"uuid", b"udta")
+    (
+        b"ftyp",
+        b"styp",
+        b"moov",
+        b"mdat",
+        b"moof",
+        b"mfra",
+        b"sidx",
+        b"free",
+        b"skip",
+        b"wide",
+        b"meta",
+        b"uuid",
+        b"udta",
+    )
 )
 _ISO_BEGINNINGS = frozenset((b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide"))
 _EBML = b"\x1a\x45\xdf\xa3"

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.errors import OutputError, VideoError, quoted
-from drivetl.files import atomic_file
 from drivetl.progress import Progress, silent
-from drivetl.runtime import Detections, Detector
+from drivetl.runtime import Detector
 from drivetl.video.draw import annotate, draw_status
 from drivetl.video.sources import PICTURES_PER_S, Source, SourceInfo, open_source
 from drivetl.video.window import Window
-from drivetl.video.writer import VIDEO_ENDINGS, VideoWriter, fit_into, open_writer
+from drivetl.video.writer import VIDEO_ENDINGS, VideoOutput, video_output
 
-__all__ = ["DETECTOR_STAGES", "VideoResult", "run_video"]
+__all__ = ["STAGES", "VideoResult", "run_video"]
 
-DETECTOR_STAGES = ("preprocess", "inference", "postprocess")
+STAGES = ("read", "preprocess", "inference", "postprocess", "end_to_end", "draw", "write")
 _MS_PER_S = 1000.0
-# The figures on the picture are of the latest two seconds or so, and stand still long enough to be read.
-_WINDOW_FRAMES = 60
+# The figures on the picture stand still for half a second, long enough to be read.
 _REFRESH_S = 0.5
+_MEDIAN_FRAMES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +61,6 @@ class VideoResult:
     size_wh: tuple[int, int]
     interrupted: bool
     notes: tuple[str, ...]
-
-
-class _Sink(Protocol):
-    """Where annotated frames go."""
-
-    def write(self, image_bgr: NDArray[np.uint8]) -> None: ...
 
 
 def run_video(
@@ -113,16 +104,19 @@ def run_video(
     """
     if out is not None:
         _check_out(source, out)
-    with contextlib.closing(open_source(source, picture_fps=picture_fps, allow_truncated=allow_truncated)) as opened:
-        with contextlib.ExitStack() as stack:
-            window = stack.enter_context(Window(opened.info.name)) if show else None
-            output = stack.enter_context(_Output(out, overwrite, opened.info)) if out is not None else None
-            run = _Run(detector, model_name, detector.confidence if confidence is None else confidence)
-            end = _Ending(limit, lambda: stopped() or (window is not None and window.closed))
-            run.carry_out(opened, [sink for sink in (output, window) if sink is not None], end, progress)
-            if output is not None:
-                output.finish()
-    return run.result(opened.info, output, interrupted=end.interrupted)
+    if limit is not None and limit < 1:
+        raise VideoError(f"--limit {quoted(limit)} leaves no frame; give 1 or more")
+    run = _Run(detector, model_name, detector.confidence if confidence is None else confidence)
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(
+            contextlib.closing(open_source(source, picture_fps=picture_fps, allow_truncated=allow_truncated))
+        )
+        if show:
+            run.window = stack.enter_context(Window(f"drivetl: {opened.info.name}"))
+        if out is not None:
+            run.output = stack.enter_context(video_output(out, fps=opened.info.fps, overwrite=overwrite))
+        run.carry_out(opened, limit, stopped, progress)
+    return run.result(opened.info)
 
 
 def _check_out(source: str, out: Path) -> None:
@@ -132,3 +126,129 @@ def _check_out(source: str, out: Path) -> None:
         raise OutputError(f"--out {quoted(out)} is a folder; give the name of a video file")
     if out.exists() and Path(source).exists() and out.samefile(source):
         raise OutputError(f"--out {quoted(out)} is the source itself; choose another --out")
+
+
+class _Run:
+    """One run from the first frame to the last, and what was measured on the way."""
+
+    def __init__(self, detector: Detector, model_name: str, confidence: float) -> None:
+        self.output: VideoOutput | None = None
+        self.window: Window | None = None
+        self._detector = detector
+        self._confidence = confidence
+        self._badge = (f"{detector.provider} {detector.contract.precision}", model_name)
+        self._frames_in = self._frames_out = 0
+        self._interrupted = self._ran_dry = False
+        self._size_wh = (0, 0)
+        self._per_class: Counter[int] = Counter()
+        self._taken_ms: dict[str, list[float]] = {stage: [] for stage in STAGES}
+        self._started_s = self._ended_s = 0.0
+        self._figures: tuple[str, ...] = ()
+        self._figures_s = -_REFRESH_S
+        self._figures_frames = 0
+
+    def carry_out(self, source: Source, limit: int | None, stopped: Callable[[], bool], progress: Progress) -> None:
+        """Take every frame from the source to where it goes.
+
+        Raises:
+            KeyboardInterrupt: the run was stopped before its first frame, so there is nothing to keep.
+        """
+        frames = source.frames()
+        total = source.info.frames if limit is None else min(limit, source.info.frames or limit)
+        progress("frames", 0, total)
+        self._started_s = self._ended_s = time.perf_counter()
+        while limit is None or self._frames_in < limit:
+            if stopped() or (self.window is not None and self.window.closed):
+                self._interrupted = True
+                break
+            begun_s = time.perf_counter()
+            image_bgr = next(frames, None)
+            if image_bgr is None:
+                self._ran_dry = True
+                break
+            if not self._frames_in:
+                self._warm_up(image_bgr)
+            else:
+                self._note("read", begun_s)
+            self._frames_in += 1
+            self._step(image_bgr)
+            self._frames_out += 1
+            self._ended_s = time.perf_counter()
+            progress("frames", self._frames_out, total)
+        if not self._frames_out:
+            raise KeyboardInterrupt
+
+    def _warm_up(self, image_bgr: NDArray[np.uint8]) -> None:
+        """Run the first frame once untimed: it pays for memory and, on a GPU, for compiled kernels."""
+        self._size_wh = image_bgr.shape[1], image_bgr.shape[0]
+        self._detector(image_bgr)
+        self._started_s = time.perf_counter()
+
+    def _note(self, stage: str, begun_s: float) -> float:
+        """Record how long a stage took since ``begun_s``; return the time now."""
+        now_s = time.perf_counter()
+        self._taken_ms[stage].append((now_s - begun_s) * _MS_PER_S)
+        return now_s
+
+    def _step(self, image_bgr: NDArray[np.uint8]) -> None:
+        begun_s = now_s = time.perf_counter()
+        tensor, geometry = self._detector.preprocess(image_bgr)
+        now_s = self._note("preprocess", now_s)
+        raw = self._detector.infer(tensor)
+        now_s = self._note("inference", now_s)
+        detections = self._detector.postprocess(raw, geometry, confidence=self._confidence)
+        now_s = self._note("postprocess", now_s)
+        self._note("end_to_end", begun_s)
+        self._per_class.update(detections.class_id.tolist())
+        if self.output is None and self.window is None:
+            return
+        now_s = time.perf_counter()
+        annotate(image_bgr, detections, self._detector.contract.class_names)
+        draw_status(image_bgr, self._status())
+        now_s = self._note("draw", now_s)
+        if self.output is not None:
+            self.output.write(image_bgr)
+            self._note("write", now_s)
+        if self.window is not None:
+            self.window.show(image_bgr)
+
+    def _status(self) -> tuple[str, ...]:
+        """Return the parts of the line of figures, the most important first."""
+        now_s = time.perf_counter()
+        if now_s - self._figures_s >= _REFRESH_S:
+            latest = self._taken_ms["end_to_end"]
+            frames = self._frames_in - self._figures_frames
+            since_s = self._figures_s if self._figures else self._started_s
+            self._figures = (
+                f"{np.median(latest[-_MEDIAN_FRAMES:]):.1f} ms",
+                f"p99 {np.percentile(latest, 99):.1f} ms",
+                f"{frames / (now_s - since_s):.0f} FPS",
+            )
+            self._figures_s, self._figures_frames = now_s, self._frames_in
+        return (*self._figures, *self._badge)
+
+    def result(self, info: SourceInfo) -> VideoResult:
+        """Return what was done and measured."""
+        names = self._detector.contract.class_names
+        notes = info.notes
+        if self._ran_dry and info.kind in ("camera", "stream"):
+            notes += (f"{info.name} stopped delivering after {self._frames_in} frames",)
+        if self.output is not None:
+            notes += self.output.notes
+        return VideoResult(
+            frames_in=self._frames_in,
+            frames_out=self._frames_out,
+            dropped=self._frames_in - self._frames_out,
+            fps=self._frames_out / (self._ended_s - self._started_s),
+            source_fps=info.fps,
+            latency_ms={
+                stage: {"p50": float(np.percentile(taken, 50)), "p99": float(np.percentile(taken, 99))}
+                for stage, taken in self._taken_ms.items()
+                if taken
+            },
+            per_class={names[index]: count for index, count in self._per_class.most_common()},
+            codec=None if self.output is None else self.output.codec,
+            size_wh=self._size_wh,
+            interrupted=self._interrupted,
+            notes=notes,
+        )

@@ -6,7 +6,9 @@ the two wrote a file is part of the result, never a secret.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.errors import OutputError, VideoError, quoted
+from drivetl.files import atomic_file
 
-__all__ = ["VIDEO_ENDINGS", "VideoWriter", "fit_into", "open_writer"]
+__all__ = ["VIDEO_ENDINGS", "VideoOutput", "fit_into", "video_output"]
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv")
 # Constant quality of x264, 0 to 51: at 20 thin lines and small letters stay crisp. The preset trades size for time.
@@ -29,13 +32,8 @@ _BT709 = 1
 _LIMITED_RANGE = 1
 
 
-class VideoWriter(Protocol):
-    """An open video file.
-
-    Attributes:
-        codec: what it is encoded with, such as ``h264``.
-        notes: what the user should know about the file, one sentence each.
-    """
+class _Writer(Protocol):
+    """An open encoder."""
 
     codec: str
     notes: tuple[str, ...]
@@ -44,31 +42,78 @@ class VideoWriter(Protocol):
         """Add a frame, uint8 ``(height, width, 3)`` BGR of the size that the writer was opened with."""
 
     def close(self) -> None:
-        """Write what is still held back and the index; only then can the file be played.
-
-        Raises:
-            OutputError: the file does not hold every frame, as when the disk is full.
-        """
+        """Write what is still held back and the index; only then can the file be played."""
 
     def abandon(self) -> None:
         """Let go of a file that nobody will look at."""
 
 
-def open_writer(path: Path, *, fps: float, size_wh: tuple[int, int], target: Path) -> VideoWriter:
-    """Open a writer for frames of one size.
+class VideoOutput:
+    """A video whose size is that of its first frame.
+
+    Attributes:
+        codec: ``h264`` or ``mpeg4``; None before the first frame.
+        notes: what the user should know about the file, one sentence each.
+    """
+
+    def __init__(self, temporary: Path, target: Path, fps: float) -> None:
+        self.codec: str | None = None
+        self.notes: tuple[str, ...] = ()
+        self._temporary, self._target, self._fps = temporary, target, fps
+        self._size_wh = (0, 0)
+        self._fitted = 0
+        self._writer: _Writer | None = None
+
+    def write(self, image_bgr: NDArray[np.uint8]) -> None:
+        """Add a frame, uint8 ``(height, width, 3)`` BGR; one of another size than the first is fitted into that.
+
+        Raises:
+            VideoError: the encoder does not start.
+            OutputError: the file cannot be written.
+        """
+        if self._writer is None:
+            self._size_wh = image_bgr.shape[1], image_bgr.shape[0]
+            encoder = _H264 if importlib.util.find_spec("av") is not None else _Mpeg4
+            self._writer = encoder(self._temporary, self._fps, self._size_wh, self._target)
+            self.codec, self.notes = self._writer.codec, self._writer.notes
+        fitted = fit_into(image_bgr, self._size_wh)
+        self._fitted += fitted is not image_bgr
+        self._writer.write(fitted)
+
+    def _close(self) -> None:
+        if self._writer is None:
+            raise VideoError(f"there is no frame to write to {quoted(self._target)}; give a source that has some")
+        self._writer.close()
+        if self._fitted:
+            width, height = self._size_wh
+            self.notes += (f"{self._fitted} frames of another size were fitted into {width}x{height}",)
+
+    def _abandon(self) -> None:
+        if self._writer is not None:
+            self._writer.abandon()
+
+
+@contextlib.contextmanager
+def video_output(target: Path, *, fps: float, overwrite: bool = False) -> Iterator[VideoOutput]:
+    """Yield an output that becomes ``target`` when the block ends well and vanishes when it does not.
 
     Args:
-        path: the file to write, ending in one of `VIDEO_ENDINGS`.
+        target: the file, ending in one of `VIDEO_ENDINGS`.
         fps: frames for each second.
-        size_wh: width and height in pixels.
-        target: the name to give the file in messages.
+        overwrite: replace what stands there.
 
     Raises:
-        VideoError: the encoder does not start.
+        OutputError: the target exists, or not every frame could be written.
+        VideoError: the block wrote no frame.
     """
-    if importlib.util.find_spec("av") is not None:
-        return _H264(path, fps, size_wh, target)
-    return _Mpeg4(path, fps, size_wh, target)
+    with atomic_file(target, overwrite=overwrite) as temporary:
+        output = VideoOutput(temporary, target, fps)
+        try:
+            yield output
+            output._close()
+        except BaseException:
+            output._abandon()
+            raise
 
 
 def fit_into(image_bgr: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
@@ -91,6 +136,7 @@ class _H264:
     def __init__(self, path: Path, fps: float, size_wh: tuple[int, int], target: Path) -> None:
         import av
 
+        self._av, self._target = av, target
         width, height = size_wh
         odd = bool(width % 2 or height % 2)
         self._pixels = "yuv444p" if odd else "yuv420p"
@@ -119,20 +165,33 @@ class _H264:
             ) from error
 
     def write(self, image_bgr: NDArray[np.uint8]) -> None:
-        import av
-
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image_bgr), format="bgr24")
-        frame = frame.reformat(format=self._pixels, dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE)
-        for packet in self._stream.encode(frame):
-            self._container.mux(packet)
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image_bgr), format="bgr24")
+        self._send(frame.reformat(format=self._pixels, dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE))
 
     def close(self) -> None:
-        for packet in self._stream.encode():
-            self._container.mux(packet)
-        self._container.close()
+        self._send(None)
+        with self._writing():
+            self._container.close()
 
     def abandon(self) -> None:
-        self._container.close()
+        with contextlib.suppress(self._av.FFmpegError):
+            self._container.close()
+
+    def _send(self, frame: Any) -> None:
+        """Encode a frame, or with None what the encoder still holds back, and write what comes out."""
+        with self._writing():
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except self._av.FFmpegError as error:
+            reason = error.strerror or str(error)
+            raise OutputError(
+                f"cannot write {quoted(self._target)}: {reason}; free space or choose another place with --out"
+            ) from error
 
 
 class _Mpeg4:

@@ -1,0 +1,259 @@
+"""How long a frame takes, stage by stage, on the provider that really runs. Tails decide, not means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.data.pictures import decode_picture
+from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
+from drivetl.deploy.machine import describe_machine, peak_memory_mb
+from drivetl.deploy.profiles import load_profile
+from drivetl.errors import ConfigError, quoted
+from drivetl.progress import Progress, silent
+from drivetl.runtime import Detector, open_bundle
+
+__all__ = ["STAGES", "AgainstBare", "LatencyResult", "Percentiles", "bench"]
+
+STAGES = ("preprocess", "inference", "postprocess", "end_to_end")
+_BLOCKS = 5
+_NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Latency in milliseconds. Each is a time that was really observed (nearest rank), never interpolated."""
+
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, latency_ms: NDArray[np.float64]) -> Percentiles:
+        """Return the percentiles of at least one latency."""
+        ranks = np.percentile(latency_ms, (50, 90, 95, 99, 100), method="inverted_cdf")
+        return cls(*(round(float(value), 4) for value in ranks))
+
+
+@dataclass(frozen=True, slots=True)
+class AgainstBare:
+    """What the measurement itself costs: inference here against a bare ``session.run`` loop on the same session.
+
+    Attributes:
+        ratio: median p50 of our blocks by median p50 of the bare ones.
+        ours_p50_ms: p50 of inference of each block of the whole pipeline.
+        bare_p50_ms: p50 of each block of the bare loop; the blocks alternate, so that drift meets both alike.
+    """
+
+    ratio: float
+    ours_p50_ms: tuple[float, ...]
+    bare_p50_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyResult:
+    """What was measured, on what.
+
+    Attributes:
+        provider: the execution provider that every node of the graph ran on.
+        nodes_per_provider: how many nodes ONNX Runtime gave to each provider.
+        precision: of the bundle.
+        input_size_hw: of the model, in pixels.
+        picture: name of the frame that was used.
+        picture_size_hw: its size in pixels.
+        candidates: boxes of that frame that go into non-maximum suppression; its cost grows with them.
+        detections: what is left of them.
+        samples: how many frames were timed.
+        warm_up: how many ran before, untimed.
+        threads: of one operator of ONNX Runtime (0: its own choice) and of OpenCV.
+        latency_ms: percentiles for each of `STAGES`.
+        budget_ms: what a frame must keep to end to end, or None.
+        deadline_miss_rate: share of frames over the budget, in [0, 1]; None without one.
+        memory_limit_mb: of the profile, or None.
+        peak_memory_mb: most host memory of the process; None where the system does not tell.
+        profile: its name, or None.
+        machine: see `drivetl.deploy.machine.describe_machine`.
+        against_bare: the check against a bare loop, where it was asked for.
+    """
+
+    provider: str
+    nodes_per_provider: dict[str, int]
+    precision: str
+    input_size_hw: tuple[int, int]
+    picture: str
+    picture_size_hw: tuple[int, int]
+    candidates: int
+    detections: int
+    samples: int
+    warm_up: int
+    threads: dict[str, int]
+    latency_ms: dict[str, Percentiles]
+    budget_ms: float | None
+    deadline_miss_rate: float | None
+    memory_limit_mb: int | None
+    peak_memory_mb: float | None
+    profile: str | None
+    machine: dict[str, Any]
+    against_bare: AgainstBare | None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Return every limit that was not kept, as a sentence."""
+        found = []
+        p99 = self.latency_ms["end_to_end"].p99
+        if self.budget_ms is not None and p99 > self.budget_ms:
+            found.append(f"p99 end to end is {p99:.1f} ms, over the budget of {self.budget_ms:g} ms")
+        limit, peak = self.memory_limit_mb, self.peak_memory_mb
+        if limit is not None and (peak is None or peak > limit):
+            shown = "unknown on this system" if peak is None else f"{peak:.0f} MiB"
+            found.append(f"peak memory is {shown}, the limit {limit} MiB")
+        return tuple(found)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every limit that was given was kept; true where none was."""
+        return not self.problems
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as a JSON document."""
+        return {"passed": self.passed, "problems": list(self.problems), **asdict(self)}
+
+
+def bench(
+    bundle: Path,
+    *,
+    provider: str | None = None,
+    profile: str | None = None,
+    budget_ms: float | None = None,
+    image: Path | None = None,
+    iterations: int = 300,
+    warm_up: int = 30,
+    threads: int | None = None,
+    against_bare: bool = False,
+    progress: Progress = silent,
+) -> LatencyResult:
+    """Measure the latency of a bundle on this machine.
+
+    One frame at a time, as a car gets them: the next one starts when the detections of the last are there. The timer
+    brackets the calls that `drivetl.runtime.Detector` makes for every frame; decoding the picture file is not timed.
+
+    Args:
+        bundle: the folder.
+        provider: ``cpu``, ``cuda`` or ``tensorrt``; None takes the profile's, without one ``cpu``.
+        profile: name or path of a hardware profile; options given beside it come first.
+        budget_ms: what the p99 end to end must keep to; None takes the profile's.
+        image: a picture file; None takes a synthetic 1280x720 frame.
+        iterations: frames to time. A p99 is worth quoting from 1,000 on.
+        warm_up: frames before, untimed: the first runs allocate memory and choose kernels.
+        threads: of one operator; None takes the profile's, without one ONNX Runtime's choice.
+        against_bare: also compare inference with a bare ``session.run`` loop.
+        progress: told before and after each part, never while the clock runs.
+
+    Raises:
+        BundleError: the bundle cannot be used.
+        ConfigError: the profile cannot be used or is about another kind of bundle, or a number is out of range.
+        ImageError: the picture cannot be decoded.
+        ProviderUnavailable: the provider cannot run here. Nothing is measured then.
+    """
+    _check_numbers(iterations, warm_up, budget_ms)
+    hardware = None if profile is None else load_profile(profile)
+    opened = open_bundle(bundle)
+    memory_limit_mb = None
+    if hardware is not None:
+        hardware.check(opened.contract, str(profile))
+        provider, threads = provider or hardware.provider, threads or hardware.threads
+        budget_ms, memory_limit_mb = budget_ms or hardware.budget_p99_ms, hardware.memory_mb
+    detector = Detector(opened, provider=provider or "cpu", threads=threads or 0)
+    picture = SYNTHETIC if image is None else image.name
+    image_bgr = synthetic_frame() if image is None else decode_picture(image)
+    timed_ms = _timed_ms(detector, image_bgr, iterations, warm_up, progress)
+    comparison = _against_bare(detector, image_bgr, max(iterations // _BLOCKS, 1), progress) if against_bare else None
+    tensor, geometry = detector.preprocess(image_bgr)
+    raw = detector.infer(tensor)
+    return LatencyResult(
+        provider=detector.provider,
+        nodes_per_provider=detector.session.nodes_per_provider,
+        precision=detector.contract.precision,
+        input_size_hw=detector.contract.input_size_hw,
+        picture=picture,
+        picture_size_hw=geometry.image_size_hw,
+        candidates=int((raw[0, 4:].max(axis=0) > detector.confidence).sum()),
+        detections=len(detector.postprocess(raw, geometry)),
+        samples=iterations,
+        warm_up=warm_up,
+        threads={"intra_op": detector.session.intra_op_threads, "opencv": cv2.getNumThreads()},
+        latency_ms={name: Percentiles.of(timed_ms[:, column]) for column, name in enumerate(STAGES)},
+        budget_ms=budget_ms,
+        deadline_miss_rate=None if budget_ms is None else float((timed_ms[:, -1] > budget_ms).mean()),
+        memory_limit_mb=memory_limit_mb,
+        peak_memory_mb=peak_memory_mb(),
+        profile=profile,
+        machine=describe_machine(),
+        against_bare=comparison,
+    )
+
+
+def _check_numbers(iterations: int, warm_up: int, budget_ms: float | None) -> None:
+    if iterations < 1:
+        raise ConfigError(f"--iterations must be at least 1, not {quoted(iterations)}")
+    if warm_up < 0:
+        raise ConfigError(f"--warm-up must be at least 0, not {quoted(warm_up)}")
+    if budget_ms is not None and not 0 < budget_ms < float("inf"):
+        raise ConfigError(f"--budget-ms must be a positive number of milliseconds, not {quoted(budget_ms)}")
+
+
+def _timed_ms(
+    detector: Detector, image_bgr: NDArray[np.uint8], iterations: int, warm_up: int, progress: Progress
+) -> NDArray[np.float64]:
+    """Return latencies in milliseconds, float64 ``(iterations, 4)``, a column for each of `STAGES`."""
+    progress("warm-up", 0, warm_up)
+    for _ in range(warm_up):
+        detector(image_bgr)
+    progress("warm-up", warm_up, warm_up)
+    progress("measure", 0, iterations)
+    stamps_ns = np.zeros((iterations, 4), dtype=np.int64)
+    for index in range(iterations):
+        start = perf_counter_ns()
+        tensor, geometry = detector.preprocess(image_bgr)
+        preprocessed = perf_counter_ns()
+        raw = detector.infer(tensor)
+        inferred = perf_counter_ns()
+        detector.postprocess(raw, geometry)
+        stamps_ns[index] = start, preprocessed, inferred, perf_counter_ns()
+    progress("measure", iterations, iterations)
+    stages_ns = np.diff(stamps_ns, axis=1)
+    whole_ns = stamps_ns[:, -1:] - stamps_ns[:, :1]
+    return np.hstack((stages_ns, whole_ns)) / _NS_PER_MS
+
+
+def _against_bare(
+    detector: Detector, image_bgr: NDArray[np.uint8], block: int, progress: Progress
+) -> AgainstBare:
+    """Alternate blocks of the whole pipeline and of nothing but ``session.run``."""
+    tensor, _ = detector.preprocess(image_bgr)
+    names, feed = [detector.contract.output_name], {detector.contract.input_name: tensor}
+    run: Callable[..., Any] = detector.session.ort_session.run
+    ours, bare = [], []
+    for index in range(_BLOCKS):
+        progress("against a bare loop", index, _BLOCKS)
+        inference_ms = _timed_ms(detector, image_bgr, block, 1, silent)[:, STAGES.index("inference")]
+        ours.append(Percentiles.of(inference_ms).p50)
+        bare_ns = np.zeros(block, dtype=np.int64)
+        run(names, feed)
+        for turn in range(block):
+            start = perf_counter_ns()
+            run(names, feed)
+            bare_ns[turn] = perf_counter_ns() - start
+        bare.append(Percentiles.of(bare_ns / _NS_PER_MS).p50)
+    progress("against a bare loop", _BLOCKS, _BLOCKS)
+    return AgainstBare(round(median(ours) / median(bare), 4), tuple(ours), tuple(bare))

@@ -1,0 +1,48 @@
+"""The verdict on a bundle, written into it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from drivetl.deploy.export import REPORT_FILE
+from drivetl.deploy.parity import ParityResult
+from drivetl.errors import BundleError, quoted
+from drivetl.files import read_limited, write_json
+from drivetl.runtime import open_bundle
+from drivetl.runtime.bundle import CONTRACT_FILE
+
+__all__ = ["record_verification"]
+
+_REPORT_LIMIT_BYTES = 16 << 20
+
+
+def record_verification(bundle: Path, result: ParityResult) -> None:
+    """Write the result of a verification, good or bad, into ``contract.json`` and ``report.json`` of a bundle.
+
+    Each file is replaced whole; the contract last, because it is what the car reads.
+
+    Raises:
+        BundleError: the bundle cannot be used, or its report is no JSON mapping.
+        OutputError: a file cannot be written; what stood there is unchanged.
+    """
+    opened = open_bundle(bundle)
+    report = _read_report(bundle / REPORT_FILE)
+    verification = result.document()
+    write_json(bundle / REPORT_FILE, {**report, "verification": verification}, overwrite=True)
+    contract = replace(opened.contract, verification=verification)
+    write_json(bundle / CONTRACT_FILE, contract.document(), overwrite=True)
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(read_limited(path, _REPORT_LIMIT_BYTES))
+    except OSError as error:
+        raise BundleError(f"cannot read {quoted(path)}: {error.strerror or error}; export the bundle again") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{quoted(path)} is not JSON: {quoted(error, 80)}; export the bundle again") from error
+    if not isinstance(document, dict):
+        raise BundleError(f"{quoted(path)} must hold a mapping; export the bundle again")
+    return document

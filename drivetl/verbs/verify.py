@@ -1,0 +1,80 @@
+"""``drivetl verify``: is the bundle the model that it was exported from?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drivetl.verbs._console import JsonFlag, Reporter
+from drivetl.verbs._options import ProviderOption
+
+if TYPE_CHECKING:
+    from drivetl.deploy import ParityResult
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command("verify")(verify)
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle folder.")],
+    weights: Annotated[str, typer.Option("--weights", help="The weights that it was exported from.")],
+    data: Annotated[Path, typer.Option("--data", help="Dataset folder or data.yaml with real pictures.")],
+    split: Annotated[str, typer.Option("--split", help="Which split to compare on.")] = "val",
+    provider: ProviderOption = "cpu",
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, help="Compare tensors on at most this many pictures; accuracy takes all."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Hold a bundle against its weights: letterbox, raw tensors, detections and accuracy on real pictures.
+
+    The verdict is written into the bundle. Exit status 1 beyond tolerance.
+
+    Example: drivetl verify bundles/fog --weights runs/fog/weights/adapted.pt --data datasets/fog
+    """
+    from drivetl.deploy import record_verification, verify_bundle
+    from drivetl.evaluate import evaluate
+    from drivetl.runtime import open_bundle
+    from drivetl.yolo import resolve_weights
+
+    reporter = Reporter("verify", as_json)
+    with reporter.working():
+        checkpoint = resolve_weights(weights)
+        result = verify_bundle(
+            bundle, checkpoint, data, split=split, provider=provider, limit=limit, progress=reporter.progress
+        )
+        size_hw = open_bundle(bundle).contract.input_size_hw
+        original = evaluate(checkpoint, data, split=split, size_hw=size_hw, progress=reporter.progress)
+        exported = evaluate(bundle, data, split=split, device=provider, progress=reporter.progress)
+        result = result.with_accuracy(original.score.map50_95, exported.score.map50_95)
+        record_verification(bundle, result)
+    reporter.gate(
+        {"bundle": str(bundle), "weights": str(checkpoint), "data": str(data), **result.document()},
+        _lines(result),
+        result.passed,
+        f"the bundle {bundle} is not the model that it was exported from: {'; '.join(result.problems)}",
+    )
+
+
+def _lines(result: ParityResult) -> list[str]:
+    agreement, limits = result.agreement, result.tolerances
+    weights_map, bundle_map = result.map50_95 or (float("nan"), float("nan"))
+    letterbox = "bit for bit equal" if not result.letterbox_mismatches else "differs"
+    return [
+        f"{result.pictures} pictures of {result.split!r}, bundle on {result.provider}",
+        f"letterbox    {letterbox}",
+        f"self-test    {'passed' if result.self_test.passed else 'failed'}",
+        f"raw scores   differ by at most {result.max_abs_diff_scores:.1e}   (allowed {limits.scores:g})",
+        f"raw boxes    differ by at most {result.max_abs_diff_px:.1e} px   (allowed {limits.px:g} px)",
+        f"detections   {result.matched:.2%} of {agreement.matched + agreement.missed} match, "
+        f"{agreement.excused} excused   (required {limits.matched:.1%})",
+        f"mAP50-95     weights {weights_map:.4f}, bundle {bundle_map:.4f}   (allowed difference {limits.map50_95:g})",
+        f"worst        {result.worst.picture}",
+    ]
