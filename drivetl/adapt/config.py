@@ -57,7 +57,7 @@ class TrainConfig(StrictModel):
     @property
     def close_mosaic_epochs(self) -> int:
         """How many epochs at the end run without mosaic: at least one, if the share is not 0."""
-        return min(self.epochs, math.ceil(self.epochs * self.close_mosaic_share))
+        return min(self.epochs, math.ceil(self.epochs * self.close_mosaic_share - 1e-9))
 
     def accumulation(self, batches: int) -> int:
         """Return over how many batches a step collects gradients.
@@ -68,10 +68,11 @@ class TrainConfig(StrictModel):
         Args:
             batches: batches of one epoch.
         """
-        fitting = [
-            n for n in range(1, max(1, 64 // self.batch) + 1) if self.steps(batches, n) >= self.min_optimiser_steps
-        ]
-        return max(fitting, default=1)
+        most = min(max(1, 64 // self.batch), batches)
+        return max(
+            (n for n in range(1, most + 1) if self.steps(batches, n) >= self.min_optimiser_steps),
+            default=1,
+        )
 
     def steps(self, batches: int, accumulation: int) -> int:
         """Return the optimiser steps of the whole run; each epoch ends with a step."""

@@ -21,6 +21,17 @@ from drivetl.files import atomic_file
 __all__ = ["RunState", "load_state", "save_state", "trim_log"]
 
 _FORMAT = 1
+# torch's unpickler trusts its input to be a pickle, and fails on other bytes in as many ways.
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
 _FIELDS = {
     "model": dict,
     "ema": dict,
@@ -85,7 +96,7 @@ def load_state(path: Path) -> RunState:
     """
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except _UNREADABLE as error:
         reason = str(error).partition("\n")[0]
         raise WeightsError(
             f"{quoted(path)} is not the state of a run that can be continued ({quoted(reason)}); "

@@ -173,6 +173,9 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         model.load_state_dict(state.model)
         self.ema.ema.load_state_dict(state.ema)
         self.ema.updates = state.ema_updates
+        for saved, group in zip(state.optimizer["param_groups"], self.optimizer.param_groups, strict=True):
+            # Which kernel steps is a matter of the device at hand, not of the run.
+            saved["fused"] = group.get("fused")
         self.optimizer.load_state_dict(state.optimizer)
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)

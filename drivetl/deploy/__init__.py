@@ -14,7 +14,7 @@ Importing it loads neither torch nor onnx: `bench` works in the base install.
 """
 
 from drivetl.deploy.export import ExportResult, export
-from drivetl.deploy.latency import LatencyResult, bench
+from drivetl.deploy.latency import LatencyResult, Sampling, bench
 from drivetl.deploy.parity import ParityResult, Tolerances, verify_bundle
 from drivetl.deploy.profiles import Profile, load_profile
 from drivetl.deploy.record import record_verification
@@ -24,6 +24,7 @@ __all__ = [
     "LatencyResult",
     "ParityResult",
     "Profile",
+    "Sampling",
     "Tolerances",
     "bench",
     "export",

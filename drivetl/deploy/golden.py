@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.data.dataset import open_dataset
+from drivetl.data import open_dataset
 from drivetl.data.pictures import decode_picture
 from drivetl.errors import DatasetError, quoted
 from drivetl.files import write_json
@@ -50,8 +50,13 @@ def synthetic_frame(size_hw: tuple[int, int] = (720, 1280), seed: int = 0) -> ND
         left, top = int(width * left_share), base - int(car_width * 0.7)
         colour = tuple(int(level) for level in rng.integers(20, 230, 3))
         cv2.rectangle(canvas, (left, top), (left + car_width, base), colour, -1)
-        cv2.rectangle(canvas, (left + car_width // 8, top + car_width // 12),
-                      (left + car_width * 7 // 8, top + car_width // 3), (60, 50, 45), -1)
+        cv2.rectangle(
+            canvas,
+            (left + car_width // 8, top + car_width // 12),
+            (left + car_width * 7 // 8, top + car_width // 3),
+            (60, 50, 45),
+            -1,
+        )
         for wheel in (left + car_width // 5, left + car_width * 4 // 5):
             cv2.circle(canvas, (wheel, base), max(car_width // 10, 1), (20, 20, 20), -1)
     noisy = canvas + rng.normal(0.0, 4.0, canvas.shape)
@@ -123,7 +128,5 @@ def _rows(detections: Detections, detector: Detector) -> list[dict[str, Any]]:
     names = detector.contract.class_names
     return [
         {"class_id": int(class_id), "class_name": names[class_id], "confidence": float(score), "xyxy_px": box.tolist()}
-        for box, score, class_id in zip(
-            detections.xyxy_px, detections.confidence, detections.class_id, strict=True
-        )
+        for box, score, class_id in zip(detections.xyxy_px, detections.confidence, detections.class_id, strict=True)
     ]

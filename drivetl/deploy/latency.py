@@ -21,11 +21,26 @@ from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
 from drivetl.runtime import Detector, open_bundle
 
-__all__ = ["STAGES", "AgainstBare", "LatencyResult", "Percentiles", "bench"]
+__all__ = ["STAGES", "AgainstBare", "LatencyResult", "Percentiles", "Sampling", "bench"]
 
 STAGES = ("preprocess", "inference", "postprocess", "end_to_end")
 _BLOCKS = 5
 _NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a latency is sampled.
+
+    Attributes:
+        iterations: frames to time, at least 1. A p99 is worth quoting from 1,000 on.
+        warm_up: frames before, untimed: the first runs allocate memory and choose kernels.
+        against_bare: also compare inference with a bare ``session.run`` loop.
+    """
+
+    iterations: int = 300
+    warm_up: int = 30
+    against_bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +151,8 @@ def bench(
     profile: str | None = None,
     budget_ms: float | None = None,
     image: Path | None = None,
-    iterations: int = 300,
-    warm_up: int = 30,
+    sampling: Sampling | None = None,
     threads: int | None = None,
-    against_bare: bool = False,
     progress: Progress = silent,
 ) -> LatencyResult:
     """Measure the latency of a bundle on this machine.
@@ -153,10 +166,8 @@ def bench(
         profile: name or path of a hardware profile; options given beside it come first.
         budget_ms: what the p99 end to end must keep to; None takes the profile's.
         image: a picture file; None takes a synthetic 1280x720 frame.
-        iterations: frames to time. A p99 is worth quoting from 1,000 on.
-        warm_up: frames before, untimed: the first runs allocate memory and choose kernels.
+        sampling: how many frames to time, and how; None takes the defaults.
         threads: of one operator; None takes the profile's, without one ONNX Runtime's choice.
-        against_bare: also compare inference with a bare ``session.run`` loop.
         progress: told before and after each part, never while the clock runs.
 
     Raises:
@@ -165,7 +176,8 @@ def bench(
         ImageError: the picture cannot be decoded.
         ProviderUnavailable: the provider cannot run here. Nothing is measured then.
     """
-    _check_numbers(iterations, warm_up, budget_ms)
+    sampling = sampling or Sampling()
+    _check_numbers(sampling, budget_ms)
     hardware = None if profile is None else load_profile(profile)
     opened = open_bundle(bundle)
     memory_limit_mb = None
@@ -176,8 +188,10 @@ def bench(
     detector = Detector(opened, provider=provider or "cpu", threads=threads or 0)
     picture = SYNTHETIC if image is None else image.name
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
-    timed_ms = _timed_ms(detector, image_bgr, iterations, warm_up, progress)
-    comparison = _against_bare(detector, image_bgr, max(iterations // _BLOCKS, 1), progress) if against_bare else None
+    timed_ms = _timed_ms(detector, image_bgr, sampling.iterations, sampling.warm_up, progress)
+    comparison = None
+    if sampling.against_bare:
+        comparison = _against_bare(detector, image_bgr, max(sampling.iterations // _BLOCKS, 1), progress)
     tensor, geometry = detector.preprocess(image_bgr)
     raw = detector.infer(tensor)
     return LatencyResult(
@@ -189,8 +203,8 @@ def bench(
         picture_size_hw=geometry.image_size_hw,
         candidates=int((raw[0, 4:].max(axis=0) > detector.confidence).sum()),
         detections=len(detector.postprocess(raw, geometry)),
-        samples=iterations,
-        warm_up=warm_up,
+        samples=sampling.iterations,
+        warm_up=sampling.warm_up,
         threads={"intra_op": detector.session.intra_op_threads, "opencv": cv2.getNumThreads()},
         latency_ms={name: Percentiles.of(timed_ms[:, column]) for column, name in enumerate(STAGES)},
         budget_ms=budget_ms,
@@ -203,11 +217,11 @@ def bench(
     )
 
 
-def _check_numbers(iterations: int, warm_up: int, budget_ms: float | None) -> None:
-    if iterations < 1:
-        raise ConfigError(f"--iterations must be at least 1, not {quoted(iterations)}")
-    if warm_up < 0:
-        raise ConfigError(f"--warm-up must be at least 0, not {quoted(warm_up)}")
+def _check_numbers(sampling: Sampling, budget_ms: float | None) -> None:
+    if sampling.iterations < 1:
+        raise ConfigError(f"--iterations must be at least 1, not {quoted(sampling.iterations)}")
+    if sampling.warm_up < 0:
+        raise ConfigError(f"--warm-up must be at least 0, not {quoted(sampling.warm_up)}")
     if budget_ms is not None and not 0 < budget_ms < float("inf"):
         raise ConfigError(f"--budget-ms must be a positive number of milliseconds, not {quoted(budget_ms)}")
 
@@ -236,9 +250,7 @@ def _timed_ms(
     return np.hstack((stages_ns, whole_ns)) / _NS_PER_MS
 
 
-def _against_bare(
-    detector: Detector, image_bgr: NDArray[np.uint8], block: int, progress: Progress
-) -> AgainstBare:
+def _against_bare(detector: Detector, image_bgr: NDArray[np.uint8], block: int, progress: Progress) -> AgainstBare:
     """Alternate blocks of the whole pipeline and of nothing but ``session.run``."""
     tensor, _ = detector.preprocess(image_bgr)
     names, feed = [detector.contract.output_name], {detector.contract.input_name: tensor}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl import __version__
-from drivetl.data.dataset import open_dataset
+from drivetl.data import open_dataset
 from drivetl.data.pictures import decode_picture
 from drivetl.data.records import Sample
 from drivetl.deploy.matching import Agreement, compare_detections
@@ -46,8 +46,8 @@ class Tolerances:
         matched: share of detections that must have a partner. Room for one in a thousand, because suppression can
             pass one rounding on from a box to its neighbours.
         near: a detection without a partner is excused when it stands this close to the confidence threshold, or
-            overlaps a survivor of the other side this close to the suppression limit: there, rounding decides. It equals
-            ``scores``: what may differ by that much may cross a threshold that is that near.
+            overlaps a survivor of the other side this close to the suppression limit: there, rounding decides. It
+            equals ``scores``: what may differ by that much may cross a threshold that is that near.
         map50_95: largest change of mean average precision: half of the last digit that papers report.
     """
 
@@ -270,7 +270,9 @@ def _check_source(bundle: Bundle, weights: Path) -> None:
 
 def _spread(samples: Iterator[Sample], total: int, count: int) -> Iterator[Sample]:
     """Yield ``count`` of ``total`` samples, evenly spread."""
-    return (sample for index, sample in enumerate(samples) if (index * count) // total != ((index - 1) * count) // total)
+    return (
+        sample for index, sample in enumerate(samples) if (index * count) // total != ((index - 1) * count) // total
+    )
 
 
 class _Tally:
@@ -327,9 +329,7 @@ class _Tally:
 
     def _decode(self, raw: _Array, geometry: Geometry) -> Detections:
         limits = self._detector.contract.thresholds
-        return decode(
-            raw, geometry, confidence=self.tolerances.confidence, iou=limits.iou, max_detections=_NO_CAP
-        )
+        return decode(raw, geometry, confidence=self.tolerances.confidence, iou=limits.iou, max_detections=_NO_CAP)
 
     def _compare_letterbox(self, name: str, image_bgr: NDArray[np.uint8]) -> None:
         letterbox: Letterbox = self._detector.contract.letterbox

@@ -22,7 +22,8 @@ def box_iou(first_xyxy_px: NDArray[np.float32], second_xyxy_px: NDArray[np.float
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
     shared = np.clip(sides, 0, None).prod(axis=-1)
     union = (first[..., 2:] - first[..., :2]).prod(axis=-1) + (second[..., 2:] - second[..., :2]).prod(axis=-1) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    iou: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou
 
 
 def match(first: Detections, second: Detections, min_iou: float) -> list[tuple[int, int]]:

@@ -105,9 +105,7 @@ def open_session(model: bytes, provider: str = "cpu", *, threads: int = 0, where
         ort.preload_dlls()
     try:
         # Without enable_fallback=0 the Python wrapper retries on the CPU by itself, here and inside run().
-        session = ort.InferenceSession(
-            model, sess_options=options, providers=[PROVIDERS[provider]], enable_fallback=0
-        )
+        session = ort.InferenceSession(model, sess_options=options, providers=[PROVIDERS[provider]], enable_fallback=0)
     except _ORT_ERRORS as error:
         reason = quoted((str(error).strip() or type(error).__name__).splitlines()[0], 200)
         if provider == "cpu":

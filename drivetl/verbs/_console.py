@@ -62,6 +62,12 @@ class Reporter:
             finally:
                 self._bars = None
 
+    @contextmanager
+    def measuring(self) -> Iterator[Reporter]:
+        """Keep stdout clean as `working` does, but without bars: the thread that draws them would disturb the clock."""
+        with _stdout_kept_for_json(self.as_json):
+            yield self
+
     def finish(self, document: dict[str, Any], lines: list[str]) -> None:
         """Write the result: one JSON document, or lines for people."""
         if self.as_json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from drivetl.errors import quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import ThreadsOption
 
@@ -48,6 +49,7 @@ def bench(
 
     Example: drivetl bench bundles/fog --profile x86-cpu --iterations 1000
     """
+    from drivetl.deploy import Sampling
     from drivetl.deploy import bench as run
 
     reporter = Reporter("bench", as_json)
@@ -58,12 +60,12 @@ def bench(
             profile=profile,
             budget_ms=budget_ms,
             image=image,
-            iterations=iterations,
-            warm_up=warm_up,
+            sampling=Sampling(iterations=iterations, warm_up=warm_up, against_bare=against_bare),
             threads=threads,
-            against_bare=against_bare,
         )
-    reporter.gate({"bundle": str(bundle), **result.document()}, _lines(result), result.passed, "; ".join(result.problems))
+    reporter.gate(
+        {"bundle": str(bundle), **result.document()}, _lines(result), result.passed, "; ".join(result.problems)
+    )
 
 
 def _lines(result: LatencyResult) -> list[str]:
@@ -79,7 +81,7 @@ def _lines(result: LatencyResult) -> list[str]:
         lines.append(f"{name:<12} {row}")
     picture_height, picture_width = result.picture_size_hw
     lines.append(
-        f"{result.samples} frames after {result.warm_up} of warm-up, picture {result.picture} "
+        f"{result.samples} frames after {result.warm_up} of warm-up, picture {quoted(result.picture)} "
         f"{picture_width}x{picture_height}, {result.candidates} candidates, {result.detections} detections"
     )
     if result.samples < 1000:

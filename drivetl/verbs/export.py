@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from drivetl.errors import quoted
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
 from drivetl.verbs._options import ImgszOption, size_from
 
@@ -58,7 +59,7 @@ def export(
     reporter.finish(
         result.document(),
         [
-            f"bundle     {result.bundle}",
+            f"bundle     {quoted(result.bundle)}",
             f"input      {height}x{width}, {result.precision}, opset {result.contract.opset}",
             f"classes    {len(result.contract.class_names)}",
             f"model      {result.bytes / 1e6:.1f} MB, sha256 {result.contract.model_sha256[:12]}…",

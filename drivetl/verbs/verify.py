@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from drivetl.errors import quoted
 from drivetl.verbs._console import JsonFlag, Reporter
-from drivetl.verbs._options import ProviderOption
 
 if TYPE_CHECKING:
     from drivetl.deploy import ParityResult
@@ -26,7 +26,9 @@ def verify(
     weights: Annotated[str, typer.Option("--weights", help="The weights that it was exported from.")],
     data: Annotated[Path, typer.Option("--data", help="Dataset folder or data.yaml with real pictures.")],
     split: Annotated[str, typer.Option("--split", help="Which split to compare on.")] = "val",
-    provider: ProviderOption = "cpu",
+    provider: Annotated[
+        Literal["cpu", "cuda", "tensorrt"], typer.Option("--provider", help="Where the bundle must run; no fallback.")
+    ] = "cpu",
     limit: Annotated[
         int | None,
         typer.Option("--limit", min=1, help="Compare tensors on at most this many pictures; accuracy takes all."),
@@ -59,7 +61,7 @@ def verify(
         {"bundle": str(bundle), "weights": str(checkpoint), "data": str(data), **result.document()},
         _lines(result),
         result.passed,
-        f"the bundle {bundle} is not the model that it was exported from: {'; '.join(result.problems)}",
+        f"{quoted(bundle)} is not the model that it was exported from: {'; '.join(result.problems)}",
     )
 
 
@@ -76,5 +78,5 @@ def _lines(result: ParityResult) -> list[str]:
         f"detections   {result.matched:.2%} of {agreement.matched + agreement.missed} match, "
         f"{agreement.excused} excused   (required {limits.matched:.1%})",
         f"mAP50-95     weights {weights_map:.4f}, bundle {bundle_map:.4f}   (allowed difference {limits.map50_95:g})",
-        f"worst        {result.worst.picture}",
+        f"worst        {quoted(result.worst.picture)}",
     ]

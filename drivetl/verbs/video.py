@@ -58,8 +58,11 @@ def _video(
     Example: drivetl video drive.mp4 --model bundles/fog --out drive-boxes.mp4
     """
     from drivetl.runtime import Detector
-    from drivetl.video import run_video
+    from drivetl.video import VideoSettings, run_video
 
+    settings = VideoSettings(
+        confidence=confidence, show=show, limit=limit, picture_fps=picture_fps, allow_truncated=allow_truncated
+    )
     reporter = Reporter("video", json)
     with reporter.working(), _first_interrupt_noted() as stopped:
         detector = Detector(model, provider=provider, threads=threads)
@@ -67,13 +70,9 @@ def _video(
             source,
             detector,
             out,
+            settings,
             model_name=model.resolve().name,
-            confidence=confidence,
-            show=show,
-            limit=limit,
             overwrite=overwrite,
-            picture_fps=picture_fps,
-            allow_truncated=allow_truncated,
             stopped=stopped,
             progress=reporter.progress,
         )

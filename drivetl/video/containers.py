@@ -21,24 +21,8 @@ __all__ = ["Container", "inspect_container"]
 
 # Boxes that ISO files have at the top level. Anything else after the last of them is padding that some dash-cams
 # append, not a sign of a cut.
-_ISO_TOP_LEVEL = frozenset(
-    (
-        b"ftyp",
-        b"styp",
-        b"moov",
-        b"mdat",
-        b"moof",
-        b"mfra",
-        b"sidx",
-        b"free",
-        b"skip",
-        b"wide",
-        b"meta",
-        b"uuid",
-        b"udta",
-    )
-)
-_ISO_BEGINNINGS = frozenset((b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide"))
+_ISO_TOP_LEVEL = frozenset(b"ftyp styp moov mdat moof mfra sidx free skip wide meta uuid udta".split())
+_ISO_BEGINNINGS = frozenset(b"ftyp styp moov mdat free skip wide".split())
 _EBML = b"\x1a\x45\xdf\xa3"
 _MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 _TS_SYNC = 0x47

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from drivetl.runtime import Detections
 from drivetl.taxonomy import canonical_name
 
-__all__ = ["annotate", "class_colour_bgr", "draw_status", "text_colour_bgr"]
+__all__ = ["annotate", "class_colour_bgr", "fit_into", "text_colour_bgr"]
 
 Colour = tuple[int, int, int]
+_Rectangle = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 _ORANGE = (0, 159, 230)
 _SKY_BLUE = (233, 180, 86)
@@ -54,7 +55,8 @@ _CLASS_COLOURS = MappingProxyType(
 # OpenCV 5 draws its built-in TrueType font for this number, OpenCV 4 the strokes of Hershey.
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _REFERENCE_HEIGHT_PX = 14.0  # of getTextSize at scale 0.5 in OpenCV 5; only the proportion matters
-_STATUS_DARKENING = 0.35
+_STRIP_BRIGHTNESS = 0.35
+_GAP = "    "
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,68 +101,114 @@ def text_colour_bgr(background_bgr: Colour) -> Colour:
     return _BLACK if luminance > 0.179 else _WHITE
 
 
-def annotate(image_bgr: NDArray[np.uint8], detections: Detections, class_names: Sequence[str]) -> None:
-    """Draw boxes and their labels, such as ``car 87%``, onto a frame, in place.
+def fit_into(
+    image_bgr: NDArray[np.uint8], detections: Detections, size_wh: tuple[int, int]
+) -> tuple[NDArray[np.uint8], Detections]:
+    """Return a frame and its detections scaled into another size, aspect ratio kept, with black bars."""
+    width, height = size_wh
+    scale = min(height / image_bgr.shape[0], width / image_bgr.shape[1])
+    inner_wh = max(1, round(image_bgr.shape[1] * scale)), max(1, round(image_bgr.shape[0] * scale))
+    scaled = cv2.resize(image_bgr, inner_wh, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    left, top = (width - inner_wh[0]) // 2, (height - inner_wh[1]) // 2
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[top : top + inner_wh[1], left : left + inner_wh[0]] = scaled
+    moved = (detections.xyxy_px * scale + (left, top, left, top)).astype(np.float32)
+    return canvas, Detections(moved, detections.confidence, detections.class_id)
+
+
+def annotate(
+    image_bgr: NDArray[np.uint8],
+    detections: Detections,
+    class_names: Sequence[str],
+    *,
+    figures: Sequence[str] = (),
+    badge: str = "",
+) -> None:
+    """Draw boxes, their labels (``car 87%``) and a line of figures onto a frame, in place.
 
     Args:
-        image_bgr: uint8 ``(height, width, 3)``; any size.
+        image_bgr: uint8 ``(height, width, 3)``; any size. What does not fit is left out: first the badge, then
+            figures from the end, and labels that are larger than the frame.
         detections: boxes in pixels of this frame.
         class_names: by class id.
+        figures: stand on a darkened strip at the top, from the left.
+        badge: stands at its right end.
     """
     height, width = image_bgr.shape[:2]
     style = _Style.for_size((height, width))
+    boxes: list[_Rectangle] = [tuple(box) for box in np.rint(detections.xyxy_px).astype(int).tolist()]
+    names = [class_names[int(index)] for index in detections.class_id]
     # Least confident first, so that the surest lies on top.
-    order = range(len(detections) - 1, -1, -1)
-    corners = np.rint(detections.xyxy_px).astype(int).tolist()
-    colours = [class_colour_bgr(class_names[int(index)]) for index in detections.class_id]
-    for index in order:
-        left, top, right, bottom = corners[index]
-        cv2.rectangle(image_bgr, (left, top), (right, bottom), _BLACK, style.line_px + 2, cv2.LINE_AA)
-    for index in order:
-        left, top, right, bottom = corners[index]
-        cv2.rectangle(image_bgr, (left, top), (right, bottom), colours[index], style.line_px, cv2.LINE_AA)
-    taken: list[tuple[int, int, int, int]] = []
-    for index in reversed(order):
-        text = f"{class_names[int(detections.class_id[index])]} {detections.confidence[index]:.0%}"
-        plate = _place(corners[index], style, text, (height, width), taken)
+    for index in reversed(range(len(boxes))):
+        left, top, right, bottom = boxes[index]
+        for colour, extra_px in ((_BLACK, 2), (class_colour_bgr(names[index]), 0)):
+            cv2.rectangle(image_bgr, (left, top), (right, bottom), colour, style.line_px + extra_px, cv2.LINE_AA)
+    strip_px = _draw_strip(image_bgr, figures, badge, style) if figures else 0
+    plates: list[_Rectangle] = []
+    for index, box in enumerate(boxes):
+        text = f"{names[index]} {detections.confidence[index]:.0%}"
+        others = boxes[:index] + boxes[index + 1 :]
+        plate = _place(box, style, text, (strip_px, height, width), plates, others)
         if plate[2] > width or plate[3] > height:
-            continue  # a frame smaller than its label: the box alone
-        taken.append(plate)
-        _draw_plate(image_bgr, plate, text, colours[index], style)
+            continue
+        plates.append(plate)
+        _draw_plate(image_bgr, plate, text, class_colour_bgr(names[index]), style)
 
 
 def _place(
-    corner: Sequence[int], style: _Style, text: str, size_hw: tuple[int, int], taken: list[tuple[int, int, int, int]]
-) -> tuple[int, int, int, int]:
-    """Return where a label goes, ``(left, top, right, bottom)``: the first place that is free and in the frame."""
-    left, top, right, bottom = corner
+    box: _Rectangle,
+    style: _Style,
+    text: str,
+    area: tuple[int, int, int],
+    plates: Sequence[_Rectangle],
+    others: Sequence[_Rectangle],
+) -> _Rectangle:
+    """Return where a label goes: beside its box, where it hides least of other labels and of other boxes.
+
+    Args:
+        box: what is labelled.
+        style: sizes.
+        text: the label.
+        area: first row, height and width of where labels may lie.
+        plates: labels that lie already; hiding one of them is worst.
+        others: the other boxes.
+    """
+    left, top, right, bottom = box
     text_width, ascent, depth = style.text_size(text)
-    plate_width, plate_height = text_width + 2 * style.margin_px, ascent + depth + style.margin_px
+    width, height = text_width + 2 * style.margin_px, ascent + depth + style.margin_px
     half = style.line_px // 2
-    places = [
-        (left - half, top - plate_height),
-        (right + half - plate_width, top - plate_height),
-        (left - half, bottom),
-        (right + half - plate_width, bottom),
-        (left - half, top),
+    corners = [
+        (left - half, top - height),
+        (right + half - width, top - height),
+        (left - half, bottom + half),
+        (right + half - width, bottom + half),
+        (right + half, top - half),
+        (left - half - width, top - half),
+        (left - half, top - half),
     ]
-    plates = [_inside(x, y, plate_width, plate_height, size_hw) for x, y in places]
-    return next((plate for plate in plates if not any(_overlap(plate, other) for other in taken)), plates[0])
+    candidates = [_inside(x, y, width, height, area) for x, y in corners]
+
+    def hidden(plate: _Rectangle) -> int:
+        return sum(8 * _overlap(plate, other) for other in plates) + sum(_overlap(plate, other) for other in others)
+
+    return min(candidates, key=hidden)  # the first of equals
 
 
-def _inside(left: int, top: int, width: int, height: int, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    left = max(0, min(left, size_hw[1] - width))
-    top = max(0, min(top, size_hw[0] - height))
+def _inside(left: int, top: int, width: int, height: int, area: tuple[int, int, int]) -> _Rectangle:
+    first_row, area_height, area_width = area
+    left = max(0, min(left, area_width - width))
+    top = max(first_row, min(top, area_height - height))
     return left, top, left + width, top + height
 
 
-def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(one: _Rectangle, other: _Rectangle) -> int:
+    """Return the common area in square pixels."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0, width) * max(0, height)
 
 
-def _draw_plate(
-    image_bgr: NDArray[np.uint8], plate: tuple[int, int, int, int], text: str, colour: Colour, style: _Style
-) -> None:
+def _draw_plate(image_bgr: NDArray[np.uint8], plate: _Rectangle, text: str, colour: Colour, style: _Style) -> None:
     left, top, right, bottom = plate
     cv2.rectangle(image_bgr, (left, top), (right - 1, bottom - 1), colour, cv2.FILLED)
     _, _, depth = style.text_size(text)
@@ -168,24 +216,24 @@ def _draw_plate(
     cv2.putText(image_bgr, text, at, _FONT, style.font_scale, text_colour_bgr(colour), 1, cv2.LINE_AA)
 
 
-def draw_status(image_bgr: NDArray[np.uint8], parts: Sequence[str]) -> None:
-    """Write a line of figures on a darkened strip at the top of a frame, in place.
-
-    Parts that do not fit side by side are left out from the end, so that a small frame shows the first whole.
-    """
-    height, width = image_bgr.shape[:2]
-    style = _Style.for_size((height, width))
-    text = ""
-    for part in parts:
-        longer = f"{text}   {part}" if text else part
-        if style.text_size(longer)[0] + 3 * style.margin_px > width:
-            break
-        text = longer
-    if not text:
-        return
-    _, ascent, depth = style.text_size(text)
-    strip_height = min(height, ascent + depth + 2 * style.margin_px)
-    strip = image_bgr[:strip_height]
-    strip[:] = (strip * _STATUS_DARKENING).astype(np.uint8)
-    at = (2 * style.margin_px, strip_height - depth - style.margin_px)
-    cv2.putText(image_bgr, text, at, _FONT, style.font_scale, _WHITE, 1, cv2.LINE_AA)
+def _draw_strip(image_bgr: NDArray[np.uint8], figures: Sequence[str], badge: str, style: _Style) -> int:
+    """Write the line of figures; return the height of its strip, 0 if the frame is too small for any."""
+    width = image_bgr.shape[1]
+    margin = 2 * style.margin_px
+    shown = list(figures)
+    while shown and style.text_size(_GAP.join(shown))[0] + 2 * margin > width:
+        shown.pop()
+    if not shown:
+        return 0
+    text = _GAP.join(shown)
+    text_width, ascent, depth = style.text_size(text)
+    strip_px: int = min(image_bgr.shape[0], ascent + depth + margin)
+    strip = image_bgr[:strip_px]
+    strip[:] = (strip * _STRIP_BRIGHTNESS).astype(np.uint8)
+    baseline = strip_px - depth - style.margin_px
+    cv2.putText(image_bgr, text, (margin, baseline), _FONT, style.font_scale, _WHITE, 1, cv2.LINE_AA)
+    badge_width = style.text_size(badge)[0]
+    if badge and text_width + badge_width + 4 * margin <= width:
+        at = (width - margin - badge_width, baseline)
+        cv2.putText(image_bgr, badge, at, _FONT, style.font_scale, _WHITE, 1, cv2.LINE_AA)
+    return strip_px

@@ -8,19 +8,22 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from drivetl.errors import OutputError, VideoError, quoted
+from drivetl.config import StrictModel
+from drivetl.errors import OutputError, quoted
 from drivetl.progress import Progress, silent
 from drivetl.runtime import Detector
-from drivetl.video.draw import annotate, draw_status
+from drivetl.video.draw import annotate, fit_into
 from drivetl.video.sources import PICTURES_PER_S, Source, SourceInfo, open_source
 from drivetl.video.window import Window
 from drivetl.video.writer import VIDEO_ENDINGS, VideoOutput, video_output
 
-__all__ = ["STAGES", "VideoResult", "run_video"]
+__all__ = ["STAGES", "VideoResult", "VideoSettings", "run_video"]
 
 STAGES = ("read", "preprocess", "inference", "postprocess", "end_to_end", "draw", "write")
 _MS_PER_S = 1000.0
@@ -63,18 +66,32 @@ class VideoResult:
     notes: tuple[str, ...]
 
 
+class VideoSettings(StrictModel):
+    """How to run; the defaults are those of ``drivetl video``.
+
+    Attributes:
+        confidence: threshold in [0, 1]; None takes the detector's.
+        show: also open a window; the key q closes it and ends the run.
+        limit: stop after this many frames.
+        picture_fps: rate at which the pictures of a folder play.
+        allow_truncated: use a damaged video as far as it can be read.
+    """
+
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
+    show: bool = False
+    limit: Annotated[int, Field(ge=1)] | None = None
+    picture_fps: Annotated[float, Field(gt=0, le=1000)] = PICTURES_PER_S
+    allow_truncated: bool = False
+
+
 def run_video(
     source: str,
     detector: Detector,
     out: Path | None,
+    settings: VideoSettings | None = None,
     *,
     model_name: str = "",
-    confidence: float | None = None,
-    show: bool = False,
-    limit: int | None = None,
     overwrite: bool = False,
-    picture_fps: float = PICTURES_PER_S,
-    allow_truncated: bool = False,
     stopped: Callable[[], bool] = lambda: False,
     progress: Progress = silent,
 ) -> VideoResult:
@@ -87,13 +104,9 @@ def run_video(
         source: see `drivetl.video.open_source`.
         detector: an open bundle.
         out: the video to write, ending in .mp4, .mov or .mkv; None writes none.
+        settings: None takes the defaults.
         model_name: stands in the line of figures.
-        confidence: threshold in [0, 1]; None takes the detector's.
-        show: also open a window; the key q closes it and ends the run.
-        limit: stop after this many frames.
         overwrite: replace what stands at ``out``.
-        picture_fps: rate of a folder of pictures.
-        allow_truncated: use a damaged video as far as it goes.
         stopped: asked before every frame; once it says yes, what was written so far becomes a playable file.
         progress: told the frames.
 
@@ -101,21 +114,20 @@ def run_video(
         VideoError: the source cannot be used, is damaged or ends before its time, or the video cannot be encoded.
         ImageError: a picture of a folder cannot be read.
         OutputError: ``out`` exists, cannot be written or is the source itself.
+        KeyboardInterrupt: the run was stopped before its first frame, so there is nothing to keep.
     """
+    settings = settings or VideoSettings()
     if out is not None:
         _check_out(source, out)
-    if limit is not None and limit < 1:
-        raise VideoError(f"--limit {quoted(limit)} leaves no frame; give 1 or more")
-    run = _Run(detector, model_name, detector.confidence if confidence is None else confidence)
+    run = _Run(detector, model_name, detector.confidence if settings.confidence is None else settings.confidence)
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(
-            contextlib.closing(open_source(source, picture_fps=picture_fps, allow_truncated=allow_truncated))
-        )
-        if show:
+        opened = open_source(source, picture_fps=settings.picture_fps, allow_truncated=settings.allow_truncated)
+        stack.callback(opened.close)
+        if settings.show:
             run.window = stack.enter_context(Window(f"drivetl: {opened.info.name}"))
         if out is not None:
             run.output = stack.enter_context(video_output(out, fps=opened.info.fps, overwrite=overwrite))
-        run.carry_out(opened, limit, stopped, progress)
+        run.carry_out(opened, settings.limit, stopped, progress)
     return run.result(opened.info)
 
 
@@ -136,10 +148,11 @@ class _Run:
         self.window: Window | None = None
         self._detector = detector
         self._confidence = confidence
-        self._badge = (f"{detector.provider} {detector.contract.precision}", model_name)
+        self._badge = f"{model_name}  {detector.contract.precision}  {detector.provider}".strip()
         self._frames_in = self._frames_out = 0
         self._interrupted = self._ran_dry = False
         self._size_wh = (0, 0)
+        self._fitted = 0
         self._per_class: Counter[int] = Counter()
         self._taken_ms: dict[str, list[float]] = {stage: [] for stage in STAGES}
         self._started_s = self._ended_s = 0.0
@@ -203,8 +216,11 @@ class _Run:
         if self.output is None and self.window is None:
             return
         now_s = time.perf_counter()
-        annotate(image_bgr, detections, self._detector.contract.class_names)
-        draw_status(image_bgr, self._status())
+        names = self._detector.contract.class_names
+        if image_bgr.shape[1::-1] != self._size_wh:
+            image_bgr, detections = fit_into(image_bgr, detections, self._size_wh)
+            self._fitted += 1
+        annotate(image_bgr, detections, names, figures=self._figures_now(), badge=self._badge)
         now_s = self._note("draw", now_s)
         if self.output is not None:
             self.output.write(image_bgr)
@@ -212,20 +228,20 @@ class _Run:
         if self.window is not None:
             self.window.show(image_bgr)
 
-    def _status(self) -> tuple[str, ...]:
-        """Return the parts of the line of figures, the most important first."""
+    def _figures_now(self) -> tuple[str, ...]:
+        """Return the figures that stand on the frame, the most important first."""
         now_s = time.perf_counter()
         if now_s - self._figures_s >= _REFRESH_S:
             latest = self._taken_ms["end_to_end"]
             frames = self._frames_in - self._figures_frames
             since_s = self._figures_s if self._figures else self._started_s
             self._figures = (
-                f"{np.median(latest[-_MEDIAN_FRAMES:]):.1f} ms",
+                f"end-to-end {np.median(latest[-_MEDIAN_FRAMES:]):.1f} ms",
                 f"p99 {np.percentile(latest, 99):.1f} ms",
                 f"{frames / (now_s - since_s):.0f} FPS",
             )
             self._figures_s, self._figures_frames = now_s, self._frames_in
-        return (*self._figures, *self._badge)
+        return self._figures
 
     def result(self, info: SourceInfo) -> VideoResult:
         """Return what was done and measured."""
@@ -233,6 +249,9 @@ class _Run:
         notes = info.notes
         if self._ran_dry and info.kind in ("camera", "stream"):
             notes += (f"{info.name} stopped delivering after {self._frames_in} frames",)
+        if self._fitted:
+            width, height = self._size_wh
+            notes += (f"{self._fitted} frames of another size were fitted into {width}x{height}",)
         if self.output is not None:
             notes += self.output.notes
         return VideoResult(

@@ -24,10 +24,10 @@ __all__ = ["PICTURES_PER_S", "Source", "SourceInfo", "open_source", "printable_s
 PICTURES_PER_S = 10.0
 _FALLBACK_FPS = 25.0
 _MAX_FPS = 1000.0
-# A file may end this much before its stated length and still be whole. MP4 and AVI index every frame; the length of
-# the others is that of their longest track, and sound often outlasts the picture a little.
-_TOLERANCE_S = {"MP4": 0.25, "AVI": 0.25}
-_TOLERANCE_ELSEWHERE_S = 1.5
+# How much earlier than stated the last frame may end in a whole file, as a share of the length and within bounds. MP4
+# and AVI index every frame; elsewhere the stated length is that of the longest track, and sound outlasts pictures.
+_TOLERANCE_SHARE = 0.1
+_TOLERANCE_S = (0.25, 1.5)
 _PASS_ALLOW = "or pass --allow-truncated to use the frames that can be read"
 
 Kind = Literal["file", "pictures", "camera", "stream"]
@@ -194,17 +194,18 @@ class _Capture:
         self._allow_truncated = allow_truncated
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
-        read = 0
+        read, last_ms = 0, 0.0
         while True:
             arrived, image_bgr = self._capture.read()
             if not arrived:
                 break
             read += 1
+            last_ms = max(last_ms, float(self._capture.get(cv2.CAP_PROP_POS_MSEC)))
             yield np.asarray(image_bgr, np.uint8)
         if not read:
             raise VideoError(self._nothing_read())
         if self._container is not None and not self._allow_truncated:
-            self._check_length(read, self._container)
+            self._check_length(read, last_ms / 1000, self._container)
 
     def close(self) -> None:
         self._capture.release()
@@ -219,7 +220,7 @@ class _Capture:
             f"convert it to H.264, or copy it again if it is damaged"
         )
 
-    def _check_length(self, read: int, container: Container) -> None:
+    def _check_length(self, read: int, last_s: float, container: Container) -> None:
         """Compare when the last frame was due with how long the file says it is.
 
         Time is compared, not the number of frames: with uneven spacing that number is an estimate, and the time
@@ -229,9 +230,11 @@ class _Capture:
             return
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         stated_s = min(self.info.frames / fps, container.duration_s or math.inf)
-        last_ms = float(self._capture.get(cv2.CAP_PROP_POS_MSEC))
-        reached_s = max(last_ms / 1000 + 1 / fps, read / fps)
-        if stated_s - reached_s > _TOLERANCE_S.get(container.name, _TOLERANCE_ELSEWHERE_S):
+        reached_s = max(last_s + 1 / fps, read / fps)
+        least_s, most_s = _TOLERANCE_S
+        indexed = container.name in ("MP4", "AVI")
+        tolerance_s = least_s if indexed else min(max(least_s, _TOLERANCE_SHARE * stated_s), most_s)
+        if stated_s - reached_s > tolerance_s:
             raise VideoError(
                 f"{quoted(self.info.name)} is damaged: {read} of about {self.info.frames} frames could be read, up to "
                 f"{reached_s:.2f} s of {stated_s:.2f} s; copy the file again, {_PASS_ALLOW}"

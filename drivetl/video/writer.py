@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from drivetl.errors import OutputError, VideoError, quoted
 from drivetl.files import atomic_file
 
-__all__ = ["VIDEO_ENDINGS", "VideoOutput", "fit_into", "video_output"]
+__all__ = ["VIDEO_ENDINGS", "VideoOutput", "video_output"]
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv")
 # Constant quality of x264, 0 to 51: at 20 thin lines and small letters stay crisp. The preset trades size for time.
@@ -60,33 +60,26 @@ class VideoOutput:
         self.codec: str | None = None
         self.notes: tuple[str, ...] = ()
         self._temporary, self._target, self._fps = temporary, target, fps
-        self._size_wh = (0, 0)
-        self._fitted = 0
         self._writer: _Writer | None = None
 
     def write(self, image_bgr: NDArray[np.uint8]) -> None:
-        """Add a frame, uint8 ``(height, width, 3)`` BGR; one of another size than the first is fitted into that.
+        """Add a frame, uint8 ``(height, width, 3)`` BGR of the same size as the first.
 
         Raises:
             VideoError: the encoder does not start.
             OutputError: the file cannot be written.
         """
         if self._writer is None:
-            self._size_wh = image_bgr.shape[1], image_bgr.shape[0]
+            size_wh = image_bgr.shape[1], image_bgr.shape[0]
             encoder = _H264 if importlib.util.find_spec("av") is not None else _Mpeg4
-            self._writer = encoder(self._temporary, self._fps, self._size_wh, self._target)
+            self._writer = encoder(self._temporary, self._fps, size_wh, self._target)
             self.codec, self.notes = self._writer.codec, self._writer.notes
-        fitted = fit_into(image_bgr, self._size_wh)
-        self._fitted += fitted is not image_bgr
-        self._writer.write(fitted)
+        self._writer.write(image_bgr)
 
     def _close(self) -> None:
         if self._writer is None:
             raise VideoError(f"there is no frame to write to {quoted(self._target)}; give a source that has some")
         self._writer.close()
-        if self._fitted:
-            width, height = self._size_wh
-            self.notes += (f"{self._fitted} frames of another size were fitted into {width}x{height}",)
 
     def _abandon(self) -> None:
         if self._writer is not None:
@@ -114,20 +107,6 @@ def video_output(target: Path, *, fps: float, overwrite: bool = False) -> Iterat
         except BaseException:
             output._abandon()
             raise
-
-
-def fit_into(image_bgr: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the frame itself if it has the size, else scaled into it with black bars, aspect ratio kept."""
-    width, height = size_wh
-    if image_bgr.shape[:2] == (height, width):
-        return image_bgr
-    scale = min(height / image_bgr.shape[0], width / image_bgr.shape[1])
-    inner = max(1, round(image_bgr.shape[1] * scale)), max(1, round(image_bgr.shape[0] * scale))
-    scaled = cv2.resize(image_bgr, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    canvas = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - inner[1]) // 2, (width - inner[0]) // 2
-    canvas[top : top + inner[1], left : left + inner[0]] = scaled
-    return canvas
 
 
 class _H264:

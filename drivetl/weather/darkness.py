@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from drivetl.weather.camera import sensor_noise
 from drivetl.weather.checks import BgrImage, DepthMap, require_boxes, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
-from drivetl.weather.pixels import Float, add_light, attenuate, planck_bgr
+from drivetl.weather.pixels import Float, add_light, planck_bgr, relight
 from drivetl.weather.scattering import scene_depth
 from drivetl.weather.sky import WorkingScale, working_scale
 
@@ -72,20 +72,21 @@ def night(
     depth = scene_depth(image, depth_m)
     boxes = require_boxes(boxes_xyxy_px)
     generator = require_rng(rng)
-    scale = working_scale((image.shape[0], image.shape[1]))
+    scale = working_scale((image.shape[0], image.shape[1]), 256)
     near = cv2.resize(depth, scale.size_wh, interpolation=cv2.INTER_NEAREST)
-    sky = cv2.blur(np.isinf(near).astype(np.float32), (3, 3))
+    # Daylight spills over the edge of the sky; by night there is none to spill.
+    sky = cv2.blur(cv2.dilate(np.isinf(near).astype(np.float32), np.ones((3, 3), np.uint8)), (5, 5))
     near = np.minimum(near, 1e4)
     horizon = _row_of_horizon(near)
     posts = _lamp_posts(generator, speed * time_s) if lamps > 0 else np.zeros((0, 2))
     # A city's sky is darker than its street by more than by day.
-    level = dark * (1.0 - 0.86 * sky)
+    level = dark * (1.0 - (0.92 - 2.5 * min(dark, 0.1)) * sky)
     gains = [level * channel for channel in planck_bgr(kelvin)]
     pools = _pools(near, horizon, posts) * np.float32(0.5 * lamps * dark**0.3)
     low_beam = _low_beam(near, horizon) * np.float32(beam)
     for gain, pool, white in zip(gains, planck_bgr(3000.0), planck_bgr(5000.0), strict=True):
         gain += pools * np.float32(pool) + low_beam * np.float32(white)
-    result = attenuate(image, np.power(np.minimum(cv2.merge(gains), 1.0), 1 / 2.2))
+    result = relight(image, np.power(np.minimum(cv2.merge(gains), 1.0), 1 / 2.2))
     sources = np.zeros((*near.shape, 3), np.float32)
     _street_lamps(sources, near, horizon, posts, lamps)
     _vehicle_lamps(sources, boxes * (scale.x, scale.y, scale.x, scale.y), scale)

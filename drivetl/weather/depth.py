@@ -88,14 +88,14 @@ def depth_prior(
     return depth
 
 
-def ground_weight(depth_m: DepthMap) -> Float:
-    """Return how surely each pixel is level ground, float32 in 0..1, on a small grid (long side about 320).
+def ground_weight(depth_m: DepthMap, long_side_px: int = 240) -> Float:
+    """Return how surely each pixel is level ground, float32 in 0..1, on a small grid of the given long side.
 
     In inverse depth a level plane rises linearly with the row while an upright surface is constant, whatever the
     camera. So the slope down each column, against the slope of the picture's lowest rows, tells ground from walls,
     for the prior as for measured depth.
     """
-    scale = working_scale((depth_m.shape[0], depth_m.shape[1]))
+    scale = working_scale((depth_m.shape[0], depth_m.shape[1]), long_side_px)
     inverse = 1.0 / cv2.resize(np.minimum(depth_m, 1e6), scale.size_wh, interpolation=cv2.INTER_NEAREST)
     slope = np.zeros_like(inverse)
     if inverse.shape[0] > 2:
@@ -156,8 +156,9 @@ def _standing(sky: Float, below_px: Float, aside_px: Float, focal: float) -> Flo
     # How far each column's trees and houses reach above the horizon: the low skyline is the distant one.
     reach_px = ((1.0 - sky) * (above > 0)).sum(axis=0, keepdims=True) * np.float32(row_px)
     reach_px = cv2.blur(reach_px, (max(3, sky.shape[1] // 16) | 1, 1), borderType=cv2.BORDER_REPLICATE)
-    # The road's own corridor: rounded, so that the middle of the road has no crease.
-    corridor = np.sqrt(aside_px * aside_px + (focal * 0.03) ** 2)[None, :] / np.float32(focal * _CORRIDOR_M)
+    # The road's own corridor: rounded, so that the middle of the road has no crease and a
+    # lorry ahead without a box is not put at infinity.
+    corridor = np.sqrt(aside_px * aside_px + (focal * 0.08) ** 2)[None, :] / np.float32(focal * _CORRIDOR_M)
     upright = np.minimum(corridor, reach_px / np.float32(focal * _SKYLINE_M))
     overhead = above * np.float32(1.0 / (focal * _TALLEST_M))
     standing: Float = np.maximum(upright, overhead).astype(np.float32)

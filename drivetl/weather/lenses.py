@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.weather.checks import BgrImage, require_colour, require_image, require_number, require_rng
-from drivetl.weather.pixels import Bgr, Float, enlarge, over, scaled
+from drivetl.weather.pixels import Bgr, Float, enlarge, lay_over, scaled
 from drivetl.weather.sky import shrink, working_scale
 from drivetl.weather.tiles import fractal_tile, window
 
 __all__ = ["dirty_lens", "wet_lens"]
 
-_FIELD_SIDE = 1024
-_FIELD_DROPS = 1500
+_FIELD_SIDE = 768
+_FIELD_DROPS = 2600
 # The long side of the picture spans this many pixels of the field of drops.
-_GLASS_PX = 640
+_GLASS_PX = 480
 
 
 class _Field(NamedTuple):
@@ -48,7 +48,7 @@ def wet_lens(
     Args:
         image_bgr: uint8 BGR, any size; it is not changed.
         coverage: share of all drops of the field that are there, 0 to 1; at 1 they cover about a third of the glass.
-        blur_px: how far out of focus the drops' outlines are, in 1/640 of the long side, 0 to 10.
+        blur_px: how far out of focus the drops' outlines are, in 1/480 of the long side, 0 to 10.
         rng: which piece of the field.
         time_s: moment, for a video: the drops creep down.
 
@@ -63,20 +63,15 @@ def wet_lens(
     scale = working_scale((image.shape[0], image.shape[1]), _GLASS_PX)
     width, height = scale.size_wh
     field = _drop_field()
-    rows = (np.arange(height) + y - int(9.0 * time_s)) % _FIELD_SIDE
-    columns = (np.arange(width) + x) % _FIELD_SIDE
-    columns = columns[::-1] if turn else columns
-    cover, order, bend_x, bend_y = (np.take(np.take(part, rows, 0), columns, 1) for part in field)
-    bend_x = -bend_x if turn else bend_x
+    top = (y - int(7.0 * time_s)) % _FIELD_SIDE
+    cover, order, bend_x, bend_y = (part[top : top + height, x : x + width] for part in field)
+    if turn:
+        cover, order, bend_x, bend_y = cover[:, ::-1], order[:, ::-1], -bend_x[:, ::-1], bend_y[:, ::-1]
     alpha = cover * (order < share)
     alpha = cv2.GaussianBlur(alpha, (0, 0), softness) if softness > 0 else alpha
     scene = cv2.blur(shrink(image, working_scale((image.shape[0], image.shape[1]), 160)), (3, 3))
     through = _refracted(scene, bend_x, bend_y, (width, height))
-    mask = enlarge(scaled(alpha), image)
-    inverse = cv2.bitwise_not(mask)
-    kept = cv2.multiply(image, cv2.merge([inverse, inverse, inverse]), scale=1 / 255)
-    drops = cv2.multiply(enlarge(through, image), cv2.merge([mask, mask, mask]), scale=1 / 255)
-    return cv2.add(kept, drops).astype(np.uint8, copy=False)
+    return lay_over(image, enlarge(through, image, slot=0), enlarge(scaled(alpha * np.float32(0.94)), image, slot=0))
 
 
 def _refracted(scene: BgrImage, bend_x: Float, bend_y: Float, size_wh: tuple[int, int]) -> BgrImage:
@@ -98,12 +93,11 @@ def _drop_field() -> _Field:
     side = _FIELD_SIDE
     field = _Field(*(np.zeros((side, side), np.float32) for _ in range(4)))
     field.order[:] = 1.0
-    radii = np.minimum(3.2 + rng.exponential(3.6, _FIELD_DROPS), 24.0)
+    radii = np.minimum(1.7 + rng.exponential(2.2, _FIELD_DROPS), 13.0)
     for index in np.argsort(radii):
         _stamp(field, float(radii[index]), rng)
-    for part in field:
-        part.flags.writeable = False
-    return field
+    # Repeated beyond its edges by the largest piece, so that a piece is a plain slice.
+    return _Field(*(np.pad(part, (0, _GLASS_PX), mode="wrap") for part in field))
 
 
 def _stamp(field: _Field, radius: float, rng: np.random.Generator) -> None:
@@ -132,7 +126,7 @@ def dirty_lens(
     *,
     coverage: float,
     density: float = 0.8,
-    dirt_bgr: Bgr = (52.0, 66.0, 78.0),
+    dirt_bgr: Bgr = (54.0, 64.0, 72.0),
     rng: np.random.Generator,
 ) -> BgrImage:
     """Return the picture through glass with dried dirt on it.
@@ -157,12 +151,12 @@ def dirty_lens(
     thickness = require_number("density", density, 0.0, 1.0)
     x, y = require_rng(rng).uniform(0, _FIELD_SIDE, 2)
     scale = working_scale((image.shape[0], image.shape[1]), 320)
-    film = window(fractal_tile(3, 512, 4, 4), scale.size_wh, x, y)
+    film = window(fractal_tile(3, 512, 4, 7), scale.size_wh, x, y)
     specks = window(_splashes(), scale.size_wh, y, x)
-    soft = np.clip((share - film) / 0.35 + 0.1, 0.0, 1.0) * np.float32(0.55)
-    hard = np.clip((share - specks) / 0.06, 0.0, 1.0)
+    soft = np.clip((share - film) / 0.5, 0.0, 1.0) * np.float32(0.6)
+    hard = np.clip((share - specks) / 0.2, 0.0, 1.0)
     alpha = np.maximum(soft, hard) * np.float32(thickness)
-    return over(image, require_colour("dirt_bgr", dirt_bgr), enlarge(scaled(alpha), image))
+    return lay_over(image, require_colour("dirt_bgr", dirt_bgr), enlarge(scaled(alpha), image, slot=0))
 
 
 @lru_cache(maxsize=1)
@@ -171,17 +165,18 @@ def _splashes() -> NDArray[np.float32]:
     rng = np.random.default_rng(78)
     side = 512
     tile = np.full((side, side), 2.0, np.float32)
-    for radius in np.sort(np.minimum(1.2 + rng.exponential(2.6, 420), 16.0)):
-        reach = int(radius) + 3
+    ragged = fractal_tile(4, side, 64, 3)
+    for radius in np.sort(np.minimum(0.7 + rng.exponential(1.4, 2200), 8.0)):
+        reach = int(2.2 * radius) + 3
         grid = np.arange(-reach, reach + 1, dtype=np.float32)
-        distance = np.hypot(*np.meshgrid(grid, grid * rng.uniform(0.7, 1.1))) / radius
         place = np.ix_(
             (int(rng.integers(side)) + np.arange(-reach, reach + 1)) % side,
             (int(rng.integers(side)) + np.arange(-reach, reach + 1)) % side,
         )
+        distance = np.hypot(*np.meshgrid(grid * rng.uniform(0.7, 1.2), grid)) / radius + 1.3 * (ragged[place] - 0.5)
         # Thicker in the middle: the rim appears later, so splashes grow with coverage.
-        needed = np.where(distance < 1.25, rng.random() + 0.12 * distance**2, 2.0)
+        needed = np.where(distance < 1.25, rng.random() + 0.12 * np.maximum(distance, 0.0) ** 2, 2.0)
         tile[place] = np.minimum(tile[place], needed)
-    tile = cv2.GaussianBlur(tile, (0, 0), 0.8)
+    tile = cv2.GaussianBlur(tile, (0, 0), 1.3)
     tile.flags.writeable = False
     return tile

@@ -153,9 +153,11 @@ def sample_fog(rng: np.random.Generator, severity: int) -> FogParameters:
 
 
 def sample_haze(rng: np.random.Generator, severity: int) -> FogParameters:
-    """Visibility 3000 down to 400 m, brownish: dry haze lies below 5 km (WMO-No. 407); smog and dust reach fog's."""
-    visibility = _at((3000.0, 1700.0, 1050.0, 650.0, 400.0), severity) * _vary(rng)
-    return FogParameters(visibility, patchiness=float(rng.uniform(0.0, 0.15)), tint_bgr=(0.74, 0.90, 0.98))
+    """Visibility 2000 down to 260 m, brownish: dry haze lies below 5 km (WMO-No. 407); smog and dust reach fog's."""
+    visibility = _at((2000.0, 1100.0, 650.0, 400.0, 260.0), severity) * _vary(rng)
+    blue = _at((0.93, 0.90, 0.87, 0.83, 0.79), severity)
+    tint_bgr = (blue, 0.3 * blue + 0.68, 0.98)
+    return FogParameters(visibility, patchiness=float(rng.uniform(0.0, 0.15)), tint_bgr=tint_bgr)
 
 
 def sample_rain(rng: np.random.Generator, severity: int) -> RainParameters:
@@ -165,16 +167,16 @@ def sample_rain(rng: np.random.Generator, severity: int) -> RainParameters:
         mist_visibility_m=_at((2500.0, 1200.0, 650.0, 380.0, 230.0), severity) * _vary(rng),
         ego_m_s=float(rng.uniform(6.0, 16.0)),
         wind_m_s=float(rng.uniform(-1.5, 1.5)),
-        exposure_ms=float(rng.uniform(6.0, 12.0)),
-        dimming=_at((0.08, 0.15, 0.21, 0.27, 0.33), severity),
+        exposure_ms=float(rng.uniform(12.0, 20.0)),
+        dimming=_at((0.05, 0.10, 0.14, 0.18, 0.22), severity),
     )
 
 
 def sample_snow(rng: np.random.Generator, severity: int) -> SnowParameters:
-    """Visibility 2000 to 200 m, flakes 8 to 150 a cubic metre, ground cover 0.15 to 0.95: flurries to heavy snow."""
+    """Visibility 2000 to 200 m, flakes 5 to 50 a cubic metre, ground cover 0.15 to 0.95: flurries to heavy snow."""
     return SnowParameters(
         visibility_m=_at((2000.0, 1000.0, 600.0, 350.0, 200.0), severity) * _vary(rng),
-        flakes_per_m3=_at((8.0, 24.0, 50.0, 90.0, 150.0), severity) * _vary(rng),
+        flakes_per_m3=_at((5.0, 12.0, 22.0, 35.0, 50.0), severity) * _vary(rng),
         ground_cover=_at((0.15, 0.35, 0.55, 0.75, 0.95), severity),
         ego_m_s=float(rng.uniform(4.0, 11.0)),
         wind_m_s=float(rng.uniform(-2.0, 2.0)),
@@ -185,7 +187,7 @@ def sample_night(rng: np.random.Generator, severity: int) -> NightParameters:
     """Ambient light 0.10 to 0.008 of the day's exposure and gain 12 to 30 dB: from dusk to an unlit road."""
     return NightParameters(
         ambient=_at((0.10, 0.055, 0.03, 0.016, 0.008), severity) * _vary(rng),
-        headlight=_at((0.34, 0.32, 0.30, 0.28, 0.26), severity),
+        headlight=_at((0.58, 0.54, 0.50, 0.46, 0.42), severity),
         gain_db=_at((12.0, 17.0, 21.0, 25.0, 29.0), severity),
         colour_temperature_k=float(rng.uniform(3200.0, 5600.0)),
         lamp_strength=float(rng.uniform(0.5, 0.9)),
@@ -193,10 +195,10 @@ def sample_night(rng: np.random.Generator, severity: int) -> NightParameters:
 
 
 def sample_glare(rng: np.random.Generator, severity: int) -> GlareParameters:
-    """Sun 5 to 15 degrees high and within 20 degrees of the driving direction, where it blinds drivers; veil 0.06 to 0.45."""
+    """Sun 4 to 9.5 degrees high and within 20 degrees of the driving direction, where it blinds drivers; veil 0.06 to 0.45."""
     return GlareParameters(
         azimuth_deg=float(rng.uniform(-20.0, 20.0)),
-        elevation_deg=float(rng.uniform(6.0, 15.0)),
+        elevation_deg=float(rng.uniform(4.0, 9.5)),
         veil=_at((0.06, 0.13, 0.22, 0.33, 0.45), severity) * _vary(rng),
         lift=_at((0.02, 0.05, 0.08, 0.12, 0.16), severity),
         colour_temperature_k=float(rng.uniform(3400.0, 4800.0)),
@@ -205,7 +207,7 @@ def sample_glare(rng: np.random.Generator, severity: int) -> GlareParameters:
 
 def sample_wet_lens(rng: np.random.Generator, severity: int) -> WetLensParameters:
     """From a few drops to glass that no wiper has passed for a while."""
-    return WetLensParameters(_at((0.07, 0.18, 0.36, 0.62, 1.0), severity), blur_px=float(rng.uniform(0.8, 1.8)))
+    return WetLensParameters(_at((0.07, 0.18, 0.36, 0.62, 1.0), severity), blur_px=float(rng.uniform(0.6, 1.3)))
 
 
 def sample_dirty_lens(rng: np.random.Generator, severity: int) -> DirtyLensParameters:

@@ -10,17 +10,19 @@ import numpy as np
 from drivetl.weather.checks import BgrImage, DepthMap, require_colour, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
 from drivetl.weather.particles import Streaks, View, draw_streaks, fly
-from drivetl.weather.pixels import Bgr, over, towards
-from drivetl.weather.scattering import estimate_airlight, scene_depth, transmission
-from drivetl.weather.surface import wet_ground
+from drivetl.weather.pixels import Bgr, lay_over, relight
+from drivetl.weather.scattering import airlight_of, extinction, scene_depth
+from drivetl.weather.surface import small_view, wet_ground
 from drivetl.weather.sky import DEFAULT_HORIZON
 
 __all__ = ["drop_speed", "rain", "rain_extinction"]
 
-_FARTHEST_M = 7.0
-# More than this many drops are not told apart; the rest is in the veil.
-_MOST_DROPS = 7000
+_FARTHEST_M = 5.0
+# The largest drops make the streaks that are seen; the rest is in the veil.
+_MOST_DROPS = 4500
 _SMALLEST_MM = 1.0
+# Share of the detail and colour that light from everywhere takes.
+_GREY = 0.18
 
 
 def rain_extinction(rate_mm_h: float) -> float:
@@ -77,17 +79,24 @@ def rain(
     rate = require_number("rate_mm_h", rate_mm_h, 0.1, 200.0)
     depth = scene_depth(image, depth_m)
     generator = require_rng(rng)
+    small = small_view(image, depth)
+    airlight = (
+        airlight_of(small.image_bgr, small.sky)
+        if airlight_bgr is None
+        else require_colour("airlight_bgr", airlight_bgr)
+    )
     light = 1.0 - require_number("dimming", dimming, 0.0, 0.8)
-    airlight = estimate_airlight(image, depth) if airlight_bgr is None else require_colour("airlight_bgr", airlight_bgr)
     airlight = (airlight[0] * light, airlight[1] * light, airlight[2] * light)
-    wet = min(1.0, 0.5 + 0.13 * math.log2(1.0 + rate)) if wetness is None else wetness
+    wet = min(1.0, 0.5 + 0.1 * math.log2(1.0 + rate)) if wetness is None else wetness
     beta = rain_extinction(rate)
     if mist_visibility_m is not None:
-        beta += 3.912 / require_number("mist_visibility_m", mist_visibility_m, 20.0, 1e6)
-    result = _overcast(image, light)
-    if require_number("wetness", wet, 0.0, 1.0) > 0:
-        result = wet_ground(result, depth, wet)
-    result = towards(result, airlight, transmission(depth, beta))
+        beta += extinction(require_number("mist_visibility_m", mist_visibility_m, 20.0, 1e6))
+    gain, mirrored = wet_ground(small, require_number("wetness", wet, 0.0, 1.0))
+    arriving = np.exp(small.depth_m * np.float32(-beta)) * np.float32(light)
+    grey = cv2.cvtColor(small.image_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32) * np.float32(_GREY / 255)
+    veil = (1.0 - arriving / np.float32(light))[..., None] * (np.array(airlight, np.float32) / np.float32(255))
+    veil += (mirrored + (grey * gain)[..., None]) * arriving[..., None]
+    result = relight(image, gain * arriving * np.float32(1.0 - _GREY), veil)
     streaks, view = _drops(
         image,
         generator,
@@ -97,13 +106,7 @@ def rain(
         exposure_s=require_number("exposure_ms", exposure_ms, 0.1, 50.0) / 1000,
         time_s=time_s,
     )
-    return over(result, _drop_colour(airlight), _coverage(view, streaks, exposure_ms / 1000))
-
-
-def _overcast(image: BgrImage, light: float) -> BgrImage:
-    """Dim the picture and take a part of its colour: under thick cloud light comes from everywhere."""
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    return cv2.addWeighted(image, 0.72 * light, grey, 0.28 * light, 0).astype(np.uint8, copy=False)
+    return lay_over(result, _drop_colour(airlight), _coverage(view, streaks, exposure_ms / 1000))
 
 
 def _drop_colour(airlight: Bgr) -> Bgr:
@@ -124,10 +127,11 @@ def _drops(
     height, width = image.shape[:2]
     view = View(height, width, DEFAULT_FOCAL * width, width / 2, DEFAULT_HORIZON * height)
     slope = 4.1 * rate**-0.21
-    per_m3 = 8000.0 / slope * math.exp(-slope * _SMALLEST_MM)
     space_m3 = _FARTHEST_M**3 * (width / view.focal_px) * (height / view.focal_px)
-    count = int(min(_MOST_DROPS, per_m3 * space_m3))
-    diameter_mm = _SMALLEST_MM + rng.exponential(1.0 / slope, count)
+    everything = 8000.0 / slope * space_m3
+    smallest_mm = max(_SMALLEST_MM, math.log(everything / _MOST_DROPS) / slope)
+    count = int(everything * math.exp(-slope * smallest_mm))
+    diameter_mm = smallest_mm + rng.exponential(1.0 / slope, count)
     diameter_mm = np.minimum(diameter_mm, 5.5).astype(np.float32)
     streaks = fly(
         view,
@@ -148,7 +152,7 @@ def _coverage(view: View, streaks: Streaks, exposure_s: float) -> BgrImage:
     length_px = np.hypot(*(streaks.ends_px[:, 1] - streaks.ends_px[:, 0]).T)
     width_px = streaks.diameter_m * np.float32(view.focal_px) / streaks.distance_m
     # The share of the exposure for which the drop covers one point of its path, lifted where lenses sharpen.
-    opacity = np.clip(3.2 * width_px / np.maximum(length_px, width_px), 0.0, 0.8).astype(np.float32)
+    opacity = np.clip(6.0 * width_px / np.maximum(length_px, width_px), 0.1, 0.8).astype(np.float32)
     near = streaks.distance_m < 1.8
     layers = []
     for chosen, scale, blur_px in ((~near, 1.0, 0.0), (near, 0.5, 0.9)):

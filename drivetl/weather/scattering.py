@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from drivetl.weather.checks import BgrImage, DepthMap, require_colour, require_depth, require_image, require_number, require_rng
 from drivetl.weather.depth import depth_prior
@@ -14,7 +15,7 @@ from drivetl.weather.pixels import Bgr, Float, towards
 from drivetl.weather.sky import shrink, working_scale
 from drivetl.weather.tiles import fractal_tile, window
 
-__all__ = ["estimate_airlight", "extinction", "fog", "scene_depth", "transmission"]
+__all__ = ["airlight_of", "estimate_airlight", "extinction", "fog", "scene_depth", "transmission"]
 
 
 def extinction(visibility_m: float, *, contrast_threshold: float = 0.02) -> float:
@@ -32,9 +33,10 @@ def extinction(visibility_m: float, *, contrast_threshold: float = 0.02) -> floa
 
 def transmission(depth_m: DepthMap, beta_per_m: float) -> Float:
     """Return exp(-beta * depth), the share of light that arrives: float32 in 0..1 of the shape of the depth."""
-    exponent = cv2.multiply(depth_m, -beta_per_m)
-    result: Float = np.asarray(cv2.exp(exponent, dst=exponent), dtype=np.float32)
-    return result
+    exponent = depth_m * np.float32(-beta_per_m)
+    # exp(-16) is 1e-7, far below a grey level; smaller results are denormal numbers, which take ten times as long.
+    np.maximum(exponent, np.float32(-16.0), out=exponent)
+    return cv2.exp(exponent, dst=exponent).astype(np.float32, copy=False)
 
 
 def estimate_airlight(image_bgr: BgrImage, depth_m: DepthMap) -> Bgr:
@@ -45,15 +47,19 @@ def estimate_airlight(image_bgr: BgrImage, depth_m: DepthMap) -> Bgr:
     wavelength and scatter every colour alike, so only a fifth of the sky's tint is kept.
     """
     scale = working_scale((image_bgr.shape[0], image_bgr.shape[1]), 80)
-    small = shrink(image_bgr, scale).reshape(-1, 3).astype(np.float32)
-    sky = np.isinf(cv2.resize(depth_m, scale.size_wh, interpolation=cv2.INTER_NEAREST)).reshape(-1)
-    brightness = small.mean(axis=1)
-    if np.count_nonzero(sky) < max(4, sky.size // 200):
-        sky = brightness >= np.percentile(brightness, 95)
-    colour = np.median(small[sky], axis=0)
+    sky = np.isinf(cv2.resize(depth_m, scale.size_wh, interpolation=cv2.INTER_NEAREST))
+    return airlight_of(shrink(image_bgr, scale), sky)
+
+
+def airlight_of(small_bgr: BgrImage, sky: NDArray[np.bool_]) -> Bgr:
+    """Do what `estimate_airlight` does for a small picture whose sky (rows, columns) is known."""
+    pixels = small_bgr[sky]
+    if pixels.shape[0] < max(4, sky.size // 200):
+        grey = cv2.cvtColor(small_bgr, cv2.COLOR_BGR2GRAY)
+        pixels = small_bgr[grey >= np.percentile(grey, 95)]
+    colour = np.median(pixels, axis=0)
     level = min(float(colour.mean()) * 0.96, 222.0)
-    tinted = level + 0.2 * (colour - colour.mean())
-    blue, green, red = np.clip(tinted, 0, 255).tolist()
+    blue, green, red = np.clip(level + 0.2 * (colour - colour.mean()), 0, 255).tolist()
     return blue, green, red
 
 
@@ -102,7 +108,7 @@ def fog(
     tint = require_colour("tint_bgr", tint_bgr, highest=1.0)
     airlight = (airlight[0] * tint[0], airlight[1] * tint[1], airlight[2] * tint[2])
     if require_number("patchiness", patchiness, 0.0, 0.9) > 0:
-        depth = cv2.multiply(depth, _banks(image, patchiness, require_rng(rng), time_s)).astype(np.float32, copy=False)
+        depth = depth * _banks(image, patchiness, require_rng(rng), time_s)
     arriving = transmission(depth, beta)
     return _towards_linear(image, airlight, arriving) if linear else towards(image, airlight, arriving)
 

@@ -91,7 +91,8 @@ def sky_weight(small_bgr: BgrImage, horizon: float) -> Float:
     """Return how surely each pixel is sky, float32 in 0..1: bright in blue, smooth, above the horizon, open to the top.
 
     The blue channel separates sky from foliage, brick and asphalt under a clear as under an overcast sky. A region
-    counts only if it reaches the upper edge of the picture, so a white lorry is no sky.
+    counts only if it reaches the upper edge of the picture or has the colour of one that does, so a white lorry
+    is mostly no sky.
     """
     height, width = small_bgr.shape[:2]
     sky = np.zeros((height, width), np.float32)
@@ -109,7 +110,14 @@ def sky_weight(small_bgr: BgrImage, horizon: float) -> Float:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(candidate, connectivity=4)
     keep = np.zeros(count, bool)
     keep[1:] = (stats[1:, cv2.CC_STAT_TOP] <= 1) & (stats[1:, cv2.CC_STAT_AREA] >= 0.002 * width * height)
-    region = cv2.dilate(keep[labels].astype(np.uint8), np.ones((7, 7), np.uint8))
+    sure = keep[labels].astype(np.uint8)
+    if np.count_nonzero(sure) > 0.01 * width * height:
+        # Wires and branches cut pieces off the sky; they have its colour.
+        mean, spread = cv2.meanStdDev(small_bgr[:top], mask=sure)
+        reach = 8.0 + 1.5 * spread
+        alike = cv2.inRange(small_bgr[:top], mean - reach, mean + reach)
+        sure |= (alike > 0).view(np.uint8) & (blue > threshold).view(np.uint8)
+    region = cv2.dilate(sure, np.ones((7, 7), np.uint8))
     ramp = np.clip((blue.astype(np.float32) - (threshold - 14)) / 28.0, 0.0, 1.0) * region
     sky[:top] = cv2.blur(ramp, (3, 3))
     return sky

@@ -8,15 +8,15 @@ import numpy as np
 from drivetl.weather.checks import BgrImage, DepthMap, require_colour, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
 from drivetl.weather.particles import Streaks, View, draw_streaks, fly
-from drivetl.weather.pixels import Bgr, over, towards
-from drivetl.weather.scattering import estimate_airlight, extinction, scene_depth, transmission
+from drivetl.weather.pixels import Bgr, dim, lay_over, relight
+from drivetl.weather.scattering import airlight_of, extinction, scene_depth
 from drivetl.weather.sky import DEFAULT_HORIZON
-from drivetl.weather.surface import lay_snow
+from drivetl.weather.surface import small_view, snow_cover
 
 __all__ = ["snow"]
 
-_FARTHEST_M = 9.0
-_MOST_FLAKES = 6000
+_FARTHEST_M = 4.5
+_SMALLEST_MM = 3.0
 
 
 def snow(
@@ -37,12 +37,12 @@ def snow(
 
     Intensity of snowfall is defined by visibility (light above 1 km, moderate to 500 m, heavy below; AMS Glossary of
     Meteorology). Flakes have an exponential size distribution (Gunn and Marshall, J. Meteorology 15, 1958), here of
-    2 to 14 mm, and fall at about 1 m/s whatever their size (Locatelli and Hobbs, JGR 79, 1974), so the own speed decides their path.
+    3 to 16 mm, and fall at about 1 m/s whatever their size (Locatelli and Hobbs, JGR 79, 1974), so the own speed decides their path.
 
     Args:
         image_bgr: uint8 BGR, any size; it is not changed.
         visibility_m: 20 m to 100 km.
-        flakes_per_m3: number of flakes above 2 mm, 0 to 500 per cubic metre.
+        flakes_per_m3: number of flakes above 3 mm, 0 to 80 per cubic metre.
         ground_cover: share of the ground under snow, 0 to 1.
         depth_m, airlight_bgr, ego_m_s, wind_m_s, exposure_ms, time_s: as for `rain`.
         rng: where flakes and patches are.
@@ -53,20 +53,28 @@ def snow(
     """
     image = require_image(image_bgr)
     beta = extinction(require_number("visibility_m", visibility_m, 20.0, 1e5))
-    number = require_number("flakes_per_m3", flakes_per_m3, 0.0, 500.0)
+    number = require_number("flakes_per_m3", flakes_per_m3, 0.0, 80.0)
     cover = require_number("ground_cover", ground_cover, 0.0, 1.0)
     depth = scene_depth(image, depth_m)
     generator = require_rng(rng)
-    airlight = estimate_airlight(image, depth) if airlight_bgr is None else require_colour("airlight_bgr", airlight_bgr)
-    level = min(246.0, max(airlight) * 1.04 + 4.0)
-    result = _winter_light(image)
-    if cover > 0:
-        result = lay_snow(result, depth, cover, level, generator)
-    result = towards(result, airlight, transmission(depth, beta))
+    small = small_view(image, depth)
+    airlight = (
+        airlight_of(small.image_bgr, small.sky)
+        if airlight_bgr is None
+        else require_colour("airlight_bgr", airlight_bgr)
+    )
+    level = min(246.0, max(airlight) * 1.06 + 8.0)
+    corner_xy = generator.uniform(0, 512, 2)
+    bare = 1.0 - 0.96 * snow_cover(small, cover, corner_xy)
+    arriving = np.exp(small.depth_m * np.float32(-beta))
+    gain = bare * arriving
+    white = ((1.0 - bare) * arriving)[..., None] * (np.array(_white(level), np.float32) / np.float32(255))
+    veil = (1.0 - arriving)[..., None] * (np.array(airlight, np.float32) / np.float32(255))
+    result = relight(dim(image, 1.0, 0.45), gain, white + veil)
     height, width = image.shape[:2]
     view = View(height, width, DEFAULT_FOCAL * width, width / 2, DEFAULT_HORIZON * height)
     space_m3 = _FARTHEST_M**3 * (width / view.focal_px) * (height / view.focal_px)
-    diameter_mm = np.minimum(2.0 + generator.exponential(2.2, int(min(_MOST_FLAKES, number * space_m3))), 14.0)
+    diameter_mm = np.minimum(_SMALLEST_MM + generator.exponential(2.5, int(number * space_m3)), 16.0)
     streaks = fly(
         view,
         generator,
@@ -78,20 +86,18 @@ def snow(
         farthest_m=_FARTHEST_M,
         time_s=time_s,
     )
-    return over(result, (level + 6.0, level + 4.0, level + 2.0), _coverage(view, streaks))
+    return lay_over(result, _white(level + 6.0), _coverage(view, streaks))
 
 
-def _winter_light(image: BgrImage) -> BgrImage:
-    """Take half of the colour: light under snow clouds comes from everywhere and is cold."""
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    return cv2.addWeighted(image, 0.55, grey, 0.45, 0).astype(np.uint8, copy=False)
+def _white(level: float) -> Bgr:
+    return level, 0.985 * level, 0.97 * level
 
 
 def _coverage(view: View, streaks: Streaks) -> BgrImage:
     """Return how much of each pixel flakes cover, uint8: far ones as sharp dots, near ones as soft discs."""
     length_px = np.hypot(*(streaks.ends_px[:, 1] - streaks.ends_px[:, 0]).T)
     width_px = streaks.diameter_m * np.float32(view.focal_px) / streaks.distance_m
-    opacity = np.clip(1.5 * width_px / np.maximum(length_px, width_px), 0.12, 0.92).astype(np.float32)
+    opacity = np.clip(2.4 * width_px / np.maximum(length_px, width_px), 0.3, 0.95).astype(np.float32)
     total = np.zeros((view.height, view.width), np.uint8)
     for low, high, scale, blur_px in ((0.0, 1.6, 0.25, 1.0), (1.6, 3.5, 0.5, 0.7), (3.5, 1e9, 1.0, 0.0)):
         chosen = (streaks.distance_m >= low) & (streaks.distance_m < high)

@@ -9,7 +9,7 @@ import numpy as np
 
 from drivetl.weather.checks import BgrImage, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
-from drivetl.weather.pixels import Float, add_light, attenuate, planck_bgr
+from drivetl.weather.pixels import Float, add_light, planck_bgr
 from drivetl.weather.sky import DEFAULT_HORIZON, working_scale
 
 __all__ = ["glare"]
@@ -61,7 +61,7 @@ def glare(
     kelvin = require_number("colour_temperature_k", colour_temperature_k, 1500.0, 10000.0)
     sun_x = width / 2 + focal * math.tan(azimuth)
     sun_y = horizon - focal * math.tan(elevation)
-    scale = working_scale((height, width), 256)
+    scale = working_scale((height, width), 224)
     dx, dy = _offsets(scale.size_wh, (width, height), sun_x, sun_y)
     light = _sunlight(dx, dy, focal, strength) + np.float32(black)
     tint = planck_bgr(kelvin)
@@ -70,8 +70,8 @@ def glare(
     if reflections > 0:
         _add_ghosts(layers, scale.size_wh, (sun_x * scale.x, sun_y * scale.y), reflections, require_rng(rng))
     # The camera closes down for the sun; far from the sun's side that is all there is to see.
-    closed = np.full((1, 1, 3), 1.0 - min(0.5, 1.1 * strength + 0.3 * black), np.float32)
-    return add_light(attenuate(image, closed), cv2.merge(layers))
+    closed = cv2.convertScaleAbs(image, alpha=1.0 - min(0.5, 0.12 + 0.9 * strength))
+    return add_light(closed.astype(np.uint8, copy=False), cv2.merge(layers))
 
 
 def _offsets(size_wh: tuple[int, int], full_wh: tuple[int, int], x: float, y: float) -> tuple[Float, Float]:
@@ -85,7 +85,7 @@ def _sunlight(dx: Float, dy: Float, focal: float, strength: float) -> Float:
     distance = np.sqrt(dx * dx + dy * dy)
     theta = np.degrees(np.arctan(distance / np.float32(focal)))
     veil = strength * (10.0**2 + 2.0) / (theta * theta + 2.0 + 18.0 / max(strength, 0.05))
-    aureole = np.exp(-((theta / (2.2 + 5.0 * strength)) ** 2)) * min(1.0, 0.55 + 1.6 * strength)
+    aureole = 1.2 * np.exp(-((theta / (1.5 + 4.5 * strength)) ** 2))
     # Scratches of the wiper and the blades of the aperture spread the disc into rays.
     bearing = np.arctan2(dy, dx)
     rays = (np.abs(np.cos(3.0 * bearing + 0.4)) ** 40 + 0.6 * np.abs(np.cos(4.0 * bearing - 0.9)) ** 60) * np.exp(-theta / 6.5)

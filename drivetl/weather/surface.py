@@ -1,81 +1,100 @@
-"""What weather does to the ground: wet asphalt darkens and mirrors, snow lies on it."""
+"""The small view that smooth effects are computed on, and what weather does to the ground in it."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from drivetl.weather.checks import BgrImage, DepthMap
-from drivetl.weather.depth import ground_weight
-from drivetl.weather.pixels import Float, attenuate, enlarge, over, scaled
+from drivetl.weather.depth import DEFAULT_FOCAL, ground_weight
+from drivetl.weather.pixels import Float, scaled
 from drivetl.weather.sky import shrink, working_scale
 from drivetl.weather.tiles import fractal_tile
 
-__all__ = ["lay_snow", "wet_ground"]
+__all__ = ["SmallView", "small_view", "snow_cover", "wet_ground"]
 
 
-def wet_ground(image_bgr: BgrImage, depth_m: DepthMap, wetness: float, camera_height_m: float = 1.5) -> BgrImage:
-    """Return the picture with wet ground, ``wetness`` 0 to 1: darker, and mirroring what stands behind it.
+class SmallView(NamedTuple):
+    """A picture on a small grid: uint8 (rows, columns, 3); metres; sky; how surely a pixel is level ground."""
+
+    image_bgr: BgrImage
+    depth_m: Float
+    sky: NDArray[np.bool_]
+    ground: Float
+
+
+def small_view(image_bgr: BgrImage, depth_m: DepthMap, long_side_px: int = 240) -> SmallView:
+    """Return picture, depth (10 km at most), sky and ground on a small grid."""
+    scale = working_scale((image_bgr.shape[0], image_bgr.shape[1]), long_side_px)
+    near = cv2.resize(depth_m, scale.size_wh, interpolation=cv2.INTER_NEAREST)
+    capped = np.minimum(near, np.float32(1e4))
+    return SmallView(shrink(image_bgr, scale), capped, np.isinf(near), ground_weight(depth_m, long_side_px))
+
+
+def wet_ground(view: SmallView, wetness: float, camera_height_m: float = 1.5) -> tuple[Float, Float]:
+    """Return what wet ground does: a gain (rows, columns) and mirrored light (rows, columns, 3), both 0..1.
 
     Water in the pores darkens asphalt to about half (Lekner and Dorf, Applied Optics 27, 1988). The film reflects by
     Schlick's form of Fresnel's law with 2 % at normal incidence, so more at a distance; its roughness stretches the
     mirror image downwards.
     """
-    scale = working_scale((image_bgr.shape[0], image_bgr.shape[1]))
-    small = shrink(image_bgr, scale)
-    ground = ground_weight(depth_m)
-    distance = np.minimum(cv2.resize(depth_m, scale.size_wh, interpolation=cv2.INTER_NEAREST), 1e4)
-    cosine = camera_height_m / np.sqrt(distance * distance + camera_height_m**2)
-    mirrored = (0.02 + 0.98 * (1.0 - np.minimum(cosine, 1.0)) ** 5) * ground * np.float32(0.62 * wetness)
-    result = attenuate(image_bgr, cv2.merge([(1.0 - 0.45 * wetness * ground) * (1.0 - mirrored)] * 3))
-    image_in_water = _mirror(small, ground)
-    light = cv2.multiply(image_in_water, cv2.merge([scaled(mirrored)] * 3), scale=1 / 255)
-    return cv2.add(result, enlarge(light.astype(np.uint8, copy=False), image_bgr)).astype(np.uint8, copy=False)
+    cosine = np.minimum(camera_height_m / view.depth_m, 1.0)
+    mirrored = (0.02 + 0.98 * (1.0 - cosine) ** 5) * view.ground * np.float32(0.75 * wetness)
+    gain = (1.0 - 0.42 * wetness * view.ground) * (1.0 - mirrored)
+    share = scaled(mirrored)
+    light = cv2.multiply(_mirror(view), cv2.merge([share, share, share]), scale=1 / 255)
+    return gain.astype(np.float32, copy=False), light.astype(np.float32) / np.float32(255)
 
 
-def _mirror(small: BgrImage, ground: Float) -> BgrImage:
-    """Return the small picture mirrored at the line where each column's ground begins, stretched and blurred."""
-    height, width = ground.shape
-    begins = height - (ground > 0.5).sum(axis=0).astype(np.float32)
+def _mirror(view: SmallView) -> BgrImage:
+    """Return the picture mirrored at the line where each column's ground begins, stretched and blurred."""
+    height, width = view.ground.shape
+    begins = height - (view.ground > 0.5).sum(axis=0).astype(np.float32)
     begins = cv2.blur(begins[None, :], (max(3, width // 8) | 1, 1), borderType=cv2.BORDER_REPLICATE)
     rows = np.arange(height, dtype=np.float32)[:, None]
-    columns = np.broadcast_to(np.arange(width, dtype=np.float32), (height, width))
+    columns = np.repeat(np.arange(width, dtype=np.float32)[None, :], height, axis=0)
     source = np.clip(2.0 * begins - rows, 0, height - 1).astype(np.float32)
-    mirrored = cv2.remap(small, np.ascontiguousarray(columns), source, cv2.INTER_LINEAR)
-    return cv2.blur(mirrored, (5, max(3, height // 7) | 1)).astype(np.uint8, copy=False)
+    mirrored = cv2.remap(view.image_bgr, columns, source, cv2.INTER_LINEAR)
+    return cv2.blur(mirrored, (3, max(3, height // 10) | 1)).astype(np.uint8, copy=False)
 
 
-def lay_snow(image_bgr: BgrImage, depth_m: DepthMap, cover: float, level: float, rng: np.random.Generator) -> BgrImage:
-    """Return the picture with snow on the ground: ``cover`` 0 to 1 of it, in patches, ``level`` 0 to 255 bright.
+def snow_cover(view: SmallView, cover: float, corner_xy: NDArray[np.float64]) -> Float:
+    """Return how much snow lies on each pixel, 0..1 (rows, columns): ``cover`` of the ground, in patches.
 
     Patches have the size of patches on the road, not in the picture: the cloudy tile is laid on the ground plane.
-    What differs strongly from the road in colour (cars without a box, lane paint in part) is covered less.
+    Cars without a box would be snowed over: a column's snow ends where, seen from below, the road does.
     """
-    scale = working_scale((image_bgr.shape[0], image_bgr.shape[1]))
-    ground = ground_weight(depth_m)
-    small = shrink(image_bgr, scale).astype(np.float32)
-    distance = np.minimum(cv2.resize(depth_m, scale.size_wh, interpolation=cv2.INTER_NEAREST), 80.0)
-    aside = (np.arange(scale.size_wh[0], dtype=np.float32) - scale.size_wh[0] / 2) * distance / scale.size_wh[0]
-    x, y = rng.uniform(0, 512, 2)
-    tile = fractal_tile(2)
-    patches = cv2.remap(
-        tile, np.mod(aside * 18 + x, 511).astype(np.float32), np.mod(distance * 7 + y, 511).astype(np.float32),
-        cv2.INTER_LINEAR,
-    )
-    covered = np.clip((cover - patches) / 0.22 + 0.35, 0.0, 1.0) * min(1.0, 0.35 + cover)
-    weight = cv2.blur((covered * ground * _like_road(small, ground)).astype(np.float32), (3, 3))
-    return over(image_bgr, (level, level * 0.985, level * 0.97), enlarge(scaled(weight * 0.93), image_bgr))
+    distance = np.minimum(view.depth_m, 80.0)
+    width = distance.shape[1]
+    aside = (np.arange(width, dtype=np.float32) - width / 2) * distance / np.float32(DEFAULT_FOCAL * width)
+    map_x = np.mod(aside * 14 + np.float32(corner_xy[0]), 511).astype(np.float32)
+    map_y = np.mod(distance * 9 + np.float32(corner_xy[1]), 511).astype(np.float32)
+    patches = cv2.remap(fractal_tile(2), map_x, map_y, cv2.INTER_LINEAR)
+    # Far patches shrink below the grid; there only their share of the area is seen.
+    patches += (0.5 - patches) * np.clip(distance / 60.0, 0.0, 1.0)
+    lies = np.clip((cover - patches) / 0.25 + 0.4, 0.0, 1.0) * np.float32(min(1.0, 0.45 + cover))
+    weight = cv2.blur((lies * view.ground * _road(view)).astype(np.float32), (3, 3))
+    return weight.astype(np.float32, copy=False)
 
 
-def _like_road(small: Float, ground: Float) -> Float:
-    """Return how much each pixel looks like ground: not much darker or more colourful than its middle value."""
-    if not (ground > 0.6).any():
-        return ground
-    grey = small.mean(axis=2)
-    middle = float(np.median(grey[ground > 0.6]))
-    colourful = small.max(axis=2) - small.min(axis=2)
-    darker = np.clip((0.55 * middle - grey) / (0.3 * middle + 8.0), 0.0, 1.0)
-    weight: Float = (1.0 - 0.75 * darker) * (1.0 - np.clip((colourful - 60.0) / 80.0, 0.0, 0.7))
+def _road(view: SmallView) -> Float:
+    """Return how much each pixel looks like part of the road surface, seen upwards from the near ground."""
+    grey = cv2.cvtColor(view.image_bgr, cv2.COLOR_BGR2GRAY)
+    height = grey.shape[0]
+    sure = view.ground > 0.6
+    if not sure.any():
+        return view.ground
+    middle = float(np.median(grey[sure]))
+    # Much darker than the road is a tyre or the shadow under a car; the shadow of a tree is not as dark.
+    share = cv2.blur(grey, (5, 3)).astype(np.float32) / np.float32(middle + 1.0)
+    like = np.clip((share - 0.24) / 0.16, 0.15, 1.0)
+    # The own bonnet is no obstacle on the road.
+    like[int(0.82 * height) :] = 1.0
+    # min over the rows below of (like + slope * distance): what stands on a dark patch, for an eighth of the height.
+    climb = np.arange(height, dtype=np.float32)[:, None] * np.float32(8.0 / height)
+    reached = np.minimum.accumulate((like + climb)[::-1], axis=0)[::-1] - climb
+    weight: Float = cv2.blur(reached, (9, 3)).astype(np.float32, copy=False)
     return weight
-
-

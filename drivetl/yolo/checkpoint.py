@@ -118,7 +118,7 @@ def _check_archive(path: Path) -> None:
 def _unpickle(path: Path) -> Mapping[str, Any]:
     try:
         document, _ = torch_safe_load(str(path), safe_only=True)
-    except (TypeError, RuntimeError, pickle.UnpicklingError, EOFError, *_DAMAGED, ImportError) as error:
+    except (pickle.UnpicklingError, EOFError, ImportError, *_DAMAGED) as error:
         if refused := _refused_imports(path):
             raise WeightsError(
                 f"{quoted(path)} was not loaded because it{_wants(refused)}, which no detection model needs; "

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from drivetl.adapt.run_folder import RunFolder
+from drivetl.adapt.trainer import AdaptTrainer
+from drivetl.errors import ConfigError, DatasetError, OutputError
+from drivetl.verbs import train, weights
+
+SMALL = ("--imgsz", "64", "--batch", "2", "--threads", "1")
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    built = typer.Typer()
+    train.register(built)
+    weights.register(built)
+    return built
+
+
+def invoke(app: typer.Typer, *words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def document_of(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def test_figures_before_and_after_on_one_class_list(
+    app: typer.Typer, drawn: Path, random_weights: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ("train", "--data", drawn, "--weights", random_weights, "--epochs", 1, *SMALL, "--out", run, "--json")
+    document = document_of(invoke(app, *words))
+    assert document["verb"] == "train"
+    assert document["weights"] == str(run / "weights" / "adapted.pt")
+    assert document["optimiser_steps"] == 2
+    assert [row["sources"] for row in document["head_transfer"]] == [["car"], ["person"], []]
+    assert document["zero_shot"]["per_class"].keys() == document["adapted"]["per_class"].keys()
+    assert document["zero_shot"]["missing_classes"] == ["dragon"] and not document["adapted"]["missing_classes"]
+    assert any("also chose the epoch" in note for note in document["notes"])
+    refused = invoke(app, *words)
+    assert isinstance(refused.exception, OutputError)
+
+
+def test_ctrl_c_says_how_to_continue_and_resume_needs_no_other_option(
+    app: typer.Typer, drawn: Path, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    step = AdaptTrainer.optimizer_step
+
+    def interrupted(self: AdaptTrainer) -> None:
+        step(self)
+        if self.epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AdaptTrainer, "optimizer_step", interrupted)
+        stopped = invoke(
+            app, "train", "--data", drawn, "--weights", random_weights, "--epochs", 2, *SMALL, "--out", run, "--seed", 5
+        )
+    assert stopped.exit_code == 130
+    assert f"drivetl train --resume --out {run}" in stopped.stderr
+    assert RunFolder(run).state.is_file()
+    changed = invoke(app, "train", "--resume", "--out", run, "--lr0", 0.1)
+    assert isinstance(changed.exception, ConfigError) and "lr0" in str(changed.exception)
+    document = document_of(invoke(app, "train", "--resume", "--out", run, "--json"))
+    assert (document["epochs"], document["optimiser_steps"]) == (2, 4)
+
+
+def test_a_recipe_gives_settings_and_options_go_first(
+    app: typer.Typer, drawn: Path, random_weights: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("train: {epochs: 7, imgsz: 64, batch: 2, threads: 1, freeze: 22}\n")
+    run = tmp_path / "run"
+    words = ("train", "--data", drawn, "--weights", random_weights, "--recipe", recipe, "--out", run)
+    assert document_of(invoke(app, *words, "--epochs", 1, "--json"))["epochs"] == 1
+    assert "freeze: 22" in RunFolder(run).config.read_text()
+    recipe.write_text("train: {epoch: 7}\n")
+    wrong = invoke(app, *words, "--overwrite")
+    assert isinstance(wrong.exception, ConfigError)
+    assert "unknown key 'epoch', did you mean 'epochs'?" in str(wrong.exception)
+
+
+def test_one_of_several_datasets_is_left_out_and_reported_on(
+    app: typer.Typer, drawn: Path, random_weights: Path, tmp_path: Path
+) -> None:
+    for name in ("day", "night"):
+        shutil.copytree(drawn, tmp_path / name)
+    words = ["train", "--data", tmp_path / "day", "--data", tmp_path / "night", "--weights", random_weights]
+    words += ["--epochs", 1, *SMALL, "--out", tmp_path / "run", "--leave-out", "night", "--json"]
+    document = document_of(invoke(app, *words))
+    assert document["optimiser_steps"] == 2, "four pictures of 'day', none of 'night'"
+    assert document["left_out"]["adapted"]["split"] == "held_out"
+    assert document["left_out"]["adapted"]["images"] == 2
+    assert list(document["adapted"]["per_dataset"]) == ["day"]
+
+
+def test_what_is_missing_is_named(app: typer.Typer, drawn: Path, random_weights: Path, tmp_path: Path) -> None:
+    run = ("--out", tmp_path / "run")
+    cases: list[tuple[tuple[object, ...], type[Exception], str]] = [
+        (("train", *run), ConfigError, "needs --data"),
+        (("train", "--data", drawn, *run), ConfigError, "needs --weights"),
+        (("train", "--data", drawn, "--leave-out", "x", *run), ConfigError, "'x' needs --data at least twice"),
+        (("train", "--resume", *run), ConfigError, "there is no run"),
+        (("train", "--data", drawn, "--weights", random_weights, "--split", "test", *run), DatasetError, "'test'"),
+    ]
+    for words, kind, message in cases:
+        result = invoke(app, *words)
+        assert isinstance(result.exception, kind) and message in str(result.exception)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_list_says_where_they_are(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIVETL_CACHE", str(tmp_path))
+    monkeypatch.setenv("DRIVETL_WEIGHTS", str(tmp_path / "mine"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "yolo11n.pt").write_bytes(b"x")
+    found = {w["name"]: w["path"] for w in document_of(invoke(app, "weights", "list", "--json"))["weights"]}
+    assert found["yolo11n"] == str(tmp_path / "mine" / "yolo11n.pt")
+    assert found["yolo26n"] is None

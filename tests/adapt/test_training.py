@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.run_folder import RunFolder, load_run_config
+from drivetl.adapt.trainer import AdaptTrainer
+from drivetl.adapt.training import TrainResult, train
+from drivetl.errors import ConfigError, DatasetError, OutputError, WeightsError
+from drivetl.yolo import load_checkpoint
+
+Configure = Callable[..., TrainConfig]
+
+
+def interrupt_at(batches: int) -> Callable[[str, int, int | None], None]:
+    def progress(label: str, done: int, total: int | None) -> None:
+        if done == batches:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def state_of(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path).model.state_dict()
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in RunFolder(run).log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, drawn: Path, random_weights: Path) -> tuple[TrainResult, Path]:
+    """One run, from beginning to end."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    config = TrainConfig(
+        data=drawn, weights=str(random_weights), epochs=3, imgsz=64, batch=2, threads=1, min_optimiser_steps=6
+    )
+    return train(config, run), run
+
+
+def test_a_run_leaves_weights_that_ultralytics_and_drivetl_load(done: tuple[TrainResult, Path]) -> None:
+    from ultralytics import YOLO
+
+    result, run = done
+    assert result.weights == run / "weights" / "adapted.pt"
+    loaded = load_checkpoint(result.weights, for_training=True)
+    assert loaded.names == ("car", "pedestrian", "dragon")
+    assert loaded.imgsz == 64
+    assert YOLO(str(result.weights)).names == {0: "car", 1: "pedestrian", 2: "dragon"}
+    assert [row.kind for row in result.head_transfer] == ["same", "synonym", "none"]
+    assert (result.epochs, result.optimiser_steps, result.accumulation, result.threads) == (3, 6, 1, 1)
+    json.dumps(result.document())
+
+
+def test_a_run_records_what_it_was_made_from(done: tuple[TrainResult, Path], drawn: Path) -> None:
+    _, run = done
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "data.yaml", "training_log.jsonl", "weights"}
+    recorded = yaml.safe_load((run / "config.yaml").read_text())
+    assert recorded["train"]["seed"] == 0 and len(recorded["dataset_fingerprint"]) == 64
+    assert recorded["splits"] == {"train": 4, "val": 2}
+    assert load_run_config(run).data == drawn
+    assert [line["epoch"] for line in log_of(run)] == [1, 2, 3]
+    assert [line["optimiser_steps"] for line in log_of(run)] == [2, 4, 6]
+    assert not list(drawn.rglob("*.cache"))
+
+
+def test_the_learning_rate_is_obeyed(done: tuple[TrainResult, Path], configure: Configure, tmp_path: Path) -> None:
+    train(configure(epochs=1, lr0=3e-5, warmup_epochs=0), tmp_path / "run")
+    (line,) = log_of(tmp_path / "run")
+    assert line["lr/pg0"] == line["lr/pg2"] == pytest.approx(3e-5)
+
+
+def test_a_resumed_run_ends_in_the_same_weights(
+    done: tuple[TrainResult, Path], configure: Configure, tmp_path: Path
+) -> None:
+    whole, _ = done
+    run = tmp_path / "run"
+    # Two batches an epoch: the first stop falls into the second epoch, the other into the last.
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(), run, progress=interrupt_at(3))
+    assert not RunFolder(run).adapted.exists()
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(), run, resume=True, progress=interrupt_at(5))
+    result = train(configure(), run, resume=True)
+    assert result.optimiser_steps == whole.optimiser_steps
+    assert [line["epoch"] for line in log_of(run)] == [1, 2, 3]
+    for path in ("adapted.pt", "last.pt"):
+        expected, got = state_of(whole.weights.with_name(path)), state_of(run / "weights" / path)
+        assert all(torch.equal(expected[name], got[name]) for name in expected)
+    with pytest.raises(OutputError, match="is finished"):
+        train(configure(), run, resume=True)
+
+
+def test_a_resumed_run_keeps_what_it_began_with(configure: Configure, tmp_path: Path, drawn: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(), run, progress=interrupt_at(3))
+    with pytest.raises(ConfigError, match=r"train\.epochs = '3', now it is '4'"):
+        train(configure(epochs=4), run, resume=True)
+    changed = shutil.copytree(drawn, tmp_path / "changed")
+    (changed / "labels" / "train" / "0.txt").write_text("1 0.5 0.5 0.4 0.4\n")
+    with pytest.raises(ConfigError, match=r"train\.data|dataset_fingerprint"):
+        train(configure(data=changed), run, resume=True)
+    with pytest.raises(OutputError, match="--resume continues it, --overwrite starts again"):
+        train(configure(), run)
+    RunFolder(run).state.write_bytes(b"broken")
+    with pytest.raises(WeightsError, match="is not the state of a run"):
+        train(configure(), run, resume=True)
+
+
+def test_a_state_with_code_in_it_is_refused(configure: Configure, tmp_path: Path) -> None:
+    run, witness = tmp_path / "run", tmp_path / "was-here"
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (witness,)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(), run, progress=interrupt_at(3))
+    torch.save({"format": 1, "model": Hostile()}, RunFolder(run).state)
+    with pytest.raises(WeightsError, match="is not the state of a run"):
+        train(configure(), run, resume=True)
+    assert not witness.exists()
+
+
+def test_overwrite_starts_again(configure: Configure, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(), run, progress=interrupt_at(3))
+    train(configure(epochs=1), run, overwrite=True)
+    assert [line["epoch"] for line in log_of(run)] == [1]
+    with pytest.raises(OutputError, match="holds a run; pass --overwrite"):
+        train(configure(epochs=1), run)
+
+
+def test_nothing_is_resumed_where_nothing_began(configure: Configure, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run to resume"):
+        train(configure(), tmp_path / "run", resume=True)
+
+
+def test_a_folder_of_the_user_is_left_alone(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match="holds no run of drivetl"):
+        train(configure(), tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_without_selection_split_the_last_epoch_is_taken_and_said(
+    configure: Configure, tmp_path: Path, drawn: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(drawn, data)
+    (data / "data.yaml").write_text(
+        "path: .\ntrain: images/train\nnames: [car, pedestrian, dragon]\ndownload: 'raise SystemExit(1)'\n"
+    )
+    result = train(configure(data=data, epochs=2, min_optimiser_steps=100), tmp_path / "run")
+    assert result.chosen_epoch == 2
+    notes = " ".join(result.notes)
+    assert "no split 'val'" in notes
+    assert "Only 4 optimiser steps of the 100 wanted" in notes and "50 epochs" in notes
+    assert "'download'" in notes and "download" not in (tmp_path / "run" / "data.yaml").read_text()
+    with pytest.raises(ConfigError, match="selection split 'test' is not in"):
+        train(configure(data=data, selection_split="test"), tmp_path / "other")
+
+
+def test_frozen_layers_stay_as_they_were(configure: Configure, tmp_path: Path, random_weights: Path) -> None:
+    result = train(configure(epochs=1, freeze=22, selection_split=None), tmp_path / "run")
+    before, after = state_of(random_weights), state_of(result.weights)
+    same = {name: torch.equal(before[name], after[name]) for name in before if before[name].shape == after[name].shape}
+    assert all(equal for name, equal in same.items() if int(name.split(".")[1]) < 22)
+    assert not all(same.values())
+
+
+def test_a_diverged_run_ends_with_an_error_and_keeps_the_last_good_state(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = AdaptTrainer.optimizer_step
+
+    def spoiled(self: AdaptTrainer) -> None:
+        step(self)
+        if self.epoch == 1:
+            next(self.model.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(AdaptTrainer, "optimizer_step", spoiled)
+    with pytest.raises(ConfigError, match=r"diverged in epoch 2.*0\.0002.*after epoch 1 is kept.*--lr0"):
+        train(configure(), tmp_path / "run")
+    assert RunFolder(tmp_path / "run").state.is_file()
+    assert not RunFolder(tmp_path / "run").adapted.exists()
+
+
+def test_bad_input_is_an_error_before_anything_is_written(configure: Configure, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="'nothere'"):
+        train(configure(weights="nothere"), tmp_path / "run")
+    with pytest.raises(DatasetError):
+        train(configure(data=tmp_path / "nodata"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
