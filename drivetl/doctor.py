@@ -206,15 +206,16 @@ def _try_provider(name: str) -> ProviderState:
     """Run `PROBE_GRAPH` on a provider and look at the answer."""
     import numpy as np
 
-    from drivetl.runtime.session import missing_for, open_session
+    from drivetl.runtime.session import ORT_ERRORS, missing_for, open_session
 
     missing = missing_for(name)
     if missing:
         return ProviderState(False, missing)
+    refusals: tuple[type[Exception], ...] = (DrivetlError, *ORT_ERRORS)
     ones = np.ones((1, 1, 2, 2), np.float32)
     try:
         doubled = open_session(PROBE_GRAPH, name, threads=1, where="the probe").run("y", "x", ones)
-    except (DrivetlError, RuntimeError, ValueError) as error:
+    except refusals as error:
         return ProviderState(False, str(error).strip().splitlines()[0])
     if not np.array_equal(doubled, 2 * ones):
         return ProviderState(

@@ -142,7 +142,8 @@ def stages(recipe: Recipe, folder: Path, weights: Path) -> Iterator[Stage]:
         "train",
         (
             *("train", "--data", str(dataset), "--weights", str(weights), "--out", str(folder / "train"), *common),
-            *("--seed", str(recipe.seed)),
+            # The stages before and after measure, on the split that nothing was chosen with.
+            *("--seed", str(recipe.seed), "--no-figures"),
             *_options(recipe.train),
         ),
         needs=("split",),

@@ -25,6 +25,7 @@ __all__ = ["STAGES", "AgainstBare", "LatencyResult", "Percentiles", "Sampling", 
 
 STAGES = ("preprocess", "inference", "postprocess", "end_to_end")
 _BLOCKS = 5
+_BLOCK = 30
 _NS_PER_MS = 1e6
 
 
@@ -65,9 +66,9 @@ class AgainstBare:
     """What the measurement itself costs: inference here against a bare ``session.run`` loop on the same session.
 
     Attributes:
-        ratio: median p50 of our blocks by median p50 of the bare ones.
+        ratio: p50 of inference here by p50 of the bare loop, the median over the pairs of neighbouring blocks.
         ours_p50_ms: p50 of inference of each block of the whole pipeline.
-        bare_p50_ms: p50 of each block of the bare loop; the blocks alternate, so that drift meets both alike.
+        bare_p50_ms: p50 of each block of the bare loop.
     """
 
     ratio: float
@@ -189,9 +190,7 @@ def bench(
     picture = SYNTHETIC if image is None else image.name
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
     timed_ms = _timed_ms(detector, image_bgr, sampling.iterations, sampling.warm_up, progress)
-    comparison = None
-    if sampling.against_bare:
-        comparison = _against_bare(detector, image_bgr, max(sampling.iterations // _BLOCKS, 1), progress)
+    comparison = _against_bare(detector, image_bgr, progress) if sampling.against_bare else None
     tensor, geometry = detector.preprocess(image_bgr)
     raw = detector.infer(tensor)
     return LatencyResult(
@@ -250,22 +249,36 @@ def _timed_ms(
     return np.hstack((stages_ns, whole_ns)) / _NS_PER_MS
 
 
-def _against_bare(detector: Detector, image_bgr: NDArray[np.uint8], block: int, progress: Progress) -> AgainstBare:
-    """Alternate blocks of the whole pipeline and of nothing but ``session.run``."""
+def _against_bare(detector: Detector, image_bgr: NDArray[np.uint8], progress: Progress) -> AgainstBare:
+    """Alternate blocks of the whole pipeline and of nothing but ``session.run``.
+
+    A machine warms up and slows down while this runs. Each block is therefore compared with its neighbour only, and
+    which of the two comes first changes from pair to pair.
+    """
+    column = STAGES.index("inference")
     tensor, _ = detector.preprocess(image_bgr)
-    names, feed = [detector.contract.output_name], {detector.contract.input_name: tensor}
-    run: Callable[..., Any] = detector.session.ort_session.run
-    ours, bare = [], []
+    ours: list[float] = []
+    bare: list[float] = []
     for index in range(_BLOCKS):
         progress("against a bare loop", index, _BLOCKS)
-        inference_ms = _timed_ms(detector, image_bgr, block, 1, silent)[:, STAGES.index("inference")]
-        ours.append(Percentiles.of(inference_ms).p50)
-        bare_ns = np.zeros(block, dtype=np.int64)
-        run(names, feed)
-        for turn in range(block):
-            start = perf_counter_ns()
-            run(names, feed)
-            bare_ns[turn] = perf_counter_ns() - start
-        bare.append(Percentiles.of(bare_ns / _NS_PER_MS).p50)
+        if index % 2:
+            bare.append(_bare_p50_ms(detector, tensor))
+        ours.append(Percentiles.of(_timed_ms(detector, image_bgr, _BLOCK, 2, silent)[:, column]).p50)
+        if not index % 2:
+            bare.append(_bare_p50_ms(detector, tensor))
     progress("against a bare loop", _BLOCKS, _BLOCKS)
-    return AgainstBare(round(median(ours) / median(bare), 4), tuple(ours), tuple(bare))
+    ratio = median(mine / theirs for mine, theirs in zip(ours, bare, strict=True))
+    return AgainstBare(round(ratio, 4), tuple(ours), tuple(bare))
+
+
+def _bare_p50_ms(detector: Detector, tensor_nchw: NDArray[np.float32]) -> float:
+    names, feed = [detector.contract.output_name], {detector.contract.input_name: tensor_nchw}
+    run: Callable[..., Any] = detector.session.ort_session.run
+    run(names, feed)
+    run(names, feed)
+    latency_ns = np.zeros(_BLOCK, dtype=np.int64)
+    for turn in range(_BLOCK):
+        start = perf_counter_ns()
+        run(names, feed)
+        latency_ns[turn] = perf_counter_ns() - start
+    return Percentiles.of(latency_ns / _NS_PER_MS).p50

@@ -31,7 +31,7 @@ class Geometry:
         input_size_hw: the model's input.
         resized_hw: the picture after scaling, before padding.
         top_left_px: offset of the scaled picture in the input, ``(top, left)``.
-        scale: input pixels for each picture pixel.
+        scale: input pixels for each picture pixel, before the sides are rounded to whole pixels.
     """
 
     image_size_hw: tuple[int, int]
@@ -41,12 +41,18 @@ class Geometry:
     scale: float
 
     def to_image(self, xyxy_px: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return boxes ``(n, 4)`` given in input pixels as boxes in picture pixels, clipped to the picture."""
+        """Return boxes ``(n, 4)`` given in input pixels as boxes in picture pixels, clipped to the picture.
+
+        Each side was rounded to whole pixels when the picture was scaled, so each axis has a scale of its own: with
+        the common one, boxes at the lower edge of a 1280x675 picture would be off by nearly a pixel.
+        """
         top, left = self.top_left_px
         height, width = self.image_size_hw
+        scale_y, scale_x = self.resized_hw[0] / height, self.resized_hw[1] / width
         offset = np.array([left, top, left, top], dtype=np.float32)
+        scale = np.array([scale_x, scale_y, scale_x, scale_y], dtype=np.float32)
         limit = np.array([width, height, width, height], dtype=np.float32)
-        boxes: NDArray[np.float32] = np.clip((xyxy_px - offset) / np.float32(self.scale), 0, limit)
+        boxes: NDArray[np.float32] = np.clip((xyxy_px - offset) / scale, 0, limit)
         return boxes
 
 

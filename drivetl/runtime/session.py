@@ -21,7 +21,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from drivetl.errors import BundleError, ProviderUnavailable, quoted
 
-__all__ = ["PROVIDERS", "Session", "missing_for", "open_session"]
+__all__ = ["ORT_ERRORS", "PROVIDERS", "Session", "missing_for", "open_session"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -31,7 +31,7 @@ PROVIDERS = {
 _ERRORS_ONLY = 3
 # ONNX Runtime's exceptions share no base class below Exception, and which of them exist differs between versions, so
 # they are collected where they are defined. Its wrapper adds RuntimeError and ValueError (a graph with broken text).
-_ORT_ERRORS: tuple[type[Exception], ...] = (
+ORT_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
     *(kind for kind in vars(ort_state).values() if isinstance(kind, type) and issubclass(kind, Exception)),
@@ -106,7 +106,7 @@ def open_session(model: bytes, provider: str = "cpu", *, threads: int = 0, where
     try:
         # Without enable_fallback=0 the Python wrapper retries on the CPU by itself, here and inside run().
         session = ort.InferenceSession(model, sess_options=options, providers=[PROVIDERS[provider]], enable_fallback=0)
-    except _ORT_ERRORS as error:
+    except ORT_ERRORS as error:
         reason = quoted((str(error).strip() or type(error).__name__).splitlines()[0], 200)
         if provider == "cpu":
             raise BundleError(f"ONNX Runtime does not accept {quoted(where)}: {reason}; export it again") from error

@@ -84,6 +84,10 @@ def _lines(result: LatencyResult) -> list[str]:
         f"{result.samples} frames after {result.warm_up} of warm-up, picture {quoted(result.picture)} "
         f"{picture_width}x{picture_height}, {result.candidates} candidates, {result.detections} detections"
     )
+    if not result.candidates:
+        lines.append(
+            "Nothing to postprocess in this picture: give one with traffic (--image) for a figure that counts."
+        )
     if result.samples < 1000:
         lines.append("Fewer than 1,000 frames: take the p99 as an indication.")
     if result.budget_ms is not None:

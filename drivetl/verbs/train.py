@@ -69,6 +69,9 @@ def _train(
         list[str] | None,
         typer.Option("--leave-out", metavar="NAME", help="Of several --data: train without it, report on it."),
     ] = None,
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Measure before and after; drivetl evaluate does it too.")
+    ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --out.")] = False,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
@@ -81,7 +84,7 @@ def _train(
     Example: drivetl train --data datasets/fog --weights yolo11n --epochs 10 --out runs/fog
     """
     given = {name: context.params[name] for name in _SETTINGS if context.params[name] is not None}
-    request = _Request(out, tuple(data or ()), tuple(leave_out or ()), recipe, given, split, resume, overwrite)
+    request = _Request(out, tuple(data or ()), tuple(leave_out or ()), recipe, given, split, figures, resume, overwrite)
     reporter = Reporter("train", json)
     with reporter.working():
         document, lines = _adapt(request, reporter)
@@ -98,6 +101,7 @@ class _Request:
     recipe: str | None
     given: dict[str, Any]
     split: str | None
+    figures: bool
     resume: bool
     overwrite: bool
 
@@ -112,8 +116,9 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
     place, merge_notes = _dataset(request, reporter)
     config = _config(request, place)
     dataset = open_dataset(config.data)
-    reported = report_split(dataset, request.split)
-    splits = [split for split in (reported, _HELD_OUT if request.leave_out else None) if split is not None]
+    reported = report_split(dataset, request.split) if request.figures else None
+    held_out = _HELD_OUT if request.leave_out and request.figures else None
+    splits = [split for split in (reported, held_out) if split is not None]
     before = _figures(resolve_weights(config.weights), config, splits, "zero-shot", reporter)
     try:
         result = train(
@@ -123,14 +128,14 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
         reporter.say(f"Interrupted; finished epochs are kept. To continue: drivetl train --resume --out {request.out}")
         raise
     after = _figures(result.weights, config, splits, "adapted", reporter)
-    notes = [*merge_notes, *result.notes, *_figure_notes(reported, config)]
+    notes = [*merge_notes, *result.notes, *(_figure_notes(reported, config) if request.figures else [])]
     document: dict[str, Any] = {
         **result.document(),
         "notes": notes,
         "zero_shot": before.get(reported or ""),
         "adapted": after.get(reported or ""),
     }
-    if request.leave_out:
+    if held_out:
         document["left_out"] = {"zero_shot": before[_HELD_OUT], "adapted": after[_HELD_OUT]}
     lines = [*transfer_table(result.head_transfer), *notes, *_comparison(before, after), f"Weights: {result.weights}"]
     return document, lines

@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -57,7 +57,7 @@ class Source(Protocol):
 
     @property
     def info(self) -> SourceInfo:
-        """What is known before the first frame."""
+        """What is known; notes may be added until the last frame."""
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """Yield frames, uint8 ``(height, width, 3)`` BGR; each is the caller's to keep and to draw on.
@@ -204,7 +204,7 @@ class _Capture:
             yield np.asarray(image_bgr, np.uint8)
         if not read:
             raise VideoError(self._nothing_read())
-        if self._container is not None and not self._allow_truncated:
+        if self._container is not None:
             self._check_length(read, last_ms / 1000, self._container)
 
     def close(self) -> None:
@@ -221,24 +221,28 @@ class _Capture:
         )
 
     def _check_length(self, read: int, last_s: float, container: Container) -> None:
-        """Compare when the last frame was due with how long the file says it is.
+        """Compare how far the frames reached with how long the file says it is.
 
-        Time is compared, not the number of frames: with uneven spacing that number is an estimate, and the time
-        still agrees. An MP4 trimmed by an edit list plays shorter than its frames would, and says so.
+        Where OpenCV estimates the number of frames it is wrong for uneven spacing, but the time of the last frame
+        still agrees with the length. An MP4 counts its frames and its mean rate is exact, so that a gap in the middle
+        shows too; one that is trimmed by an edit list plays shorter than its frames would, and says so.
         """
         if self.info.frames is None:
             return
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         stated_s = min(self.info.frames / fps, container.duration_s or math.inf)
-        reached_s = max(last_s + 1 / fps, read / fps)
+        reached_s = read / fps if container.name == "MP4" else max(last_s + 1 / fps, read / fps)
         least_s, most_s = _TOLERANCE_S
         indexed = container.name in ("MP4", "AVI")
         tolerance_s = least_s if indexed else min(max(least_s, _TOLERANCE_SHARE * stated_s), most_s)
         if stated_s - reached_s > tolerance_s:
-            raise VideoError(
+            damage = (
                 f"{quoted(self.info.name)} is damaged: {read} of about {self.info.frames} frames could be read, up to "
-                f"{reached_s:.2f} s of {stated_s:.2f} s; copy the file again, {_PASS_ALLOW}"
+                f"{reached_s:.2f} s of {stated_s:.2f} s"
             )
+            if not self._allow_truncated:
+                raise VideoError(f"{damage}; copy the file again, {_PASS_ALLOW}")
+            self.info = replace(self.info, notes=(*self.info.notes, damage))
 
 
 class _PictureFolder:

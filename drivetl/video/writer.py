@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from drivetl.errors import OutputError, VideoError, quoted
 from drivetl.files import atomic_file
 
-__all__ = ["VIDEO_ENDINGS", "VideoOutput", "video_output"]
+__all__ = ["VIDEO_ENDINGS", "VideoOutput", "h264_available", "video_output"]
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv")
 # Constant quality of x264, 0 to 51: at 20 thin lines and small letters stay crisp. The preset trades size for time.
@@ -30,6 +30,11 @@ _PRESET = "veryfast"
 _MAX_RATE_DENOMINATOR = 1001
 _BT709 = 1
 _LIMITED_RANGE = 1
+
+
+def h264_available() -> bool:
+    """Say whether PyAV is installed."""
+    return importlib.util.find_spec("av") is not None
 
 
 class _Writer(Protocol):
@@ -71,7 +76,7 @@ class VideoOutput:
         """
         if self._writer is None:
             size_wh = image_bgr.shape[1], image_bgr.shape[0]
-            encoder = _H264 if importlib.util.find_spec("av") is not None else _Mpeg4
+            encoder = _H264 if h264_available() else _Mpeg4
             self._writer = encoder(self._temporary, self._fps, size_wh, self._target)
             self.codec, self.notes = self._writer.codec, self._writer.notes
         self._writer.write(image_bgr)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -15,6 +17,7 @@ from drivetl.progress import Progress, silent, tracked
 from drivetl.weather.checks import BgrImage, DepthMap
 from drivetl.weather.conditions import CONDITIONS, Scene
 from drivetl.weather.depth import depth_prior
+from drivetl.weather.pixels import u8
 
 __all__ = ["BenchmarkRow", "road_picture", "time_kernels"]
 
@@ -25,7 +28,7 @@ _OTHER_BUDGET_MS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkRow:
-    """One kernel's times in milliseconds, and those of the nearest transform of Albumentations (None: there is none)."""
+    """One kernel's times in milliseconds, and those of Albumentations' nearest transform, if there is one."""
 
     name: str
     median_ms: float
@@ -52,7 +55,7 @@ def road_picture(height: int = 720, width: int = 1280) -> BgrImage:
         cv2.rectangle(image, (left, horizon - reach), (left + width // 9, horizon + 20), (60 + 12 * index, 80, 90), -1)
     cv2.line(image, (width // 2, horizon), (width // 4, height), (230, 230, 230), 6)
     texture = np.random.default_rng(0).integers(0, 24, image.shape, dtype=np.uint8)
-    return cv2.add(image, texture).astype(np.uint8, copy=False)
+    return u8(cv2.add(image, texture))
 
 
 def time_kernels(
@@ -72,7 +75,7 @@ def time_kernels(
         rows = [_row("depth_prior", prior_ms, None, None)]
         for name in tracked(CONDITIONS, "kernels", len(CONDITIONS), progress):
             label, transform = _nearest(name)
-            own, other = _times_ms(_kernel(name, image, depth, severity), lambda t=transform: t(image=image), repeats)
+            own, other = _times_ms(_kernel(name, image, depth, severity), partial(transform, image=image), repeats)
             rows.append(_row(name, own, label, other))
     finally:
         cv2.setNumThreads(threads)
@@ -92,6 +95,7 @@ def _kernel(name: str, image: BgrImage, depth_m: DepthMap, severity: int) -> Cal
 
 def _nearest(name: str) -> tuple[str, Callable[..., object]]:
     """Return the transform of Albumentations that comes closest to a condition, at a strong setting."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A
 
     transforms: dict[str, Any] = {

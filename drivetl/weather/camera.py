@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from drivetl.errors import ImageError
 from drivetl.weather.checks import BgrImage, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
+from drivetl.weather.pixels import u8
 from drivetl.weather.tiles import normal_tile
 
 __all__ = ["jpeg_compression", "motion_blur", "sensor_noise"]
@@ -19,7 +20,6 @@ __all__ = ["jpeg_compression", "motion_blur", "sensor_noise"]
 _SHIFT_PX = 256
 # Strips of this many pixels stay in the cache.
 _STRIP_PX = 32768
-
 
 
 def motion_blur(
@@ -61,7 +61,7 @@ def _averaged(image: BgrImage, dx: int, dy: int) -> BgrImage:
     padded = cv2.copyMakeBorder(image, pad_y, pad_y, pad_x, pad_x, cv2.BORDER_REPLICATE)
     first = padded[pad_y + ahead[1] : pad_y + ahead[1] + height, pad_x + ahead[0] : pad_x + ahead[0] + width]
     second = padded[pad_y - behind[1] : pad_y - behind[1] + height, pad_x - behind[0] : pad_x - behind[0] + width]
-    return cv2.addWeighted(first, 0.5, second, 0.5, 0).astype(np.uint8, copy=False)
+    return u8(cv2.addWeighted(first, 0.5, second, 0.5, 0))
 
 
 def sensor_noise(

@@ -57,9 +57,7 @@ class WeatherClip:
         self._horizon_px = 0.0
         self._airlight_bgr: Bgr | None = None
 
-    def __call__(
-        self, image_bgr: BgrImage, *, boxes_xyxy_px: Any = None, depth_m: DepthMap | None = None
-    ) -> BgrImage:
+    def __call__(self, image_bgr: BgrImage, *, boxes_xyxy_px: Any = None, depth_m: DepthMap | None = None) -> BgrImage:
         """Return the next frame in this weather, a new uint8 array of the same shape.
 
         Raises:

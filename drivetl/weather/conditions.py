@@ -131,8 +131,10 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             _condition("haze", fog, sample_haze, FogParameters, *_AIR),
             _condition("rain", rain, sample_rain, RainParameters, *_AIR),
             _condition("snow", snow, sample_snow, SnowParameters, *_AIR),
-            _condition("night", night, sample_night, NightParameters, "depth_m", "boxes_xyxy_px", "rng", "noise_rng", "time_s"),
-            _condition("glare", glare, sample_glare, GlareParameters, "rng"),
+            _condition(
+                "night", night, sample_night, NightParameters, "depth_m", "boxes_xyxy_px", "rng", "noise_rng", "time_s"
+            ),
+            _condition("glare", glare, sample_glare, GlareParameters, "depth_m", "rng"),
             _condition("wet_lens", wet_lens, sample_wet_lens, WetLensParameters, "rng", "time_s"),
             _condition("dirty_lens", dirty_lens, sample_dirty_lens, DirtyLensParameters, "rng"),
             _condition("motion_blur", motion_blur, sample_motion_blur, MotionBlurParameters),

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from drivetl.weather.camera import sensor_noise
 from drivetl.weather.checks import BgrImage, DepthMap, require_boxes, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
-from drivetl.weather.pixels import Float, add_light, planck_bgr, relight
+from drivetl.weather.pixels import Float, add_light, f32, planck_bgr, relight
 from drivetl.weather.scattering import scene_depth
-from drivetl.weather.sky import WorkingScale, working_scale
+from drivetl.weather.sky import DEFAULT_HORIZON, WorkingScale, working_scale
 
 __all__ = ["night"]
 
@@ -43,7 +43,8 @@ def night(
     the sky leave; the own headlights follow a low beam (UN Regulation 149: a cut-off just below the horizon, most
     light ahead and towards the kerb) with light falling as the distance grows. Street lamps stand along both sides in
     space, light pools on the road and move past with the car; vehicles in boxes get tail lamps, or headlamps
-    left of the middle (right-hand traffic). Lamps glow: a sum of Gaussians stands for scatter in lens and eye (Spencer et al., SIGGRAPH 1995).
+    left of the middle (right-hand traffic). Lamps glow: a sum of Gaussians stands for scatter in lens and eye
+    (Spencer et al., SIGGRAPH 1995).
 
     Args:
         image_bgr: uint8 BGR, any size; it is not changed.
@@ -73,10 +74,10 @@ def night(
     boxes = require_boxes(boxes_xyxy_px)
     generator = require_rng(rng)
     scale = working_scale((image.shape[0], image.shape[1]), 256)
-    near = cv2.resize(depth, scale.size_wh, interpolation=cv2.INTER_NEAREST)
+    near = f32(cv2.resize(depth, scale.size_wh, interpolation=cv2.INTER_NEAREST))
     # Daylight spills over the edge of the sky; by night there is none to spill.
     sky = cv2.blur(cv2.dilate(np.isinf(near).astype(np.float32), np.ones((3, 3), np.uint8)), (5, 5))
-    near = np.minimum(near, 1e4)
+    near = np.minimum(near, np.float32(1e4))
     horizon = _row_of_horizon(near)
     posts = _lamp_posts(generator, speed * time_s) if lamps > 0 else np.zeros((0, 2))
     # A city's sky is darker than its street by more than by day.
@@ -102,7 +103,7 @@ def _row_of_horizon(near: Float) -> float:
     low, high = inverse[int(0.72 * height)], inverse[-1]
     row = float(rows[int(0.72 * height)])
     if high <= low:
-        return 0.46 * height
+        return DEFAULT_HORIZON * float(height)
     return float(np.clip(row - low * (height - 1 - row) / (high - low), 0.2 * height, 0.8 * height))
 
 
@@ -124,7 +125,7 @@ def _lamp_posts(rng: np.random.Generator, driven_m: float) -> NDArray[np.float64
     """Return where street lamps stand, (n, 2): aside and ahead in metres, nearest first; they come closer."""
     first = rng.uniform(0, _LAMP_SPACING_M, 2)
     ahead = np.arange(0, 6) * _LAMP_SPACING_M
-    posts = []
+    posts: list[tuple[float, float]] = []
     for side, start in zip((-1.0, 1.0), first, strict=True):
         places = 10.0 + np.mod(start - driven_m, _LAMP_SPACING_M) + ahead
         posts.extend((side * _LAMP_ASIDE_M, place) for place in places)
@@ -165,7 +166,7 @@ def _vehicle_lamps(sources: Float, boxes: Float, scale: WorkingScale) -> None:
         colour = tuple(3.5 * c for c in planck_bgr(4300.0)) if oncoming else (0.16, 0.10, 2.4)
         row = top + (0.66 if oncoming else 0.55) * high
         for column in (left + 0.13 * wide, right - 0.13 * wide):
-            _spot(sources, column, row, max(0.35, 0.045 * wide), colour)
+            _spot(sources, column, row, float(np.clip(0.04 * wide, 0.35, 1.8)), colour)
 
 
 def _spot(sources: Float, column: float, row: float, radius: float, colour: tuple[float, ...]) -> None:
@@ -179,7 +180,7 @@ def _bloom(sources: Float) -> Float:
     """Return sources and their glow: three Gaussians, each wider and weaker."""
     if not sources.any():
         return sources
-    glow = 0.55 * cv2.GaussianBlur(sources, (0, 0), 0.7)
+    glow = 0.55 * cv2.GaussianBlur(sources, (0, 0), 0.9)
     glow += 0.5 * cv2.GaussianBlur(sources, (0, 0), 2.5)
     # The widest is smooth enough for a quarter of the pixels.
     small = cv2.resize(sources, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)

@@ -15,10 +15,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from drivetl.errors import ConfigError, ImageError, quoted
 from drivetl.weather.checks import BgrImage, DepthMap, require_boxes, require_image, require_number
+from drivetl.weather.pixels import Float, f32
 from drivetl.weather.sky import DEFAULT_HORIZON, estimate_horizon, shrink, sky_weight, working_scale
 
 __all__ = ["DEFAULT_FOCAL", "depth_prior", "ground_weight"]
@@ -32,8 +32,6 @@ _SKYLINE_M = 6.0
 _TALLEST_M = 18.0
 # What is not sky is never farther than this; the plane alone would reach infinity at the horizon.
 _FARTHEST_M = 600.0
-
-Float = NDArray[np.float32]
 
 
 def depth_prior(
@@ -74,14 +72,18 @@ def depth_prior(
     columns = (np.arange(scale.size_wh[0], dtype=np.float32) + 0.5) / scale.x - 0.5
     below_px = (rows - np.float32(horizon))[:, None]
     if small is None:
-        sky = np.broadcast_to(_unseen_sky(-below_px / height), (rows.size, columns.size)).astype(np.float32)
+        sky = np.broadcast_to(_unseen_sky(below_px * np.float32(-1.0 / height)), (rows.size, columns.size)).astype(
+            np.float32
+        )
     else:
         sky = sky_weight(small, horizon * scale.y)
     ground = below_px * np.float32(1.0 / (focal * camera_height))
     standing = _standing(sky, below_px, columns - np.float32(width / 2), focal)
     inverse = np.maximum(np.maximum(ground, standing), np.float32(1.0 / _FARTHEST_M))
     inverse *= 1.0 - sky
-    _stand_boxes(inverse, boxes * (scale.x, scale.y, scale.x, scale.y), horizon * scale.y, scale.y * focal * camera_height)
+    _stand_boxes(
+        inverse, boxes * (scale.x, scale.y, scale.x, scale.y), horizon * scale.y, scale.y * focal * camera_height
+    )
     full = cv2.resize(inverse, (width, height), interpolation=cv2.INTER_LINEAR)
     with np.errstate(divide="ignore"):
         depth: DepthMap = np.reciprocal(full, out=full)
@@ -107,7 +109,7 @@ def ground_weight(depth_m: DepthMap, long_side_px: int = 240) -> Float:
         return np.zeros_like(inverse)
     # A roof line or a kerb is steeper than ground, which is as wrong as too flat.
     weight = 1.0 - np.minimum(np.abs(slope / steepness - 1.0) * 1.6, 1.0)
-    return cv2.blur(weight.astype(np.float32), (3, 3))
+    return f32(cv2.blur(f32(weight), (3, 3)))
 
 
 def _picture_and_size(given: Any) -> tuple[BgrImage | None, tuple[int, int]]:
@@ -133,7 +135,9 @@ def _horizon(
         pitch = require_number("pitch_deg", pitch_deg, -45.0, 45.0)
         horizon = height / 2 - focal * math.tan(math.radians(pitch))
         if not 0 <= horizon < height:
-            raise ConfigError(f"pitch_deg {pitch:g} puts the horizon at row {horizon:.0f}, outside the picture's {height} rows")
+            raise ConfigError(
+                f"pitch_deg {pitch:g} puts the horizon at row {horizon:.0f}, outside the picture's {height} rows"
+            )
         return horizon
     if horizon_px is not None:
         if not 0 <= require_number("horizon_px", horizon_px, -1e9, 1e9) < height:
@@ -166,7 +170,7 @@ def _standing(sky: Float, below_px: Float, aside_px: Float, focal: float) -> Flo
 
 
 def _stand_boxes(inverse: Float, boxes: Float, horizon: float, ground_px_m: float) -> None:
-    """Draw boxes into the inverse depth of the small grid, the far ones first, each with soft, rounded upper corners."""
+    """Draw boxes into the small inverse depth, the far ones first, each with soft, rounded upper corners."""
     contact = (boxes[:, 3] - horizon) / ground_px_m
     for index in np.argsort(contact):
         if contact[index] <= 1.0 / _FARTHEST_M:
@@ -179,7 +183,7 @@ def _stand_boxes(inverse: Float, boxes: Float, horizon: float, ground_px_m: floa
         aside = np.abs((np.arange(x0, x1) + 0.5 - (left + right) / 2) / ((right - left) / 2))
         upward = np.clip((bottom - np.arange(y0, y1) - 0.5) / (bottom - top), 0.0, 1.0)
         # A superellipse keeps the flanks and rounds the upper corners, where a box shows what is behind the object.
-        radius = aside[None, :] ** 6 + upward[:, None] ** 6
-        weight = np.clip((1.35 - radius) / 0.7, 0.0, 1.0).astype(np.float32)
+        radius = aside[None, :] ** 4 + upward[:, None] ** 3
+        weight = np.clip((1.2 - radius) / 0.7, 0.0, 1.0).astype(np.float32)
         region = inverse[y0:y1, x0:x1]
         region += weight * (contact[index] - region)

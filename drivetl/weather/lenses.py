@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.weather.checks import BgrImage, require_colour, require_image, require_number, require_rng
-from drivetl.weather.pixels import Bgr, Float, enlarge, lay_over, scaled
+from drivetl.weather.pixels import Bgr, Float, enlarge, f32, lay_over, scaled, u8
 from drivetl.weather.sky import shrink, working_scale
 from drivetl.weather.tiles import fractal_tile, window
 
@@ -23,7 +23,7 @@ _GLASS_PX = 480
 
 
 class _Field(NamedTuple):
-    """Drops on a repeating piece of glass: coverage, order of appearance, and the way light is bent, all (side, side)."""
+    """Drops on a repeating piece of glass: coverage, order of appearance, and how far light is bent; (side, side)."""
 
     cover: Float
     order: Float
@@ -68,8 +68,9 @@ def wet_lens(
     if turn:
         cover, order, bend_x, bend_y = cover[:, ::-1], order[:, ::-1], -bend_x[:, ::-1], bend_y[:, ::-1]
     alpha = cover * (order < share)
-    alpha = cv2.GaussianBlur(alpha, (0, 0), softness) if softness > 0 else alpha
-    scene = cv2.blur(shrink(image, working_scale((image.shape[0], image.shape[1]), 160)), (3, 3))
+    if softness > 0:
+        alpha = f32(cv2.GaussianBlur(alpha, (0, 0), softness))
+    scene = u8(cv2.blur(shrink(image, working_scale((image.shape[0], image.shape[1]), 160)), (3, 3)))
     through = _refracted(scene, bend_x, bend_y, (width, height))
     return lay_over(image, enlarge(through, image, slot=0), enlarge(scaled(alpha * np.float32(0.94)), image, slot=0))
 
@@ -83,7 +84,7 @@ def _refracted(scene: BgrImage, bend_x: Float, bend_y: Float, size_wh: tuple[int
     map_y = rows - bend_y * np.float32(0.50 * height)
     through = cv2.remap(scene, map_x, map_y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     rim = np.clip(1.22 - 0.75 * np.power(bend_x * bend_x + bend_y * bend_y, 1.5), 0.3, 1.0)
-    return cv2.multiply(through, cv2.merge([scaled(rim)] * 3), scale=1 / 255).astype(np.uint8, copy=False)
+    return u8(cv2.multiply(through, cv2.merge([scaled(rim)] * 3), scale=1 / 255))
 
 
 @lru_cache(maxsize=1)
@@ -177,6 +178,6 @@ def _splashes() -> NDArray[np.float32]:
         # Thicker in the middle: the rim appears later, so splashes grow with coverage.
         needed = np.where(distance < 1.25, rng.random() + 0.12 * np.maximum(distance, 0.0) ** 2, 2.0)
         tile[place] = np.minimum(tile[place], needed)
-    tile = cv2.GaussianBlur(tile, (0, 0), 1.3)
+    tile = f32(cv2.GaussianBlur(tile, (0, 0), 1.3))
     tile.flags.writeable = False
     return tile

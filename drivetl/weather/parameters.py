@@ -195,7 +195,7 @@ def sample_night(rng: np.random.Generator, severity: int) -> NightParameters:
 
 
 def sample_glare(rng: np.random.Generator, severity: int) -> GlareParameters:
-    """Sun 4 to 9.5 degrees high and within 20 degrees of the driving direction, where it blinds drivers; veil 0.06 to 0.45."""
+    """Sun 4 to 9.5 degrees high, within 20 degrees of the driving direction, where it blinds; veil 0.06 to 0.45."""
     return GlareParameters(
         azimuth_deg=float(rng.uniform(-20.0, 20.0)),
         elevation_deg=float(rng.uniform(4.0, 9.5)),

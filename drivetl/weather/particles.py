@@ -6,13 +6,12 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from drivetl.weather.checks import BgrImage
+from drivetl.weather.pixels import Float, u8
 
 __all__ = ["Streaks", "View", "draw_streaks", "fly"]
 
-Float = NDArray[np.float32]
 _NEAREST_M = 0.6
 
 
@@ -96,7 +95,7 @@ def draw_streaks(view: View, streaks: Streaks, opacity: Float, *, scale: float, 
             colour = int(255 * level / 5)
             cv2.polylines(layer, list(points[chosen]), False, colour, int(size), line, 8)
     if blur_px > 0:
-        layer = cv2.GaussianBlur(layer, (0, 0), blur_px).astype(np.uint8, copy=False)
+        layer = u8(cv2.GaussianBlur(layer, (0, 0), blur_px))
     if scale != 1.0:
-        layer = cv2.resize(layer, (view.width, view.height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+        layer = u8(cv2.resize(layer, (view.width, view.height), interpolation=cv2.INTER_LINEAR))
     return layer

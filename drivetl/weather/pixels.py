@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,44 +13,47 @@ from numpy.typing import NDArray
 
 from drivetl.weather.checks import BgrImage
 
-__all__ = ["Bgr", "Float", "add_light", "dim", "enlarge", "lay_over", "planck_bgr", "relight", "scaled", "strips", "towards"]
+__all__ = [
+    "Bgr",
+    "Float",
+    "add_light",
+    "enlarge",
+    "f32",
+    "lay_over",
+    "planck_bgr",
+    "relight",
+    "scaled",
+    "strips",
+    "u8",
+]
 
 Float = NDArray[np.float32]
 Bgr = tuple[float, float, float]
 
 # Work on a frame goes strip by strip: this many pixels stay in the cache, and their temporaries are small enough to
 # come from memory that the process already has. Fresh pages from the system cost more than the arithmetic.
-_STRIP_PX = 16384
+_STRIP_PX = 40960
 _kept = threading.local()
 
 
-def strips(height: int, width: int) -> Iterator[slice]:
-    """Yield slices of rows that cover a picture."""
-    rows = max(1, _STRIP_PX // width)
+def strips(height: int, width: int, strip_px: int = _STRIP_PX) -> Iterator[slice]:
+    """Yield slices of rows that cover a picture, each of about ``strip_px`` pixels."""
+    rows = max(1, strip_px // width)
     for top in range(0, height, rows):
         yield slice(top, min(height, top + rows))
 
 
-def towards(image_bgr: BgrImage, colour_bgr: Bgr, kept: Float) -> BgrImage:
-    """Return ``kept * image + (1 - kept) * colour`` in float32, rounded once; ``kept`` is (height, width) in 0..1."""
-    height, width = kept.shape
-    target = np.empty((min(height, max(1, _STRIP_PX // width)), width, 3), np.float32)
-    target[:] = colour_bgr
-    values, weight = np.empty_like(target), np.empty_like(target)
-    result = np.empty_like(image_bgr)
-    for rows in strips(height, width):
-        share = kept[rows]
-        count = share.shape[0]
-        strip, goal, factor = values[:count], target[:count], weight[:count]
-        np.copyto(strip, image_bgr[rows])
-        cv2.subtract(strip, goal, dst=strip)
-        cv2.multiply(strip, cv2.merge([share, share, share], dst=factor), dst=strip)
-        cv2.add(strip, goal, dst=strip)
-        cv2.convertScaleAbs(strip, dst=result[rows])
-    return result
+def f32(array: NDArray[Any]) -> Float:
+    """Return the array as float32, without a copy where it is that already: OpenCV's stubs leave the type open."""
+    return np.asarray(array, dtype=np.float32)
 
 
-def relight(image_bgr: BgrImage, gain: Float, light: Float | None = None) -> BgrImage:
+def u8(array: NDArray[Any]) -> BgrImage:
+    """Return the array as uint8, without a copy where it is that already."""
+    return np.asarray(array, dtype=np.uint8)
+
+
+def relight(image_bgr: BgrImage, gain: NDArray[Any], light: NDArray[Any] | None = None) -> BgrImage:
     """Return ``image * gain + light``, two small maps of values in 0..1, enlarged to the picture.
 
     The gain is (rows, columns) or (rows, columns, 3), the light (rows, columns, 3).
@@ -60,7 +64,7 @@ def relight(image_bgr: BgrImage, gain: Float, light: Float | None = None) -> Bgr
     for rows in strips(*image_bgr.shape[:2]):
         factor = gain_full[rows]
         if factor.ndim == 2:
-            factor = cv2.merge([factor, factor, factor]).astype(np.uint8, copy=False)
+            factor = u8(cv2.merge([factor, factor, factor]))
         if light_full is None:
             cv2.multiply(image_bgr[rows], factor, dst=result[rows], scale=1 / 255)
         else:
@@ -68,22 +72,12 @@ def relight(image_bgr: BgrImage, gain: Float, light: Float | None = None) -> Bgr
     return result
 
 
-def dim(image_bgr: BgrImage, light: float, grey_share: float) -> BgrImage:
-    """Return the picture times ``light``, with ``grey_share`` of its colour taken: light from everywhere, as under cloud."""
-    result = np.empty_like(image_bgr)
-    for rows in strips(*image_bgr.shape[:2]):
-        strip = image_bgr[rows]
-        grey = cv2.cvtColor(cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-        cv2.addWeighted(strip, (1.0 - grey_share) * light, grey, grey_share * light, 0, dst=result[rows])
-    return result
-
-
-def add_light(image_bgr: BgrImage, light: Float) -> BgrImage:
+def add_light(image_bgr: BgrImage, light: NDArray[Any]) -> BgrImage:
     """Add a small map of light in 0..1 (rows, columns, 3), enlarged to the picture, as a screen: never beyond white.
 
     1 - (1 - image)(1 - light) saturates softly, as a sensor with a response curve does.
     """
-    shade = enlarge(cv2.bitwise_not(scaled(light)).astype(np.uint8, copy=False), image_bgr, slot=0)
+    shade = enlarge(u8(cv2.bitwise_not(scaled(light))), image_bgr, slot=0)
     result = np.empty_like(image_bgr)
     for rows in strips(*image_bgr.shape[:2]):
         dark = cv2.multiply(cv2.bitwise_not(image_bgr[rows]), shade[rows], scale=1 / 255)
@@ -106,9 +100,9 @@ def lay_over(image_bgr: BgrImage, paint: BgrImage | Bgr, alpha: BgrImage) -> Bgr
     return result
 
 
-def scaled(share: Float) -> BgrImage:
+def scaled(share: NDArray[Any]) -> BgrImage:
     """Return values in 0..1 as uint8 0..255, rounded and clipped."""
-    return cv2.convertScaleAbs(np.maximum(share, 0.0), alpha=255.0).reshape(share.shape).astype(np.uint8, copy=False)
+    return u8(cv2.convertScaleAbs(np.maximum(share, 0.0), alpha=255.0).reshape(share.shape))
 
 
 def enlarge(small: BgrImage, like: BgrImage, *, slot: int) -> BgrImage:

@@ -10,10 +10,10 @@ import numpy as np
 from drivetl.weather.checks import BgrImage, DepthMap, require_colour, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
 from drivetl.weather.particles import Streaks, View, draw_streaks, fly
-from drivetl.weather.pixels import Bgr, lay_over, relight
+from drivetl.weather.pixels import Bgr, Float, f32, lay_over, relight, u8
 from drivetl.weather.scattering import airlight_of, extinction, scene_depth
-from drivetl.weather.surface import small_view, wet_ground
 from drivetl.weather.sky import DEFAULT_HORIZON
+from drivetl.weather.surface import small_view, wet_ground
 
 __all__ = ["drop_speed", "rain", "rain_extinction"]
 
@@ -27,12 +27,12 @@ _GREY = 0.18
 
 def rain_extinction(rate_mm_h: float) -> float:
     """Return the extinction of visible light by rain in 1/m: 1.076 R^0.67 dB/km (Carbonneau; ITU-R P.1814)."""
-    return 1.076 * rate_mm_h**0.67 / 4343.0
+    return 1.076 * math.pow(rate_mm_h, 0.67) / 4343.0
 
 
-def drop_speed(diameter_mm: np.ndarray) -> np.ndarray:
+def drop_speed(diameter_mm: Float) -> Float:
     """Return the terminal speed of raindrops in m/s: 9.65 - 10.3 exp(-0.6 D) (Atlas, Srivastava, Sekhon 1973)."""
-    return np.maximum(9.65 - 10.3 * np.exp(-0.6 * diameter_mm), 0.1).astype(np.float32)
+    return f32(np.maximum(9.65 - 10.3 * np.exp(-0.6 * diameter_mm), 0.1))
 
 
 def rain(
@@ -54,8 +54,8 @@ def rain(
 
     Drops follow Marshall and Palmer (1948), N(D) = 8000 exp(-4.1 R^-0.21 D) per cubic metre and millimetre, fall at
     `drop_speed`, and are met by the car at ``ego_m_s``: a streak is the path of one drop during the exposure. A drop
-    gathers light from nearly half the sphere, so its streak has the brightness of the sky, thinned by the share of the exposure for
-    which the drop covers a pixel (Garg and Nayar, IJCV 75, 2007).
+    gathers light from nearly half the sphere, so its streak has the brightness of the sky, thinned by the share of
+    the exposure for which the drop covers a pixel (Garg and Nayar, IJCV 75, 2007).
 
     Args:
         image_bgr: uint8 BGR, any size; it is not changed.
@@ -153,9 +153,9 @@ def _coverage(view: View, streaks: Streaks, exposure_s: float) -> BgrImage:
     width_px = streaks.diameter_m * np.float32(view.focal_px) / streaks.distance_m
     # The share of the exposure for which the drop covers one point of its path, lifted where lenses sharpen.
     opacity = np.clip(6.0 * width_px / np.maximum(length_px, width_px), 0.1, 0.8).astype(np.float32)
-    near = streaks.distance_m < 1.8
+    near = width_px > 2.0
     layers = []
     for chosen, scale, blur_px in ((~near, 1.0, 0.0), (near, 0.5, 0.9)):
         part = Streaks(streaks.ends_px[chosen], streaks.distance_m[chosen], streaks.diameter_m[chosen])
         layers.append(draw_streaks(view, part, opacity[chosen], scale=scale, blur_px=blur_px))
-    return cv2.max(layers[0], layers[1]).astype(np.uint8, copy=False)
+    return u8(cv2.max(layers[0], layers[1]))

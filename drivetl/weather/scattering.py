@@ -9,13 +9,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.weather.checks import BgrImage, DepthMap, require_colour, require_depth, require_image, require_number, require_rng
+from drivetl.weather.checks import (
+    BgrImage,
+    DepthMap,
+    require_colour,
+    require_depth,
+    require_image,
+    require_number,
+    require_rng,
+)
 from drivetl.weather.depth import depth_prior
-from drivetl.weather.pixels import Bgr, Float, towards
+from drivetl.weather.pixels import Bgr, Float, enlarge, f32, scaled, strips
 from drivetl.weather.sky import shrink, working_scale
 from drivetl.weather.tiles import fractal_tile, window
 
 __all__ = ["airlight_of", "estimate_airlight", "extinction", "fog", "scene_depth", "transmission"]
+
+
+# Strips of float32 that fit the cache, in few enough calls.
+_FLOAT_STRIP_PX = 40960
+# 100 for the middle leaves room for a factor of 2.5 in a byte.
+_BANK_SCALE = 100.0
 
 
 def extinction(visibility_m: float, *, contrast_threshold: float = 0.02) -> float:
@@ -31,12 +45,15 @@ def extinction(visibility_m: float, *, contrast_threshold: float = 0.02) -> floa
     return -math.log(require_number("contrast_threshold", contrast_threshold, 0.001, 0.5)) / visibility
 
 
-def transmission(depth_m: DepthMap, beta_per_m: float) -> Float:
-    """Return exp(-beta * depth), the share of light that arrives: float32 in 0..1 of the shape of the depth."""
-    exponent = depth_m * np.float32(-beta_per_m)
+def transmission(depth_m: DepthMap, beta_per_m: float, *, out: Float | None = None) -> Float:
+    """Return exp(-beta * depth), the share of light that arrives: float32 in 0..1 of the shape of the depth.
+
+    ``out`` may be memory of that shape for the result, and ``depth_m`` itself.
+    """
+    exponent = np.multiply(depth_m, np.float32(-beta_per_m), out=out)
     # exp(-16) is 1e-7, far below a grey level; smaller results are denormal numbers, which take ten times as long.
     np.maximum(exponent, np.float32(-16.0), out=exponent)
-    return cv2.exp(exponent, dst=exponent).astype(np.float32, copy=False)
+    return f32(cv2.exp(exponent, dst=exponent))
 
 
 def estimate_airlight(image_bgr: BgrImage, depth_m: DepthMap) -> Bgr:
@@ -107,21 +124,51 @@ def fog(
     airlight = estimate_airlight(image, depth) if airlight_bgr is None else require_colour("airlight_bgr", airlight_bgr)
     tint = require_colour("tint_bgr", tint_bgr, highest=1.0)
     airlight = (airlight[0] * tint[0], airlight[1] * tint[1], airlight[2] * tint[2])
+    banks = None
     if require_number("patchiness", patchiness, 0.0, 0.9) > 0:
-        depth = depth * _banks(image, patchiness, require_rng(rng), time_s)
-    arriving = transmission(depth, beta)
-    return _towards_linear(image, airlight, arriving) if linear else towards(image, airlight, arriving)
+        banks = _banks(image, patchiness, require_rng(rng), time_s)
+    if linear:
+        return _mix_linear(image, airlight, _arriving(depth, beta, banks))
+    return _mix(image, airlight, depth, beta, banks)
 
 
-def _banks(image: BgrImage, patchiness: float, rng: np.random.Generator, time_s: float) -> Float:
-    """Return the factor on the extinction, float32 (height, width): banks are wide and flat, and drift sideways."""
+def _banks(image: BgrImage, patchiness: float, rng: np.random.Generator, time_s: float) -> BgrImage:
+    """Return 100 times the factor on the extinction, uint8 (height, width): wide, flat banks that drift sideways."""
     scale = working_scale((image.shape[0], image.shape[1]), 96)
     x, y = rng.uniform(0, 256, 2)
-    banks = window(fractal_tile(1, 256), scale.size_wh, x + 4.0 * time_s, y)
-    banks = cv2.blur(banks, (9, 3))
-    factor = 1.0 + patchiness * (2.0 * banks - 1.0)
-    full = cv2.resize(factor, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
-    return full.astype(np.float32, copy=False)
+    tile = window(fractal_tile(1, 256), scale.size_wh, x + 4.0 * time_s, y)
+    factor = 1.0 + patchiness * (2.0 * cv2.blur(tile, (9, 3)) - 1.0)
+    return enlarge(scaled(factor * (_BANK_SCALE / 255)), image, slot=0)
+
+
+def _arriving(depth: Float, beta: float, banks: BgrImage | None, out: Float | None = None) -> Float:
+    if banks is None:
+        return transmission(depth, beta, out=out)
+    thickened = np.empty_like(depth) if out is None else out
+    np.copyto(thickened, banks)
+    np.multiply(thickened, depth, out=thickened)
+    return transmission(thickened, beta / _BANK_SCALE, out=thickened)
+
+
+def _mix(image: BgrImage, airlight: Bgr, depth: Float, beta: float, banks: BgrImage | None) -> BgrImage:
+    """Return A + (J - A) t, in float32 and rounded once, strip by strip in four strips of memory."""
+    height, width = depth.shape
+    result = np.empty_like(image)
+    target: Float | None = None
+    for rows in strips(height, width, _FLOAT_STRIP_PX):
+        count = rows.stop - rows.start
+        if target is None:
+            target = np.empty((count, width, 3), np.float32)
+            target[:] = airlight
+            values, weight, share = np.empty_like(target), np.empty_like(target), np.empty((count, width), np.float32)
+        strip, goal, factor = values[:count], target[:count], weight[:count]
+        arriving = _arriving(depth[rows], beta, None if banks is None else banks[rows], share[:count])
+        np.copyto(strip, image[rows])
+        cv2.subtract(strip, goal, dst=strip)
+        cv2.multiply(strip, cv2.merge([arriving, arriving, arriving], dst=factor), dst=strip)
+        cv2.add(strip, goal, dst=strip)
+        cv2.convertScaleAbs(strip, dst=result[rows])
+    return result
 
 
 @lru_cache(maxsize=1)
@@ -131,9 +178,10 @@ def _to_linear() -> Float:
     return np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def _towards_linear(image: BgrImage, airlight: Bgr, arriving: Float) -> BgrImage:
+def _mix_linear(image: BgrImage, airlight: Bgr, arriving: Float) -> BgrImage:
+    """Return the mixture of decoded values, encoded again."""
     table = _to_linear()
     kept = table[image] * arriving[..., None]
     kept += (1.0 - arriving[..., None]) * np.interp(airlight, np.arange(256), table).astype(np.float32)
     coded = np.where(kept <= 0.0031308, kept * 12.92, 1.055 * np.power(kept, 1 / 2.4) - 0.055)
-    return cv2.convertScaleAbs(coded.astype(np.float32), alpha=255.0).astype(np.uint8, copy=False)
+    return scaled(coded)

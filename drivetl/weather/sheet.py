@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from drivetl.errors import OutputError, quoted
+from drivetl.files import atomic_file
 from drivetl.progress import Progress, silent, tracked
 from drivetl.weather.checks import MAX_SEVERITY, BgrImage, require_image, require_severity
 from drivetl.weather.conditions import CONDITIONS, apply_weather, find_condition
+from drivetl.weather.pixels import u8
 
-__all__ = ["contact_sheet"]
+__all__ = ["contact_sheet", "save_sheet"]
 
 _GAP_PX = 4
 _CAPTION_PX = 22
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+# What is as fine as a pixel disappears when a picture is scaled down; these cells get a piece at full size.
+_FINE = frozenset(("sensor_noise", "jpeg"))
 
 
 def contact_sheet(
@@ -28,7 +35,8 @@ def contact_sheet(
 ) -> BgrImage:
     """Return a picture with one row for each condition and one column for each severity, captioned, uint8 BGR.
 
-    Weather is made at the full size of the picture and then scaled down, so the sheet shows what a model would see.
+    Weather is made at the full size of the picture and then scaled down. Noise and compression would disappear with
+    that, so their cells carry a piece of the middle of the picture at full size.
 
     Raises:
         ImageError: the picture cannot be used.
@@ -43,13 +51,37 @@ def contact_sheet(
         cells = []
         for level in levels:
             weathered = apply_weather(image, name, level, rng=np.random.default_rng(seed))
-            cells.append(_cell(weathered, f"{name} {level}", (cell_width_px, height_px)))
+            cells.append(_cell(weathered, f"{name} {level}", (cell_width_px, height_px), name in _FINE))
         rows.append(np.hstack(cells))
     return np.vstack(rows)
 
 
-def _cell(image: BgrImage, caption: str, size_wh: tuple[int, int]) -> BgrImage:
+def save_sheet(sheet_bgr: BgrImage, out: Path, *, overwrite: bool = False) -> None:
+    """Write a contact sheet as PNG, JPEG or WebP, whole or not at all.
+
+    Raises:
+        OutputError: another ending, the file exists and ``overwrite`` is false, or the sheet cannot be written.
+    """
+    if out.suffix.lower() not in _ENDINGS:
+        raise OutputError(f"cannot tell the format of {quoted(out)}; end --out with {', '.join(_ENDINGS)}")
+    with atomic_file(out, overwrite=overwrite) as temporary:
+        try:
+            encoded, data = cv2.imencode(out.suffix.lower(), sheet_bgr)
+        except cv2.error as error:
+            raise OutputError(f"cannot encode the sheet as {quoted(out.name)}: {error.err}; use .png") from error
+        if not encoded:
+            raise OutputError(f"cannot encode the sheet as {quoted(out.name)}; use .png")
+        temporary.write_bytes(data.tobytes())
+
+
+def _cell(image: BgrImage, caption: str, size_wh: tuple[int, int], with_detail: bool) -> BgrImage:
     small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+    if with_detail:
+        height, width = min(image.shape[0], size_wh[1] // 2), min(image.shape[1], size_wh[0] // 2)
+        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+        small[-height:, -width:] = image[top : top + height, left : left + width]
+        cv2.rectangle(small, (size_wh[0] - width, size_wh[1] - height), (size_wh[0] - 1, size_wh[1] - 1), (235,) * 3, 1)
     cell = cv2.copyMakeBorder(small, _CAPTION_PX, _GAP_PX, _GAP_PX, _GAP_PX, cv2.BORDER_CONSTANT, value=(24, 24, 24))
-    cv2.putText(cell, caption, (_GAP_PX + 2, _CAPTION_PX - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (235, 235, 235), 1, cv2.LINE_AA)
-    return cell.astype(np.uint8, copy=False)
+    place = (_GAP_PX + 2, _CAPTION_PX - 7)
+    cv2.putText(cell, caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (235, 235, 235), 1, cv2.LINE_AA)
+    return u8(cell)

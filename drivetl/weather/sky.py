@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.weather.checks import BgrImage
+from drivetl.weather.pixels import u8
 
 __all__ = ["DEFAULT_HORIZON", "WorkingScale", "estimate_horizon", "shrink", "sky_weight", "working_scale"]
 
@@ -41,10 +42,10 @@ def shrink(image: BgrImage, scale: WorkingScale) -> BgrImage:
     """Return the picture on the small grid, averaged over area; halving first is three times faster."""
     while image.shape[1] >= 2 * scale.size_wh[0] and image.shape[0] >= 2 * scale.size_wh[1]:
         half = (image.shape[1] // 2, image.shape[0] // 2)
-        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        image = u8(cv2.resize(image, half, interpolation=cv2.INTER_AREA))
     if (image.shape[1], image.shape[0]) == scale.size_wh:
         return image
-    return cv2.resize(image, scale.size_wh, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return u8(cv2.resize(image, scale.size_wh, interpolation=cv2.INTER_AREA))
 
 
 def estimate_horizon(small_bgr: BgrImage) -> float:
@@ -58,8 +59,8 @@ def estimate_horizon(small_bgr: BgrImage) -> float:
     height, width = small_bgr.shape[:2]
     rows = np.arange(height)
     prior = np.exp(-0.5 * ((rows / height - DEFAULT_HORIZON) / _HORIZON_SPREAD) ** 2)
-    if height < 16 or width < 16:
-        return DEFAULT_HORIZON * height
+    if min(height, width) < 16:
+        return DEFAULT_HORIZON * float(height)
     grey = cv2.GaussianBlur(cv2.cvtColor(small_bgr, cv2.COLOR_BGR2GRAY), (3, 3), 0)
     dx = cv2.Sobel(grey, cv2.CV_16S, 1, 0).astype(np.float32)
     dy = cv2.Sobel(grey, cv2.CV_16S, 0, 1).astype(np.float32)
@@ -82,8 +83,7 @@ def estimate_horizon(small_bgr: BgrImage) -> float:
         witness = (np.abs(xs - column) > 0.08 * width) & (crossing >= 0) & (crossing < height - 0.5)
         counted = np.bincount(np.rint(crossing[witness]).astype(np.intp), strength[witness], height)
         votes[index] = counted[:height]
-    votes = cv2.GaussianBlur(votes, (0, 0), sigmaX=0.012 * height, sigmaY=0.8)
-    score = votes.max(axis=0) * prior
+    score = cv2.GaussianBlur(votes, (0, 0), sigmaX=0.012 * height, sigmaY=0.8).max(axis=0) * prior
     return float(np.argmax(score))
 
 
@@ -99,14 +99,14 @@ def sky_weight(small_bgr: BgrImage, horizon: float) -> Float:
     top = int(np.clip(round(horizon), 0, height))
     if top < 2:
         return sky
-    blue = cv2.GaussianBlur(small_bgr[:top, :, 0], (3, 3), 0)
+    blue = u8(cv2.GaussianBlur(small_bgr[:top, :, 0], (3, 3), 0))
     threshold = _sky_threshold(blue)
     if threshold is None:
         return sky
     candidate = (blue > threshold).astype(np.uint8)
     smooth = cv2.absdiff(blue, cv2.blur(blue, (5, 5))) < 12
     # Opening cuts the thin bridges through foliage by which a white lorry would be joined to the sky.
-    candidate = cv2.erode(candidate & smooth.view(np.uint8), np.ones((3, 3), np.uint8), borderValue=1)
+    candidate = u8(cv2.erode(candidate & smooth.view(np.uint8), np.ones((3, 3), np.uint8), borderValue=1))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(candidate, connectivity=4)
     keep = np.zeros(count, bool)
     keep[1:] = (stats[1:, cv2.CC_STAT_TOP] <= 1) & (stats[1:, cv2.CC_STAT_AREA] >= 0.002 * width * height)

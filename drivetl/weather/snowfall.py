@@ -8,7 +8,7 @@ import numpy as np
 from drivetl.weather.checks import BgrImage, DepthMap, require_colour, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
 from drivetl.weather.particles import Streaks, View, draw_streaks, fly
-from drivetl.weather.pixels import Bgr, dim, lay_over, relight
+from drivetl.weather.pixels import Bgr, lay_over, relight, u8
 from drivetl.weather.scattering import airlight_of, extinction, scene_depth
 from drivetl.weather.sky import DEFAULT_HORIZON
 from drivetl.weather.surface import small_view, snow_cover
@@ -17,6 +17,8 @@ __all__ = ["snow"]
 
 _FARTHEST_M = 4.5
 _SMALLEST_MM = 3.0
+# Share of the detail and colour that light from everywhere takes.
+_GREY = 0.3
 
 
 def snow(
@@ -37,7 +39,8 @@ def snow(
 
     Intensity of snowfall is defined by visibility (light above 1 km, moderate to 500 m, heavy below; AMS Glossary of
     Meteorology). Flakes have an exponential size distribution (Gunn and Marshall, J. Meteorology 15, 1958), here of
-    3 to 16 mm, and fall at about 1 m/s whatever their size (Locatelli and Hobbs, JGR 79, 1974), so the own speed decides their path.
+    3 to 16 mm, and fall at about 1 m/s whatever their size (Locatelli and Hobbs, JGR 79, 1974), so the own speed
+    decides their path.
 
     Args:
         image_bgr: uint8 BGR, any size; it is not changed.
@@ -66,11 +69,12 @@ def snow(
     level = min(246.0, max(airlight) * 1.06 + 8.0)
     corner_xy = generator.uniform(0, 512, 2)
     bare = 1.0 - 0.96 * snow_cover(small, cover, corner_xy)
+    grey = cv2.cvtColor(small.image_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32) * np.float32(_GREY / 255)
     arriving = np.exp(small.depth_m * np.float32(-beta))
     gain = bare * arriving
     white = ((1.0 - bare) * arriving)[..., None] * (np.array(_white(level), np.float32) / np.float32(255))
     veil = (1.0 - arriving)[..., None] * (np.array(airlight, np.float32) / np.float32(255))
-    result = relight(dim(image, 1.0, 0.45), gain, white + veil)
+    result = relight(image, gain * np.float32(1.0 - _GREY), white + veil + (grey * gain)[..., None])
     height, width = image.shape[:2]
     view = View(height, width, DEFAULT_FOCAL * width, width / 2, DEFAULT_HORIZON * height)
     space_m3 = _FARTHEST_M**3 * (width / view.focal_px) * (height / view.focal_px)
@@ -94,14 +98,14 @@ def _white(level: float) -> Bgr:
 
 
 def _coverage(view: View, streaks: Streaks) -> BgrImage:
-    """Return how much of each pixel flakes cover, uint8: far ones as sharp dots, near ones as soft discs."""
+    """Return how much of each pixel flakes cover, uint8: small ones as sharp dots, large ones as soft discs."""
     length_px = np.hypot(*(streaks.ends_px[:, 1] - streaks.ends_px[:, 0]).T)
     width_px = streaks.diameter_m * np.float32(view.focal_px) / streaks.distance_m
     opacity = np.clip(2.4 * width_px / np.maximum(length_px, width_px), 0.3, 0.95).astype(np.float32)
     total = np.zeros((view.height, view.width), np.uint8)
-    for low, high, scale, blur_px in ((0.0, 1.6, 0.25, 1.0), (1.6, 3.5, 0.5, 0.7), (3.5, 1e9, 1.0, 0.0)):
-        chosen = (streaks.distance_m >= low) & (streaks.distance_m < high)
+    for low, high, scale, blur_px in ((0.0, 2.0, 1.0, 0.0), (2.0, 6.0, 0.5, 0.7), (6.0, 1e9, 0.25, 0.8)):
+        chosen = (width_px >= low) & (width_px < high)
         part = Streaks(streaks.ends_px[chosen], streaks.distance_m[chosen], streaks.diameter_m[chosen])
         layer = draw_streaks(view, part, opacity[chosen], scale=scale, blur_px=blur_px)
-        total = cv2.max(total, layer).astype(np.uint8, copy=False)
+        total = u8(cv2.max(total, layer))
     return total

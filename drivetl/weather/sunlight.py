@@ -7,9 +7,9 @@ import math
 import cv2
 import numpy as np
 
-from drivetl.weather.checks import BgrImage, require_image, require_number, require_rng
+from drivetl.weather.checks import BgrImage, DepthMap, require_depth, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
-from drivetl.weather.pixels import Float, add_light, planck_bgr
+from drivetl.weather.pixels import Float, add_light, f32, planck_bgr, u8
 from drivetl.weather.sky import DEFAULT_HORIZON, working_scale
 
 __all__ = ["glare"]
@@ -26,6 +26,7 @@ def glare(
     colour_temperature_k: float = 4300.0,
     focal_px: float | None = None,
     horizon_px: float | None = None,
+    depth_m: DepthMap | None = None,
     rng: np.random.Generator,
 ) -> BgrImage:
     """Return the picture against a low sun.
@@ -44,6 +45,7 @@ def glare(
         colour_temperature_k: of the sun, 1500 to 10000; 4300 stands about 15 degrees high, 3000 sets.
         focal_px: as for `depth_prior`.
         horizon_px: row of the horizon; at 46 % of the height where None.
+        depth_m: as for `fog`; trees and houses before the sun keep most of its disc from the lens. None: all sky.
         rng: how large the ghosts are and where.
 
     Raises:
@@ -63,7 +65,12 @@ def glare(
     sun_y = horizon - focal * math.tan(elevation)
     scale = working_scale((height, width), 224)
     dx, dy = _offsets(scale.size_wh, (width, height), sun_x, sun_y)
-    light = _sunlight(dx, dy, focal, strength) + np.float32(black)
+    open_sky = np.float32(1.0)
+    if depth_m is not None:
+        depth = cv2.resize(require_depth(depth_m, (height, width)), scale.size_wh, interpolation=cv2.INTER_NEAREST)
+        open_sky = 0.25 + 0.75 * f32(cv2.blur(np.isinf(depth).astype(np.float32), (3, 3)))
+    disc, veil_light = _sunlight(dx, dy, focal, strength)
+    light = disc * open_sky + veil_light + np.float32(black)
     tint = planck_bgr(kelvin)
     layers = [light * np.float32(0.35 + 0.65 * channel) for channel in tint]
     reflections = require_number("ghosts", ghosts, 0.0, 1.0) * min(1.0, 2.5 * strength)
@@ -71,7 +78,7 @@ def glare(
         _add_ghosts(layers, scale.size_wh, (sun_x * scale.x, sun_y * scale.y), reflections, require_rng(rng))
     # The camera closes down for the sun; far from the sun's side that is all there is to see.
     closed = cv2.convertScaleAbs(image, alpha=1.0 - min(0.5, 0.12 + 0.9 * strength))
-    return add_light(closed.astype(np.uint8, copy=False), cv2.merge(layers))
+    return add_light(u8(closed), cv2.merge(layers))
 
 
 def _offsets(size_wh: tuple[int, int], full_wh: tuple[int, int], x: float, y: float) -> tuple[Float, Float]:
@@ -80,17 +87,18 @@ def _offsets(size_wh: tuple[int, int], full_wh: tuple[int, int], x: float, y: fl
     return columns[None, :], rows[:, None]
 
 
-def _sunlight(dx: Float, dy: Float, focal: float, strength: float) -> Float:
-    """Return disc, veil and rays on the small grid, as shares of white."""
+def _sunlight(dx: Float, dy: Float, focal: float, strength: float) -> tuple[Float, Float]:
+    """Return the disc with its aureole, and the veil with its rays, on the small grid, as shares of white."""
     distance = np.sqrt(dx * dx + dy * dy)
     theta = np.degrees(np.arctan(distance / np.float32(focal)))
     veil = strength * (10.0**2 + 2.0) / (theta * theta + 2.0 + 18.0 / max(strength, 0.05))
-    aureole = 1.2 * np.exp(-((theta / (1.5 + 4.5 * strength)) ** 2))
+    aureole = 1.3 * np.exp(-((theta / (2.2 + 4.5 * strength)) ** 2))
     # Scratches of the wiper and the blades of the aperture spread the disc into rays.
     bearing = np.arctan2(dy, dx)
-    rays = (np.abs(np.cos(3.0 * bearing + 0.4)) ** 40 + 0.6 * np.abs(np.cos(4.0 * bearing - 0.9)) ** 60) * np.exp(-theta / 6.5)
-    total: Float = (veil + aureole + 1.1 * strength * rays).astype(np.float32)
-    return total
+    rays = (np.abs(np.cos(3.0 * bearing + 0.4)) ** 40 + 0.6 * np.abs(np.cos(4.0 * bearing - 0.9)) ** 60) * np.exp(
+        -theta / 6.5
+    )
+    return f32(aureole), f32(veil + 1.1 * strength * rays)
 
 
 def _add_ghosts(
@@ -110,6 +118,6 @@ def _add_ghosts(
         y = sun_xy[1] + share * (height / 2 - sun_xy[1])
         disc = np.zeros((height, width), np.float32)
         cv2.circle(disc, (round(x * 16), round(y * 16)), round(radius * 16), 1.0, -1, cv2.LINE_AA, 4)
-        disc = cv2.GaussianBlur(disc, (0, 0), 1.2)
+        disc = f32(cv2.GaussianBlur(disc, (0, 0), 1.2))
         for layer, channel in zip(layers, colour, strict=True):
             layer += disc * np.float32(0.14 * strength * channel)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from drivetl.weather.checks import BgrImage, DepthMap
 from drivetl.weather.depth import DEFAULT_FOCAL, ground_weight
-from drivetl.weather.pixels import Float, scaled
+from drivetl.weather.pixels import Float, f32, scaled, u8
 from drivetl.weather.sky import shrink, working_scale
 from drivetl.weather.tiles import fractal_tile
 
@@ -46,7 +46,7 @@ def wet_ground(view: SmallView, wetness: float, camera_height_m: float = 1.5) ->
     gain = (1.0 - 0.42 * wetness * view.ground) * (1.0 - mirrored)
     share = scaled(mirrored)
     light = cv2.multiply(_mirror(view), cv2.merge([share, share, share]), scale=1 / 255)
-    return gain.astype(np.float32, copy=False), light.astype(np.float32) / np.float32(255)
+    return f32(gain), light.astype(np.float32) / np.float32(255)
 
 
 def _mirror(view: SmallView) -> BgrImage:
@@ -58,7 +58,7 @@ def _mirror(view: SmallView) -> BgrImage:
     columns = np.repeat(np.arange(width, dtype=np.float32)[None, :], height, axis=0)
     source = np.clip(2.0 * begins - rows, 0, height - 1).astype(np.float32)
     mirrored = cv2.remap(view.image_bgr, columns, source, cv2.INTER_LINEAR)
-    return cv2.blur(mirrored, (3, max(3, height // 10) | 1)).astype(np.uint8, copy=False)
+    return u8(cv2.blur(mirrored, (3, max(3, height // 10) | 1)))
 
 
 def snow_cover(view: SmallView, cover: float, corner_xy: NDArray[np.float64]) -> Float:
@@ -72,12 +72,11 @@ def snow_cover(view: SmallView, cover: float, corner_xy: NDArray[np.float64]) ->
     aside = (np.arange(width, dtype=np.float32) - width / 2) * distance / np.float32(DEFAULT_FOCAL * width)
     map_x = np.mod(aside * 14 + np.float32(corner_xy[0]), 511).astype(np.float32)
     map_y = np.mod(distance * 9 + np.float32(corner_xy[1]), 511).astype(np.float32)
-    patches = cv2.remap(fractal_tile(2), map_x, map_y, cv2.INTER_LINEAR)
+    patches = f32(cv2.remap(fractal_tile(2), map_x, map_y, cv2.INTER_LINEAR))
     # Far patches shrink below the grid; there only their share of the area is seen.
-    patches += (0.5 - patches) * np.clip(distance / 60.0, 0.0, 1.0)
+    patches = patches + (0.5 - patches) * np.clip(distance / 60.0, 0.0, 1.0)
     lies = np.clip((cover - patches) / 0.25 + 0.4, 0.0, 1.0) * np.float32(min(1.0, 0.45 + cover))
-    weight = cv2.blur((lies * view.ground * _road(view)).astype(np.float32), (3, 3))
-    return weight.astype(np.float32, copy=False)
+    return f32(cv2.blur(f32(lies * view.ground * _road(view)), (3, 3)))
 
 
 def _road(view: SmallView) -> Float:
@@ -96,5 +95,4 @@ def _road(view: SmallView) -> Float:
     # min over the rows below of (like + slope * distance): what stands on a dark patch, for an eighth of the height.
     climb = np.arange(height, dtype=np.float32)[:, None] * np.float32(8.0 / height)
     reached = np.minimum.accumulate((like + climb)[::-1], axis=0)[::-1] - climb
-    weight: Float = cv2.blur(reached, (9, 3)).astype(np.float32, copy=False)
-    return weight
+    return f32(cv2.blur(reached, (9, 3)))

@@ -50,7 +50,6 @@ def window(tile: NDArray[np.float32], size_wh: tuple[int, int], x: float, y: flo
     columns = np.arange(width + 1) + int(np.floor(x))
     rows = np.arange(height + 1) + int(np.floor(y))
     block = np.take(np.take(tile, rows, axis=0, mode="wrap"), columns, axis=1, mode="wrap")
-    part_x, part_y = np.float32(x - np.floor(x)), np.float32(y - np.floor(y))
+    part_x, part_y = np.float32(x % 1.0), np.float32(y % 1.0)
     across = block[:, :-1] * (1 - part_x) + block[:, 1:] * part_x
-    result: NDArray[np.float32] = across[:-1] * (1 - part_y) + across[1:] * part_y
-    return result
+    return np.asarray(across[:-1] * (1 - part_y) + across[1:] * part_y, dtype=np.float32)

@@ -5,7 +5,11 @@ Importing this module needs albumentations; `drivetl.weather` loads it only when
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar, Literal
+
+# On import, albumentations would ask PyPI for a newer version of itself.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 import numpy as np

@@ -15,6 +15,14 @@ from drivetl.adapt.config import TrainConfig
 Configure = Callable[..., TrainConfig]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Run torch on one thread: the models are tiny, and threads that wait for each other cost more than they give."""
+    from drivetl.yolo.ultra import set_threads
+
+    set_threads(1)
+
+
 def draw_dataset(root: Path, **splits: int) -> Path:
     """Write a YOLO dataset: bright rectangles on noise, one box a picture."""
     rng = np.random.default_rng(0)

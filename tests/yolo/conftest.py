@@ -13,6 +13,14 @@ import pytest
 Save = Callable[..., Path]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Run torch on one thread: the models are tiny, and threads that wait for each other cost more than they give."""
+    from drivetl.yolo.ultra import set_threads
+
+    set_threads(1)
+
+
 @cache
 def _built(architecture: str) -> Any:
     import torch

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from drivetl.errors import ImageError, VideoError
+from drivetl.video import open_source
+from drivetl.video.sources import printable_source
+
+MakeVideo = Callable[..., Path]
+Grey = Callable[..., NDArray[np.uint8]]
+
+
+def levels(source: str, **options: Any) -> list[int]:
+    """The mean brightness of each frame."""
+    opened = open_source(source, **options)
+    try:
+        return [round(float(frame.mean())) for frame in opened.frames()]
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "four_cc", "fps"),
+    [("a.mp4", "mp4v", 25.0), ("a.mkv", "mp4v", 29.97), ("a.avi", "MJPG", 12.5), ("a.webm", "VP80", 30.0)],
+)
+def test_every_frame_in_order(make_video: MakeVideo, name: str, four_cc: str, fps: float) -> None:
+    wanted = [20, 60, 100, 140, 180, 220, 250] * 3
+    path = make_video(name, wanted, fps=fps, four_cc=four_cc)
+    info = open_source(str(path)).info
+    assert (info.kind, info.frames) == ("file", 21)
+    assert info.fps == pytest.approx(fps, rel=1e-3)
+    assert levels(str(path)) == pytest.approx(wanted, abs=4)
+
+
+def test_pictures_in_natural_order(tmp_path: Path, grey: Grey) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, level in (("f10.png", 100), ("f2.PNG", 20), ("f1.png", 10), ("G3.png", 200)):
+        encoded = cv2.imencode(".png", grey(level))[1]
+        (folder / name).write_bytes(encoded.tobytes())
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "f3.png").mkdir()
+    assert levels(str(folder)) == [10, 20, 100, 200]
+    assert open_source(str(folder), picture_fps=5).info.fps == 5
+    assert open_source(str(folder)).info.frames == 4
+
+
+def test_frames_may_be_drawn_on(tmp_path: Path, grey: Grey, make_video: MakeVideo) -> None:
+    cv2.imwrite(str(tmp_path / "one.png"), grey(10))
+    for source in (tmp_path, make_video("a.mp4", [10])):
+        frame = next(open_source(str(source)).frames())
+        frame[:] = 7
+        assert frame.shape == (64, 128, 3)
+
+
+def test_unreadable_picture_is_named(tmp_path: Path, grey: Grey) -> None:
+    encoded = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))[1].tobytes()
+    (tmp_path / "a.jpg").write_bytes(encoded)
+    (tmp_path / "b.jpg").write_bytes(encoded[: len(encoded) // 2])
+    with pytest.raises(ImageError, match=r"b\.jpg' ends before its last pixel"):
+        levels(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "four_cc"), [("cut.avi", "MJPG"), ("cut.mkv", "mp4v"), ("cut.webm", "VP80"), ("cut.ts", "mp4v")]
+)
+def test_cut_in_the_middle_of_a_frame(make_video: MakeVideo, name: str, four_cc: str) -> None:
+    path = make_video(name, [0] * 30, four_cc=four_cc, noise=True)
+    assert len(levels(str(path))) == 30
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    with pytest.raises(VideoError, match=r"is cut off: its .* needs \d+ bytes and the file has \d+; .*--allow-trunc"):
+        open_source(str(path))
+    assert 3 < len(levels(str(path), allow_truncated=True)) < 30
+    assert "is cut off" in open_source(str(path), allow_truncated=True).info.notes[0]
+
+
+def test_cut_before_the_index(make_video: MakeVideo) -> None:
+    path = make_video("cut.mp4", [0] * 10, noise=True)
+    path.write_bytes(path.read_bytes()[:-1500])
+    with pytest.raises(VideoError, match="cut off before its index"):
+        open_source(str(path), allow_truncated=True)
+
+
+@pytest.mark.parametrize(("name", "four_cc"), [("hole.mp4", "mp4v"), ("hole.avi", "MJPG"), ("hole.mkv", "mp4v")])
+def test_damage_inside_is_noticed_at_the_end(make_video: MakeVideo, name: str, four_cc: str) -> None:
+    path = make_video(name, [0] * 30, four_cc=four_cc, noise=True)
+    whole = path.read_bytes()
+    half, tail = len(whole) // 2, 0 if name.endswith("mkv") else 3000  # the index of the others stands at the end
+    path.write_bytes(whole[:half] + bytes(len(whole) - half - tail) + whole[len(whole) - tail :])
+    with pytest.raises(VideoError, match=r"is damaged: \d+ of about 30 frames could be read, up to .* of 1\.20 s"):
+        levels(str(path))
+    opened = open_source(str(path), allow_truncated=True)
+    assert 3 < sum(1 for _ in opened.frames()) < 30
+    assert "is damaged" in opened.info.notes[-1]
+
+
+def test_uneven_spacing_is_no_damage(tmp_path: Path, grey: Grey) -> None:
+    """OpenCV estimates 53 frames for these 38; their time stamps agree with the length."""
+    av = pytest.importorskip("av", reason="needs PyAV to write uneven time stamps")
+    from fractions import Fraction
+
+    for name in ("a.mkv", "a.mp4", "a.ts"):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 1000)
+            for index in range(38):
+                frame = av.VideoFrame.from_ndarray(grey(6 * index), format="bgr24")
+                frame.pts, frame.time_base = 40 * index + 200 * (index // 10), Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        assert len(levels(str(tmp_path / name))) == 38, name
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"is empty \(0 bytes\)"),
+        (b"hello " * 300, "is not a video that this OpenCV reads"),
+        (b"\x1a\x45\xdf\xa3" + bytes(2000), "is not a video that this OpenCV reads"),
+    ],
+)
+def test_no_video(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match=message):
+        open_source(str(path))
+
+
+def test_a_codec_that_is_not_there(make_video: MakeVideo) -> None:
+    path = make_video("a.avi", [10, 20, 30])
+    data = path.read_bytes()
+    assert data.count(b"FMP4") + data.count(b"mp4v") >= 1
+    path.write_bytes(data.replace(b"FMP4", b"ZZZZ").replace(b"mp4v", b"ZZZZ"))
+    with pytest.raises(VideoError, match=r"holds no frame that this OpenCV can decode|is not a video that this OpenCV"):
+        levels(str(path))
+
+
+def test_no_source(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match=r"nowhere\.mp4' does not exist; give a video file"):
+        open_source(str(tmp_path / "nowhere.mp4"))
+    with pytest.raises(VideoError, match="holds no picture"):
+        open_source(str(tmp_path))
+    with pytest.raises(VideoError, match="camera '97' does not open"):
+        open_source("97")
+
+
+def test_unreadable_file(make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = make_video("a.mp4", [10])
+    monkeypatch.setattr("drivetl.video.sources.inspect_container", refuse)
+    with pytest.raises(VideoError, match=r"cannot read '.*a\.mp4': Permission denied"):
+        open_source(str(path))
+
+
+def test_a_file_named_like_a_url_protocol(make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_video("a.mp4", [10, 20])
+    path.rename(path.with_name("concat:b.mp4"))
+    monkeypatch.chdir(path.parent)
+    assert len(levels("concat:b.mp4")) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://me:geheim@10.0.0.5:554/live", "rtsp://…@10.0.0.5:554/live"),
+        ("rtsp://me:ge@/h?eim@10.0.0.5/live", "rtsp://…@10.0.0.5/live"),
+        ("http://10.0.0.5/v.mjpg?token=geheim", "http://10.0.0.5/v.mjpg?…"),
+        ("http://[::1/x", "http://[::1/x"),
+        ("drive.mp4", "drive.mp4"),
+    ],
+)
+def test_passwords_are_never_printed(url: str, shown: str) -> None:
+    assert printable_source(url) == shown
+
+
+def test_a_stream_that_does_not_open() -> None:
+    with pytest.raises(VideoError) as caught:
+        open_source("nosuchprotocol://me:geheim@host/live")
+    assert "nosuchprotocol://…@host/live" in str(caught.value) and "geheim" not in str(caught.value)
+
+
+@pytest.mark.material
+def test_real_videos_are_whole(material: Path) -> None:
+    for name, frames in (("highway-day.mp4", 221), ("two-cars.mp4", 38)):
+        assert len(levels(str(material / "video" / name))) == frames

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from numpy.typing import NDArray
+from typer.testing import CliRunner, Result
+
+from drivetl.runtime import Detector
+from drivetl.verbs import video as verb
+
+MakeVideo = Callable[..., Path]
+Read = Callable[[Path], list[NDArray[np.uint8]]]
+PROJECT = Path(__file__).parents[2]
+
+
+def run(*words: str | Path) -> Result:
+    app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.callback()(lambda: None)
+    verb.register(app)
+    return CliRunner().invoke(app, ["video", *map(str, words)])
+
+
+def test_json(bundle: Path, make_video: MakeVideo, tmp_path: Path) -> None:
+    source = make_video("in.mp4", [0, 100, 200], size_wh=(256, 128))
+    result = run(source, "--model", bundle, "--out", tmp_path / "out.mp4", "--threads", "1", "--json")
+    assert result.exit_code == 0, result.output
+    document: dict[str, Any] = json.loads(result.stdout)
+    assert (document["schema_version"], document["verb"], document["provider"]) == (1, "video", "cpu")
+    assert (document["frames_in"], document["frames_out"], document["dropped"]) == (3, 3, 0)
+    assert (document["size_wh"], document["source_fps"]) == ([256, 128], 25.0)
+    assert document["per_class"] == {"car": 2, "person": 1}
+    assert document["codec"] in ("h264", "mpeg4")
+    assert document["latency_ms"]["end_to_end"]["p99"] >= document["latency_ms"]["end_to_end"]["p50"] > 0
+    assert document["out"] == str(tmp_path / "out.mp4") and (tmp_path / "out.mp4").is_file()
+
+
+def test_words_for_people(bundle: Path, make_video: MakeVideo) -> None:
+    source = make_video("in.mp4", [0, 100, 200], size_wh=(256, 128))
+    result = run(source, "--model", bundle, "--confidence", "0.3", "--limit", "2")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("2 frames, 256x128, ")
+    assert re.search(r"^end to end +\d+\.\d +\d+\.\d$", result.stdout, re.MULTILINE)
+    assert "detections over all frames: car 1\n" in result.stdout
+
+
+def test_ctrl_c_finishes_the_file(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_frames: Read
+) -> None:
+    source = make_video("in.mp4", [200] * 20, size_wh=(256, 128))
+    infer, calls = Detector.infer, []
+
+    def pressed_at_the_fourth(self: Detector, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        calls.append(tensor.shape)
+        if len(calls) == 5:  # the first call is the warm-up
+            signal.raise_signal(signal.SIGINT)
+        return infer(self, tensor)
+
+    monkeypatch.setattr(Detector, "infer", pressed_at_the_fourth)
+    before = signal.getsignal(signal.SIGINT)
+    result = run(source, "--model", bundle, "--out", tmp_path / "out.mp4", "--json")
+    assert result.exit_code == 130
+    document = json.loads(result.stdout)
+    assert (document["interrupted"], document["frames_out"]) == (True, 4)
+    assert len(read_frames(tmp_path / "out.mp4")) == 4
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_twice_drops_the_file(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_video("in.mp4", [200] * 20, size_wh=(256, 128))
+
+    def impatient(self: Detector, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second Ctrl-C must have interrupted")
+
+    monkeypatch.setattr(Detector, "infer", impatient)
+    result = run(source, "--model", bundle, "--out", tmp_path / "out.mp4")
+    assert result.exit_code == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_bad_input_is_one_sentence_and_exit_2(bundle: Path, make_video: MakeVideo, tmp_path: Path) -> None:
+    cut = make_video("cut.avi", [0] * 20, four_cc="MJPG", noise=True)
+    cut.write_bytes(cut.read_bytes()[:-2000])
+    words = [str(cut), "--model", str(bundle), "--out", str(tmp_path / "out.mp4")]
+    done = subprocess.run(
+        [sys.executable, "-m", "drivetl", "video", *words], capture_output=True, text=True, cwd=PROJECT
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    sentences = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(sentences) == 1
+    assert sentences[0].startswith("drivetl: error: ") and "is cut off" in sentences[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.avi"]
+
+
+def test_neither_torch_nor_ultralytics_is_loaded(bundle: Path, make_video: MakeVideo) -> None:
+    source = make_video("in.mp4", [0, 200])
+    code = (
+        "import sys; from drivetl.runtime import Detector; from drivetl.video import run_video; "
+        f"r = run_video({str(source)!r}, Detector({str(bundle)!r}), None); "
+        "print(r.frames_out, {'torch', 'ultralytics', 'albumentations', 'onnx'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True)
+    assert done.stdout == "2 set()\n"
+
+
+@pytest.mark.material
+def test_highway(material: Path, tmp_path: Path) -> None:
+    """Cars on a motorway: seen in nearly every frame, and without the flicker that a wrong letterbox gives."""
+    from drivetl.deploy import export
+    from drivetl.video import VideoSettings, run_video
+
+    export(material / "weights/yolo11n.pt", tmp_path / "bundle", size_hw=(384, 640))
+    detector = Detector(tmp_path / "bundle")
+    counts = []
+    postprocess = detector.postprocess
+
+    def counted(*words: Any, **options: Any) -> Any:
+        detections = postprocess(*words, **options)
+        counts.append(int((detections.class_id == 2).sum()))
+        return detections
+
+    detector.postprocess = counted  # type: ignore[method-assign]
+    settings = VideoSettings(limit=40)
+    result = run_video(str(material / "video/highway-day.mp4"), detector, tmp_path / "out.mp4", settings)
+    assert (result.frames_out, result.size_wh, result.source_fps) == (40, (960, 540), 25.0)
+    assert min(counts) >= 2
+    assert np.abs(np.diff(counts)).mean() < 1.5

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from drivetl.errors import OutputError, VideoError
+from drivetl.video.writer import video_output
+
+Grey = Callable[..., NDArray[np.uint8]]
+Read = Callable[[Path], list[NDArray[np.uint8]]]
+
+
+@pytest.fixture(params=["h264", "mpeg4"])
+def codec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "h264":
+        pytest.importorskip("av", reason="needs PyAV for H.264: pip install 'drivetl[video]'")
+    else:
+        monkeypatch.setattr("drivetl.video.writer.h264_available", lambda: False)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".MP4"])
+def test_frames_come_back(tmp_path: Path, codec: str, ending: str, grey: Grey, read_frames: Read) -> None:
+    target = tmp_path / f"new folder/a{ending}"
+    levels = [0, 50, 100, 150, 200, 255, 30]
+    with video_output(target, fps=30000 / 1001) as output:
+        for level in levels:
+            output.write(grey(level))
+    assert output.codec == codec
+    assert [float(frame.mean()) for frame in read_frames(target)] == pytest.approx(levels, abs=4)
+    capture = cv2.VideoCapture(str(target))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(30000 / 1001, rel=1e-4)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_colours_survive(tmp_path: Path, codec: str, read_frames: Read) -> None:
+    patches = [(233, 180, 86), (0, 94, 213), (66, 228, 240), (115, 158, 0), (255, 255, 255)]
+    frame = np.repeat(np.array(patches, np.uint8), 32, axis=0)[None].repeat(64, axis=0)
+    with video_output(tmp_path / "a.mp4", fps=25) as output:
+        for _ in range(3):
+            output.write(frame)
+    for index, patch in enumerate(patches):
+        assert read_frames(tmp_path / "a.mp4")[1][32, 32 * index + 16].tolist() == pytest.approx(patch, abs=6)
+
+
+@pytest.mark.parametrize("size_wh", [(129, 64), (128, 63), (1, 1)])
+def test_odd_sides(tmp_path: Path, codec: str, size_wh: tuple[int, int], grey: Grey, read_frames: Read) -> None:
+    with video_output(tmp_path / "a.mp4", fps=25) as output:
+        output.write(grey(100, size_wh))
+    height, width = read_frames(tmp_path / "a.mp4")[0].shape[:2]
+    if codec == "h264":
+        assert (width, height) == size_wh
+        assert "yuv444p" in output.notes[0]
+    else:
+        assert (width, height) == (size_wh[0] + size_wh[0] % 2, size_wh[1] + size_wh[1] % 2)
+        assert f"became {width}x{height}" in output.notes[1]
+
+
+def test_h264_is_what_browsers_want(tmp_path: Path, grey: Grey) -> None:
+    av = pytest.importorskip("av", reason="needs PyAV for H.264: pip install 'drivetl[video]'")
+    with video_output(tmp_path / "a.mp4", fps=25) as output:
+        output.write(grey(100))
+    assert output.notes == ()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert (container.streams.video[0].codec_context.name, container.streams.video[0].pix_fmt) == (
+            "h264",
+            "yuv420p",
+        )
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")  # the index stands in front
+
+
+def test_the_fallback_is_said(tmp_path: Path, grey: Grey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivetl.video.writer.h264_available", lambda: False)
+    with video_output(tmp_path / "a.mp4", fps=25) as output:
+        output.write(grey(100))
+    assert "which browsers do not play" in output.notes[0] and "drivetl[video]" in output.notes[0]
+
+
+def test_an_error_leaves_nothing(tmp_path: Path, codec: str, grey: Grey) -> None:
+    with pytest.raises(ZeroDivisionError), video_output(tmp_path / "a.mp4", fps=25) as output:
+        output.write(grey(100))
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_frame_is_no_video(tmp_path: Path, codec: str) -> None:
+    with pytest.raises(VideoError, match="there is no frame to write"), video_output(tmp_path / "a.mp4", fps=25):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+_FULL_DISK = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+import drivetl.video.writer as writer
+from drivetl.errors import OutputError
+if sys.argv[2] == "mpeg4":
+    writer.h264_available = lambda: False
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+rng = np.random.default_rng(0)
+try:
+    with writer.video_output(Path(sys.argv[1]), fps=25) as output:
+        for _ in range(60):
+            output.write(rng.integers(0, 256, (240, 320, 3), np.uint8))
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_full_disk(tmp_path: Path, codec: str) -> None:
+    """A limit on the size of files refuses writes in the middle, as a full disk does."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL_DISK, str(tmp_path / "a.mp4"), codec],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"cannot write '{tmp_path}") and "free space" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_folder(tmp_path: Path, grey: Grey) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot write"), video_output(tmp_path / "file/a.mp4", fps=25) as output:
+        output.write(grey(1))
