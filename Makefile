@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch==2.14.1 torchvision==0.29.1
-	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,video,dev]'
 	touch $@
 
 test: $(STAMP)
@@ -27,9 +27,18 @@ check:
 	mypy
 	pytest
 
+# For a person with an NVIDIA GPU. Every step refuses to fall back to the CPU. With a dataset, parity is checked too:
+#   make gpu-check WEIGHTS=yolo11n DATA=data/fog
+WEIGHTS ?= yolo11n
+DATA ?=
+GPU_BUNDLE := runs/gpu-check/bundle
+
 gpu-check: $(STAMP)
 	$(BIN)/drivetl doctor
-	$(BIN)/drivetl gpu-check
+	$(BIN)/drivetl export $(WEIGHTS) --out $(GPU_BUNDLE) --overwrite
+	$(if $(DATA),$(BIN)/drivetl verify $(GPU_BUNDLE) --weights $(WEIGHTS) --data $(DATA) --provider cuda)
+	$(BIN)/drivetl bench $(GPU_BUNDLE) --provider cuda
+	$(BIN)/drivetl bench $(GPU_BUNDLE) --provider tensorrt
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache

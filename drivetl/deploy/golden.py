@@ -16,6 +16,7 @@ from drivetl.data.pictures import decode_picture
 from drivetl.errors import DatasetError, quoted
 from drivetl.files import write_json
 from drivetl.runtime import Detections, Detector
+from drivetl.runtime.overlap import visible
 from drivetl.runtime.selftest import EXPECTED_FILE, GOLDEN_FOLDER
 
 __all__ = ["FRAMES", "SYNTHETIC", "golden_pictures", "synthetic_frame", "write_golden"]
@@ -115,12 +116,13 @@ def _write_frame(
     raw = detector.infer(tensor)
     # A frame on which nothing is found would test nothing: where the model sees little, the bar is lowered.
     confidence = min(detector.confidence, float(raw[0, 4:].max()) / 2)
+    found = visible(detector.postprocess(raw, geometry, confidence=confidence))
     return {
         "file": file,
         "sha256": hashlib.sha256(encoded).hexdigest(),
         "source": name,
         "confidence": confidence,
-        "detections": _rows(detector.postprocess(raw, geometry, confidence=confidence), detector),
+        "detections": _rows(found, detector),
     }
 
 

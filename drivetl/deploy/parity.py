@@ -19,6 +19,7 @@ from drivetl.errors import BundleError, WeightsError, quoted
 from drivetl.files import sha256_file
 from drivetl.progress import Progress, silent, tracked
 from drivetl.runtime import Bundle, Detections, Detector, Geometry, Letterbox, decode, open_bundle
+from drivetl.runtime.overlap import visible
 from drivetl.runtime.selftest import SelfTest, self_test
 
 __all__ = ["ParityResult", "Tolerances", "Worst", "verify_bundle"]
@@ -329,7 +330,9 @@ class _Tally:
 
     def _decode(self, raw: _Array, geometry: Geometry) -> Detections:
         limits = self._detector.contract.thresholds
-        return decode(raw, geometry, confidence=self.tolerances.confidence, iou=limits.iou, max_detections=_NO_CAP)
+        return visible(
+            decode(raw, geometry, confidence=self.tolerances.confidence, iou=limits.iou, max_detections=_NO_CAP)
+        )
 
     def _compare_letterbox(self, name: str, image_bgr: NDArray[np.uint8]) -> None:
         letterbox: Letterbox = self._detector.contract.letterbox

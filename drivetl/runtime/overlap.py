@@ -7,7 +7,10 @@ from numpy.typing import NDArray
 
 from drivetl.runtime.detections import Detections
 
-__all__ = ["box_iou", "match"]
+__all__ = ["box_iou", "match", "visible"]
+
+# Less than a pixel of a box is left where the decoder clipped it to the picture: nothing that a rounding would not undo.
+_MIN_SIDE_PX = 1.0
 
 
 def box_iou(first_xyxy_px: NDArray[np.float32], second_xyxy_px: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -24,6 +27,16 @@ def box_iou(first_xyxy_px: NDArray[np.float32], second_xyxy_px: NDArray[np.float
     union = (first[..., 2:] - first[..., :2]).prod(axis=-1) + (second[..., 2:] - second[..., :2]).prod(axis=-1) - shared
     iou: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return iou
+
+
+def visible(detections: Detections) -> Detections:
+    """Return the detections of which at least one pixel each way lies inside the picture.
+
+    Boxes that stood in the letterbox's padding are clipped to slivers or to nothing, whose overlap says nothing.
+    """
+    sides_px = detections.xyxy_px[:, 2:] - detections.xyxy_px[:, :2]
+    keep = (sides_px >= _MIN_SIDE_PX).all(axis=1)
+    return Detections(detections.xyxy_px[keep], detections.confidence[keep], detections.class_id[keep])
 
 
 def match(first: Detections, second: Detections, min_iou: float) -> list[tuple[int, int]]:

@@ -20,7 +20,7 @@ from drivetl.errors import BundleError, quoted
 from drivetl.runtime.bundle import Bundle, open_bundle
 from drivetl.runtime.detections import Detections
 from drivetl.runtime.detector import Detector
-from drivetl.runtime.overlap import match
+from drivetl.runtime.overlap import match, visible
 
 __all__ = ["EXPECTED_FILE", "GOLDEN_FOLDER", "SelfTest", "self_test"]
 
@@ -116,7 +116,8 @@ class _Difference:
 def _compare(detector: Detector, frame: _Frame, folder: Path, tolerance: float) -> _Difference:
     tensor, geometry = detector.preprocess(_read_frame(folder / frame.file, frame.sha256))
     # A little below the recorded threshold, so that a detection just above it there may fall just below it here.
-    found = detector.postprocess(detector.infer(tensor), geometry, confidence=max(frame.confidence - tolerance, 0.0))
+    lowered = max(frame.confidence - tolerance, 0.0)
+    found = visible(detector.postprocess(detector.infer(tensor), geometry, confidence=lowered))
     pairs = match(frame.detections, found, _SAME_OBJECT_IOU)
     wanted, got = [i for i, _ in pairs], [j for _, j in pairs]
     sides_px = np.abs(frame.detections.xyxy_px[wanted] - found.xyxy_px[got]) * geometry.scale

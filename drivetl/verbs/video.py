@@ -42,8 +42,8 @@ def _video(
     show: Annotated[bool, typer.Option("--show", help="Also open a window; the key q ends the run.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this many frames.")] = None,
     picture_fps: Annotated[
-        float, typer.Option("--picture-fps", min=0.1, max=240, help="Rate of a folder of pictures.")
-    ] = 10.0,
+        float | None, typer.Option("--picture-fps", min=0.1, max=240, help="Rate of a folder of pictures; default: 10.")
+    ] = None,
     allow_truncated: Annotated[
         bool, typer.Option("--allow-truncated", help="Use a damaged video as far as it can be read.")
     ] = False,
@@ -60,9 +60,8 @@ def _video(
     from drivetl.runtime import Detector
     from drivetl.video import VideoSettings, run_video
 
-    settings = VideoSettings(
-        confidence=confidence, show=show, limit=limit, picture_fps=picture_fps, allow_truncated=allow_truncated
-    )
+    given = {} if picture_fps is None else {"picture_fps": picture_fps}
+    settings = VideoSettings(confidence=confidence, show=show, limit=limit, allow_truncated=allow_truncated, **given)
     reporter = Reporter("video", json)
     with reporter.working(), _first_interrupt_noted() as stopped:
         detector = Detector(model, provider=provider, threads=threads)

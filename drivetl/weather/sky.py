@@ -18,6 +18,7 @@ DEFAULT_HORIZON = 0.46
 _HORIZON_SPREAD = 0.055
 _WORKING_PX = 320
 _MOST_WITNESSES = 1500
+_QUORUM = 3000.0
 
 Float = NDArray[np.float32]
 
@@ -83,7 +84,9 @@ def estimate_horizon(small_bgr: BgrImage) -> float:
         witness = (np.abs(xs - column) > 0.08 * width) & (crossing >= 0) & (crossing < height - 0.5)
         counted = np.bincount(np.rint(crossing[witness]).astype(np.intp), strength[witness], height)
         votes[index] = counted[:height]
-    score = cv2.GaussianBlur(votes, (0, 0), sigmaX=0.012 * height, sigmaY=0.8).max(axis=0) * prior
+    heard = cv2.GaussianBlur(votes, (0, 0), sigmaX=0.012 * height, sigmaY=0.8).max(axis=0)
+    # A handful of edges must not outvote what is usual.
+    score = (heard + _QUORUM) * prior
     return float(np.argmax(score))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import cv2
@@ -21,21 +22,19 @@ TOLERANCE_PX = 2e-3
 
 
 def _ultralytics(raw: np.ndarray, geometry: Geometry, protocol: dict[str, float]) -> Detections:
-    from drivetl.yolo import environment
+    # The door comes first: it keeps Ultralytics offline. The rest of this function is the oracle.
+    from drivetl.yolo.ultra import torch, ultralytics
 
-    environment.prepare()
-    import torch
-    from ultralytics.utils.nms import non_max_suppression
-    from ultralytics.utils.ops import scale_boxes
+    nms, ops = (importlib.import_module(f"{ultralytics.__name__}.utils.{name}") for name in ("nms", "ops"))
 
-    rows = non_max_suppression(
+    rows = nms.non_max_suppression(
         torch.from_numpy(raw.copy()),
         conf_thres=protocol["confidence"],
         iou_thres=protocol["iou"],
         max_det=int(protocol["max_detections"]),
         multi_label=bool(protocol["multi_label"]),
     )[0]
-    boxes = scale_boxes(geometry.input_size_hw, rows[:, :4].clone(), geometry.image_size_hw)
+    boxes = ops.scale_boxes(geometry.input_size_hw, rows[:, :4].clone(), geometry.image_size_hw)
     return Detections(boxes.numpy(), rows[:, 4].numpy(), rows[:, 5].numpy().astype(np.int64))
 
 

@@ -1,0 +1,127 @@
+"""Sessions run where they were asked to, or not at all; what ONNX Runtime refuses is one sentence."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from drivetl.errors import BundleError, ProviderUnavailable
+from drivetl.runtime import open_bundle, open_session
+from drivetl.runtime.session import missing_for
+
+
+def _has_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def test_the_cpu_session_proves_where_every_node_runs(tiny_bundle: Callable[..., Path]) -> None:
+    session = open_bundle(tiny_bundle()).session("cpu", threads=1)
+    assert session.provider == "cpu"
+    assert session.intra_op_threads == 1
+    assert set(session.nodes_per_provider) == {"CPUExecutionProvider"}
+    assert session.nodes_per_provider["CPUExecutionProvider"] >= 2
+
+
+@pytest.mark.skipif(_has_driver(), reason="this machine has an NVIDIA driver")
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_gpu_without_a_driver_is_refused_and_the_reason_named(
+    provider: str, tiny_bundle: Callable[..., Path]
+) -> None:
+    with pytest.raises(ProviderUnavailable, match=r"driver|built without") as caught:
+        open_bundle(tiny_bundle()).session(provider)
+    assert caught.value.exit_status == 1
+    assert provider in str(caught.value)
+
+
+def test_a_build_without_the_provider_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert "built without CUDAExecutionProvider" in str(missing_for("cuda"))
+    assert missing_for("cpu") is None
+
+
+def test_an_unknown_provider_lists_the_known_ones() -> None:
+    with pytest.raises(ProviderUnavailable, match=r"'vulkan'.*cpu, cuda, tensorrt"):
+        missing_for("vulkan")
+
+
+def test_nodes_on_a_foreign_provider_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Callable[..., Path]
+) -> None:
+    monkeypatch.setattr("drivetl.runtime.session._nodes_per_provider", lambda session: {"OtherExecutionProvider": 3})
+    with pytest.raises(ProviderUnavailable, match="OtherExecutionProvider"):
+        open_bundle(tiny_bundle()).session("cpu")
+
+
+def test_the_wrapper_may_not_fall_back_to_another_provider(tiny_bundle: Callable[..., Path]) -> None:
+    session = open_bundle(tiny_bundle()).session("cpu")
+    assert session.ort_session._enable_fallback is False
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda model: b"",
+    "text": lambda model: b"<html>not a model</html>",
+    "truncated": lambda model: model[: len(model) // 2],
+    "zeros": lambda model: bytes(1000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_garbage_is_a_bundle_error(damage: Callable[[bytes], bytes], tiny_bundle: Callable[..., Path]) -> None:
+    model = (tiny_bundle() / "model.onnx").read_bytes()
+    with pytest.raises(BundleError, match=r"ONNX Runtime does not accept 'here'.*export it again"):
+        open_session(damage(model), where="here")
+
+
+def test_flipped_bytes_never_escape_as_another_error(tiny_bundle: Callable[..., Path], capfd: Any) -> None:
+    model = (tiny_bundle() / "model.onnx").read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(model)
+        for position in rng.integers(0, 400, 3):
+            damaged[position] = rng.integers(0, 256)
+        try:
+            open_session(bytes(damaged))
+        except BundleError:
+            refused += 1
+    assert refused > 50
+    # The wrapper announces its own fallback on stdout, where the JSON document belongs.
+    assert capfd.readouterr().out == ""
+
+
+def _unknown_operator(model: Any) -> None:
+    model.graph.node[0].op_type = "Nope"
+
+
+def _future_opset(model: Any) -> None:
+    model.opset_import[0].version = 99
+
+
+def _dangling_input(model: Any) -> None:
+    model.graph.node[0].input[0] = "nowhere"
+
+
+@pytest.mark.parametrize("graph", [_unknown_operator, _future_opset, _dangling_input])
+def test_a_graph_that_onnxruntime_refuses_is_a_bundle_error(
+    graph: Callable[[Any], None], tiny_bundle: Callable[..., Path]
+) -> None:
+    bundle = open_bundle(tiny_bundle(graph=graph))
+    with pytest.raises(BundleError, match="ONNX Runtime does not accept"):
+        bundle.session()
+
+
+def test_importing_the_runtime_loads_neither_torch_nor_ultralytics() -> None:
+    code = "import drivetl.runtime, sys; assert not {'torch', 'ultralytics', 'onnx', 'pydantic'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
