@@ -81,15 +81,16 @@ def export(
         progress: told the steps.
 
     Raises:
-        WeightsError: the checkpoint cannot be used.
+        WeightsError: the checkpoint cannot be used, or finds nothing at any confidence.
         ConfigError: ``size_hw`` does not fit the model.
         DatasetError, ImageError: ``golden`` cannot be used.
         OutputError: ``out`` exists or cannot be written; nothing is left behind.
     """
-    from drivetl.yolo import export_onnx, load_checkpoint
-
     progress("export", 0, _STEPS)
     with atomic_dir(out, marker=CONTRACT_FILE, overwrite=overwrite) as folder:
+        # Only now: loading torch takes seconds, and a place that may not be written is known before.
+        from drivetl.yolo import export_onnx, load_checkpoint
+
         if size_hw is None:
             side = load_checkpoint(weights).imgsz
             size_hw = (side, side)

@@ -9,7 +9,7 @@ from drivetl.runtime.detections import Detections
 
 __all__ = ["box_iou", "match", "visible"]
 
-# Less than a pixel of a box is left where the decoder clipped it to the picture: nothing that a rounding would not undo.
+# Of a box that the decoder clipped to the picture, less than a pixel may be left: rounding decides whether it is there.
 _MIN_SIDE_PX = 1.0
 
 

@@ -70,6 +70,9 @@ def preview(
 
 @weather.command("bench")
 def bench(
+    condition: Annotated[
+        list[str] | None, typer.Option("--condition", help="Only this one; may be repeated. Default: all.")
+    ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=3, max=10000, help="Times each kernel runs.")] = 30,
     severity: Annotated[int, typer.Option("--severity", min=1, max=5, help="Severity that is timed.")] = 5,
     json: JsonFlag = False,
@@ -78,11 +81,12 @@ def bench(
 
     Example: drivetl weather bench --repeats 100
     """
+    from drivetl.weather import CONDITIONS
     from drivetl.weather.benchmark import time_kernels
 
     reporter = Reporter("weather bench", json)
     with reporter.measuring():
-        rows = time_kernels(repeats=repeats, severity=severity)
+        rows = time_kernels(conditions=tuple(condition or CONDITIONS), repeats=repeats, severity=severity)
     document = _document(rows, repeats, severity)
     table = _table(rows)
     if json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import cv2
@@ -42,25 +43,35 @@ def motion_blur(
         ConfigError: a parameter is out of range.
     """
     result = require_image(image_bgr).copy()
-    focal = DEFAULT_FOCAL * result.shape[1] if focal_px is None else require_number("focal_px", focal_px, 1.0, 1e6)
+    focal = (
+        DEFAULT_FOCAL * max(result.shape[:2]) if focal_px is None else require_number("focal_px", focal_px, 1.0, 1e6)
+    )
     length = focal * math.tan(math.radians(require_number("turn_deg", turn_deg, 0.0, 10.0)))
     angle = math.radians(require_number("direction_deg", direction_deg, -180.0, 180.0))
-    steps = math.ceil(math.log2(length)) if length > 1 else 0
-    step = length / 2
-    for _ in range(steps):
-        result = _averaged(result, round(step * math.cos(angle)), round(step * math.sin(angle)))
-        step /= 2
+    left_x, left_y = length * math.cos(angle), length * math.sin(angle)
+    forth = True
+    while max(abs(left_x), abs(left_y)) >= 1.0:
+        # Half of what is left, in whole pixels; the later copies fill the gaps.
+        dx, dy = round(left_x / 2), round(left_y / 2)
+        if dx == dy == 0:
+            dx, dy = round(left_x), round(left_y)
+        # Steps forth and back in turns: the halves of odd steps would add up and move the whole picture.
+        result = _averaged(result, dx, dy, math.ceil if forth else math.floor)
+        forth = not forth
+        left_x, left_y = left_x - dx, left_y - dy
     return result
 
 
-def _averaged(image: BgrImage, dx: int, dy: int) -> BgrImage:
-    """Return the mean of the picture shifted half of (dx, dy) back and half forth; edges repeat."""
+def _averaged(image: BgrImage, dx: int, dy: int, rounded: Callable[[float], int]) -> BgrImage:
+    """Return the mean of the picture moved by half of (dx, dy), ``rounded``, and back by the rest; edges repeat."""
     height, width = image.shape[:2]
-    ahead, behind = (dx // 2, dy // 2), (dx - dx // 2, dy - dy // 2)
+    half_x, half_y = rounded(dx / 2), rounded(dy / 2)
     pad_x, pad_y = abs(dx) + 1, abs(dy) + 1
     padded = cv2.copyMakeBorder(image, pad_y, pad_y, pad_x, pad_x, cv2.BORDER_REPLICATE)
-    first = padded[pad_y + ahead[1] : pad_y + ahead[1] + height, pad_x + ahead[0] : pad_x + ahead[0] + width]
-    second = padded[pad_y - behind[1] : pad_y - behind[1] + height, pad_x - behind[0] : pad_x - behind[0] + width]
+    first, second = (
+        padded[pad_y + y : pad_y + y + height, pad_x + x : pad_x + x + width]
+        for x, y in ((half_x, half_y), (half_x - dx, half_y - dy))
+    )
     return u8(cv2.addWeighted(first, 0.5, second, 0.5, 0))
 
 

@@ -21,7 +21,7 @@ from drivetl.weather.conditions import Scene, find_condition
 from drivetl.weather.depth import depth_prior
 from drivetl.weather.pixels import Bgr
 from drivetl.weather.scattering import estimate_airlight
-from drivetl.weather.sky import estimate_horizon, shrink, working_scale
+from drivetl.weather.sky import find_sky, shrink, working_scale
 
 __all__ = ["WeatherClip"]
 
@@ -99,4 +99,4 @@ class WeatherClip:
             return
         scale = working_scale(size_hw)
         self._size_hw = size_hw
-        self._horizon_px = min(estimate_horizon(shrink(image, scale)) / scale.y, size_hw[0] - 1.0)
+        self._horizon_px = min(find_sky(shrink(image, scale), None)[0] / scale.y, size_hw[0] - 1.0)

@@ -102,7 +102,7 @@ def _row_of_horizon(near: Float) -> float:
     inverse = np.median(1.0 / near, axis=1)
     low, high = inverse[int(0.72 * height)], inverse[-1]
     row = float(rows[int(0.72 * height)])
-    if high <= low:
+    if row >= height - 1 or high <= low:
         return DEFAULT_HORIZON * float(height)
     return float(np.clip(row - low * (height - 1 - row) / (high - low), 0.2 * height, 0.8 * height))
 
@@ -110,12 +110,12 @@ def _row_of_horizon(near: Float) -> float:
 def _low_beam(near: Float, horizon: float) -> Float:
     """Return the light of the own headlights for each pixel of the small grid, 1 at its best place."""
     height, width = near.shape
-    focal = DEFAULT_FOCAL * width
+    focal = DEFAULT_FOCAL * max(height, width)
     across = np.degrees(np.arctan((np.arange(width, dtype=np.float32) - width / 2) / focal))[None, :]
     down = np.degrees(np.arctan((np.arange(height, dtype=np.float32) - horizon) / focal))[:, None]
     spread = np.exp(-(((across - 1.5) / 15.0) ** 2)) + 0.35 * np.exp(-((across / 30.0) ** 2))
     # Kerb side: the cut-off rises by up to two degrees to the right, as the beam does for right-hand traffic.
-    cut_off = 1.0 / (1.0 + np.exp(-(down + np.clip(across, 0.0, 8.0) * 0.22 - 0.2) / 0.45))
+    cut_off = 0.5 + 0.5 * np.tanh((down + np.clip(across, 0.0, 8.0) * 0.22 - 0.2) / 0.9)
     reach = np.minimum(near / 7.0, 1.0) * np.power(9.0 / np.maximum(near, 9.0), 1.5)
     light: Float = ((0.06 + 0.94 * cut_off) * spread * reach / 1.35).astype(np.float32)
     return light
@@ -135,8 +135,14 @@ def _lamp_posts(rng: np.random.Generator, driven_m: float) -> NDArray[np.float64
 def _pools(near: Float, horizon: float, posts: NDArray[np.float64]) -> Float:
     """Return the light of street lamps on ground and walls of the small grid."""
     height, width = near.shape
-    aside = (np.arange(width, dtype=np.float32) - width / 2)[None, :] / np.float32(DEFAULT_FOCAL * width) * near
-    high = (horizon - np.arange(height, dtype=np.float32))[:, None] / np.float32(DEFAULT_FOCAL * width) * near
+    aside = (
+        (np.arange(width, dtype=np.float32) - width / 2)[None, :]
+        / np.float32(DEFAULT_FOCAL * max(height, width))
+        * near
+    )
+    high = (
+        (horizon - np.arange(height, dtype=np.float32))[:, None] / np.float32(DEFAULT_FOCAL * max(height, width)) * near
+    )
     total = np.zeros_like(near)
     for x, z in posts[:6]:
         square = (aside - np.float32(x)) ** 2 + (near - np.float32(z)) ** 2
@@ -147,7 +153,7 @@ def _pools(near: Float, horizon: float, posts: NDArray[np.float64]) -> Float:
 
 def _street_lamps(sources: Float, near: Float, horizon: float, posts: NDArray[np.float64], strength: float) -> None:
     height, width = near.shape
-    focal = DEFAULT_FOCAL * width
+    focal = DEFAULT_FOCAL * max(height, width)
     colour = tuple(6.0 * strength * channel for channel in planck_bgr(3000.0))
     for x, z in posts[::-1]:
         column, row = width / 2 + focal * x / z, horizon - focal * _LAMP_ABOVE_M / z
@@ -183,7 +189,8 @@ def _bloom(sources: Float) -> Float:
     glow = 0.55 * cv2.GaussianBlur(sources, (0, 0), 0.9)
     glow += 0.5 * cv2.GaussianBlur(sources, (0, 0), 2.5)
     # The widest is smooth enough for a quarter of the pixels.
-    small = cv2.resize(sources, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    quarter = (max(1, sources.shape[1] // 4), max(1, sources.shape[0] // 4))
+    small = cv2.resize(sources, quarter, interpolation=cv2.INTER_AREA)
     wide = cv2.resize(cv2.GaussianBlur(small, (0, 0), 3.0), (sources.shape[1], sources.shape[0]))
     result: Float = glow + 0.8 * wide
     return result

@@ -19,11 +19,11 @@ import numpy as np
 from drivetl.errors import ConfigError, ImageError, quoted
 from drivetl.weather.checks import BgrImage, DepthMap, require_boxes, require_image, require_number
 from drivetl.weather.pixels import Float, f32
-from drivetl.weather.sky import DEFAULT_HORIZON, estimate_horizon, shrink, sky_weight, working_scale
+from drivetl.weather.sky import DEFAULT_HORIZON, find_sky, shrink, working_scale
 
 __all__ = ["DEFAULT_FOCAL", "depth_prior", "ground_weight"]
 
-# Focal length as a share of the picture's width: 71 degrees across, between KITTI (0.58) and a phone (0.8).
+# Focal length as a share of the picture's long side: 71 degrees across, between KITTI (0.58) and a phone (0.8).
 DEFAULT_FOCAL = 0.7
 
 # Half the width of the corridor between what lines a road, and the height above the camera of what lines it.
@@ -49,7 +49,7 @@ def depth_prior(
         image_bgr_or_size_hw: a uint8 BGR picture, in which horizon, sky and skyline are then looked for; or only its
             (height, width), for which a horizon at 46 % of the height and a soft sky above it are assumed.
         camera_height_m: height of the camera above the road, 0.3 to 10 m.
-        focal_px: focal length in pixels; 0.7 times the width where unknown.
+        focal_px: focal length in pixels; 0.7 times the long side where unknown.
         horizon_px: row of the horizon, inside the picture.
         pitch_deg: instead of ``horizon_px``: how far the camera looks down, with the principal point in the middle.
         boxes_xyxy_px: (n, 4) boxes of objects; each stands upright at the depth of its ground contact. A box whose
@@ -63,20 +63,20 @@ def depth_prior(
     height, width = size_hw
     boxes = require_boxes(boxes_xyxy_px)
     camera_height = require_number("camera_height_m", camera_height_m, 0.3, 10.0)
-    focal = DEFAULT_FOCAL * width if focal_px is None else require_number("focal_px", focal_px, 1.0, 1e6)
+    focal = DEFAULT_FOCAL * max(size_hw) if focal_px is None else require_number("focal_px", focal_px, 1.0, 1e6)
     scale = working_scale(size_hw)
     small = None if image is None else shrink(image, scale)
-    horizon = _horizon(small, scale.y, height, focal, horizon_px, pitch_deg)
-
+    given = _given_horizon(height, focal, horizon_px, pitch_deg)
     rows = (np.arange(scale.size_wh[1], dtype=np.float32) + 0.5) / scale.y - 0.5
     columns = (np.arange(scale.size_wh[0], dtype=np.float32) + 0.5) / scale.x - 0.5
-    below_px = (rows - np.float32(horizon))[:, None]
     if small is None:
-        sky = np.broadcast_to(_unseen_sky(below_px * np.float32(-1.0 / height)), (rows.size, columns.size)).astype(
-            np.float32
-        )
+        horizon = DEFAULT_HORIZON * height if given is None else given
+        below_px = (rows - np.float32(horizon))[:, None]
+        sky = np.repeat(_unseen_sky(below_px * np.float32(-1.0 / height)), columns.size, axis=1)
     else:
-        sky = sky_weight(small, horizon * scale.y)
+        horizon_small, sky = find_sky(small, None if given is None else given * scale.y)
+        horizon = horizon_small / scale.y
+        below_px = (rows - np.float32(horizon))[:, None]
     ground = below_px * np.float32(1.0 / (focal * camera_height))
     standing = _standing(sky, below_px, columns - np.float32(width / 2), focal)
     inverse = np.maximum(np.maximum(ground, standing), np.float32(1.0 / _FARTHEST_M))
@@ -121,14 +121,7 @@ def _picture_and_size(given: Any) -> tuple[BgrImage | None, tuple[int, int]]:
     raise ImageError(f"the depth prior takes a BGR picture or its (height, width), not {quoted(given)}")
 
 
-def _horizon(
-    small: BgrImage | None,
-    scale_y: float,
-    height: int,
-    focal: float,
-    horizon_px: float | None,
-    pitch_deg: float | None,
-) -> float:
+def _given_horizon(height: int, focal: float, horizon_px: float | None, pitch_deg: float | None) -> float | None:
     if horizon_px is not None and pitch_deg is not None:
         raise ConfigError("horizon_px and pitch_deg say the same thing; pass one of them")
     if pitch_deg is not None:
@@ -139,11 +132,9 @@ def _horizon(
                 f"pitch_deg {pitch:g} puts the horizon at row {horizon:.0f}, outside the picture's {height} rows"
             )
         return horizon
-    if horizon_px is not None:
-        if not 0 <= require_number("horizon_px", horizon_px, -1e9, 1e9) < height:
-            raise ConfigError(f"horizon_px is {horizon_px:g}, outside the picture's {height} rows (0 to {height - 1})")
-        return float(horizon_px)
-    return DEFAULT_HORIZON * height if small is None else estimate_horizon(small) / scale_y
+    if horizon_px is not None and not 0 <= require_number("horizon_px", horizon_px, -1e9, 1e9) < height:
+        raise ConfigError(f"horizon_px is {horizon_px:g}, outside the picture's {height} rows (0 to {height - 1})")
+    return None if horizon_px is None else float(horizon_px)
 
 
 def _unseen_sky(elevation: Float) -> Float:

@@ -154,7 +154,7 @@ def dirty_lens(
     scale = working_scale((image.shape[0], image.shape[1]), 320)
     film = window(fractal_tile(3, 512, 4, 7), scale.size_wh, x, y)
     specks = window(_splashes(), scale.size_wh, y, x)
-    soft = np.clip((share - film) / 0.5, 0.0, 1.0) * np.float32(0.6)
+    soft = np.clip((share - film) / 0.3, 0.0, 1.0) * np.float32(0.6)
     hard = np.clip((share - specks) / 0.2, 0.0, 1.0)
     alpha = np.maximum(soft, hard) * np.float32(thickness)
     return lay_over(image, require_colour("dirt_bgr", dirt_bgr), enlarge(scaled(alpha), image, slot=0))
@@ -168,7 +168,7 @@ def _splashes() -> NDArray[np.float32]:
     tile = np.full((side, side), 2.0, np.float32)
     ragged = fractal_tile(4, side, 64, 3)
     for radius in np.sort(np.minimum(0.7 + rng.exponential(1.4, 2200), 8.0)):
-        reach = int(2.2 * radius) + 3
+        reach = int(2.9 * radius) + 3
         grid = np.arange(-reach, reach + 1, dtype=np.float32)
         place = np.ix_(
             (int(rng.integers(side)) + np.arange(-reach, reach + 1)) % side,

@@ -125,7 +125,7 @@ def _drops(
     time_s: float,
 ) -> tuple[Streaks, View]:
     height, width = image.shape[:2]
-    view = View(height, width, DEFAULT_FOCAL * width, width / 2, DEFAULT_HORIZON * height)
+    view = View(height, width, DEFAULT_FOCAL * max(height, width), width / 2, DEFAULT_HORIZON * height)
     slope = 4.1 * rate**-0.21
     space_m3 = _FARTHEST_M**3 * (width / view.focal_px) * (height / view.focal_px)
     everything = 8000.0 / slope * space_m3

@@ -136,7 +136,7 @@ def _banks(image: BgrImage, patchiness: float, rng: np.random.Generator, time_s:
     """Return 100 times the factor on the extinction, uint8 (height, width): wide, flat banks that drift sideways."""
     scale = working_scale((image.shape[0], image.shape[1]), 96)
     x, y = rng.uniform(0, 256, 2)
-    tile = window(fractal_tile(1, 256), scale.size_wh, x + 4.0 * time_s, y)
+    tile = window(fractal_tile(1, 256, 8), scale.size_wh, x + 4.0 * time_s, y)
     factor = 1.0 + patchiness * (2.0 * cv2.blur(tile, (9, 3)) - 1.0)
     return enlarge(scaled(factor * (_BANK_SCALE / 255)), image, slot=0)
 

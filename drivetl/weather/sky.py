@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -9,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.weather.checks import BgrImage
-from drivetl.weather.pixels import u8
+from drivetl.weather.pixels import f32, u8
 
-__all__ = ["DEFAULT_HORIZON", "WorkingScale", "estimate_horizon", "shrink", "sky_weight", "working_scale"]
+__all__ = ["DEFAULT_HORIZON", "WorkingScale", "estimate_horizon", "find_sky", "shrink", "sky_weight", "working_scale"]
 
 # Where the horizon of a forward-looking camera usually lies, as a share of the height (KITTI and BDD100K: 0.42 to 0.5).
 DEFAULT_HORIZON = 0.46
 _HORIZON_SPREAD = 0.055
 _WORKING_PX = 320
 _MOST_WITNESSES = 1500
-_QUORUM = 3000.0
+_QUORUM = 1500
+_CLOSE_PX = 27
 
 Float = NDArray[np.float32]
 
@@ -68,26 +70,52 @@ def estimate_horizon(small_bgr: BgrImage) -> float:
     ax, ay = np.abs(dx), np.abs(dy)
     # Slanted edges only: upright and level ones (poles, roofs, the bonnet) say nothing about the vanishing point.
     slanted = (ax + ay > 60) & (ay > 0.22 * ax) & (ax > 0.15 * ay)
+    # Below the horizon lines are those of road, kerbs and cars; above it, of roofs and branches.
     slanted[int(0.85 * height) :] = False
+    slanted[: int(0.45 * height)] = False
     ys, xs = np.nonzero(slanted)
     if ys.size < 40:
         return float(np.argmax(prior))
     stride = -(-ys.size // _MOST_WITNESSES)
-    ys, xs = ys[::stride], xs[::stride]
+    heard = _votes(ys[::stride], xs[::stride], dx, dy)
+    # A handful of edges must not outvote what is usual.
+    trust = min(1.0, ys.size / (stride * _QUORUM))
+    score = (trust * heard / max(float(heard.mean()), 1e-6) + 1.0) * prior
+    return float(np.argmax(score))
+
+
+def _votes(ys: NDArray[np.intp], xs: NDArray[np.intp], dx: Float, dy: Float) -> Float:
+    """Return how many edges point to each row, (rows,), in whichever of seven columns most of them agree."""
+    height, width = dx.shape
     gx, gy = dx[ys, xs], dy[ys, xs]
     strength = np.minimum(np.hypot(gx, gy), 250.0)
     votes = np.zeros((7, height), np.float32)
     for index, share in enumerate(np.linspace(0.38, 0.62, 7)):
         column = share * width
         crossing = ys - (gx / gy) * (column - xs)
-        # An edge near the column crosses it close by whatever its direction: it is no witness.
-        witness = (np.abs(xs - column) > 0.08 * width) & (crossing >= 0) & (crossing < height - 0.5)
-        counted = np.bincount(np.rint(crossing[witness]).astype(np.intp), strength[witness], height)
-        votes[index] = counted[:height]
-    heard = cv2.GaussianBlur(votes, (0, 0), sigmaX=0.012 * height, sigmaY=0.8).max(axis=0)
-    # A handful of edges must not outvote what is usual.
-    score = (heard + _QUORUM) * prior
-    return float(np.argmax(score))
+        away = np.abs(xs - column)
+        # An edge near the column crosses it close by whatever its direction: it is no witness. A far one aims badly.
+        witness = (away > 0.08 * width) & (crossing >= 0) & (crossing < np.minimum(ys, height - 0.5))
+        weight = strength[witness] / (1.0 + away[witness] / (0.15 * width))
+        votes[index] = np.bincount(np.rint(crossing[witness]).astype(np.intp), weight, height)[:height]
+    return f32(cv2.GaussianBlur(votes, (0, 0), sigmaX=0.02 * height, sigmaY=0.8).max(axis=0))
+
+
+def find_sky(small_bgr: BgrImage, horizon: float | None) -> tuple[float, Float]:
+    """Return the horizon's row and the weight of sky as `sky_weight` gives it; the horizon is estimated where None.
+
+    An estimate is corrected by up to 6 % of the height where more than a third of a row below it is sky: the sky
+    does not reach below the horizon.
+    """
+    if horizon is not None:
+        return horizon, sky_weight(small_bgr, horizon)
+    height = small_bgr.shape[0]
+    estimate = estimate_horizon(small_bgr)
+    sky = sky_weight(small_bgr, estimate + 0.06 * height)
+    wide = np.nonzero(sky.mean(axis=1) > 0.35)[0]
+    lowest = max(estimate, float(wide[-1]) + 0.5 if wide.size else 0.0)
+    sky[math.ceil(lowest) :] = 0.0
+    return lowest, sky
 
 
 def sky_weight(small_bgr: BgrImage, horizon: float) -> Float:
@@ -115,11 +143,12 @@ def sky_weight(small_bgr: BgrImage, horizon: float) -> Float:
     keep[1:] = (stats[1:, cv2.CC_STAT_TOP] <= 1) & (stats[1:, cv2.CC_STAT_AREA] >= 0.002 * width * height)
     sure = keep[labels].astype(np.uint8)
     if np.count_nonzero(sure) > 0.01 * width * height:
-        # Wires and branches cut pieces off the sky; they have its colour.
+        # Wires and branches cut pieces off the sky; they have its colour and are close to it.
         mean, spread = cv2.meanStdDev(small_bgr[:top], mask=sure)
         reach = 8.0 + 1.5 * spread
         alike = cv2.inRange(small_bgr[:top], mean - reach, mean + reach)
-        sure |= (alike > 0).view(np.uint8) & (blue > threshold).view(np.uint8)
+        close = u8(cv2.dilate(sure, np.ones((_CLOSE_PX, _CLOSE_PX), np.uint8)))
+        sure = sure | (close & (alike > 0).view(np.uint8) & (blue > threshold).view(np.uint8))
     region = cv2.dilate(sure, np.ones((7, 7), np.uint8))
     ramp = np.clip((blue.astype(np.float32) - (threshold - 14)) / 28.0, 0.0, 1.0) * region
     sky[:top] = cv2.blur(ramp, (3, 3))

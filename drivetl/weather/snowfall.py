@@ -76,7 +76,7 @@ def snow(
     veil = (1.0 - arriving)[..., None] * (np.array(airlight, np.float32) / np.float32(255))
     result = relight(image, gain * np.float32(1.0 - _GREY), white + veil + (grey * gain)[..., None])
     height, width = image.shape[:2]
-    view = View(height, width, DEFAULT_FOCAL * width, width / 2, DEFAULT_HORIZON * height)
+    view = View(height, width, DEFAULT_FOCAL * max(height, width), width / 2, DEFAULT_HORIZON * height)
     space_m3 = _FARTHEST_M**3 * (width / view.focal_px) * (height / view.focal_px)
     diameter_mm = np.minimum(_SMALLEST_MM + generator.exponential(2.5, int(number * space_m3)), 16.0)
     streaks = fly(

@@ -56,7 +56,7 @@ def glare(
     height, width = image.shape[:2]
     azimuth = math.radians(require_number("azimuth_deg", azimuth_deg, -60.0, 60.0))
     elevation = math.radians(require_number("elevation_deg", elevation_deg, 0.0, 45.0))
-    focal = DEFAULT_FOCAL * width if focal_px is None else require_number("focal_px", focal_px, 1.0, 1e6)
+    focal = DEFAULT_FOCAL * max(height, width) if focal_px is None else require_number("focal_px", focal_px, 1.0, 1e6)
     horizon = DEFAULT_HORIZON * height if horizon_px is None else require_number("horizon_px", horizon_px, 0.0, height)
     strength = require_number("veil", veil, 0.0, 1.0)
     black = require_number("lift", lift, 0.0, 0.5)
@@ -65,10 +65,10 @@ def glare(
     sun_y = horizon - focal * math.tan(elevation)
     scale = working_scale((height, width), 224)
     dx, dy = _offsets(scale.size_wh, (width, height), sun_x, sun_y)
-    open_sky = np.float32(1.0)
+    open_sky = np.ones((1, 1), np.float32)
     if depth_m is not None:
         depth = cv2.resize(require_depth(depth_m, (height, width)), scale.size_wh, interpolation=cv2.INTER_NEAREST)
-        open_sky = 0.25 + 0.75 * f32(cv2.blur(np.isinf(depth).astype(np.float32), (3, 3)))
+        open_sky = f32(0.25 + 0.75 * cv2.blur(np.isinf(depth).astype(np.float32), (3, 3)))
     disc, veil_light = _sunlight(dx, dy, focal, strength)
     light = disc * open_sky + veil_light + np.float32(black)
     tint = planck_bgr(kelvin)

@@ -42,8 +42,11 @@ def wet_ground(view: SmallView, wetness: float, camera_height_m: float = 1.5) ->
     mirror image downwards.
     """
     cosine = np.minimum(camera_height_m / view.depth_m, 1.0)
-    mirrored = (0.02 + 0.98 * (1.0 - cosine) ** 5) * view.ground * np.float32(0.75 * wetness)
-    gain = (1.0 - 0.42 * wetness * view.ground) * (1.0 - mirrored)
+    # Houses begin somewhere below the horizon, where exactly the prior cannot know: the wet fades in softly.
+    height = view.ground.shape[0]
+    ground = f32(cv2.blur(view.ground, (5, max(3, height // 16) | 1)))
+    mirrored = (0.02 + 0.98 * (1.0 - cosine) ** 5) * ground * np.float32(0.68 * wetness)
+    gain = (1.0 - 0.38 * wetness * ground) * (1.0 - mirrored)
     share = scaled(mirrored)
     light = cv2.multiply(_mirror(view), cv2.merge([share, share, share]), scale=1 / 255)
     return f32(gain), light.astype(np.float32) / np.float32(255)
@@ -69,7 +72,9 @@ def snow_cover(view: SmallView, cover: float, corner_xy: NDArray[np.float64]) ->
     """
     distance = np.minimum(view.depth_m, 80.0)
     width = distance.shape[1]
-    aside = (np.arange(width, dtype=np.float32) - width / 2) * distance / np.float32(DEFAULT_FOCAL * width)
+    aside = (
+        (np.arange(width, dtype=np.float32) - width / 2) * distance / np.float32(DEFAULT_FOCAL * max(distance.shape))
+    )
     map_x = np.mod(aside * 14 + np.float32(corner_xy[0]), 511).astype(np.float32)
     map_y = np.mod(distance * 9 + np.float32(corner_xy[1]), 511).astype(np.float32)
     patches = f32(cv2.remap(fractal_tile(2), map_x, map_y, cv2.INTER_LINEAR))
@@ -90,6 +95,9 @@ def _road(view: SmallView) -> Float:
     # Much darker than the road is a tyre or the shadow under a car; the shadow of a tree is not as dark.
     share = cv2.blur(grey, (5, 3)).astype(np.float32) / np.float32(middle + 1.0)
     like = np.clip((share - 0.24) / 0.16, 0.15, 1.0)
+    # Asphalt is smooth; a car is full of edges.
+    spread = cv2.absdiff(grey, cv2.blur(grey, (7, 5))).astype(np.float32)
+    like *= np.clip(1.5 - cv2.blur(spread, (9, 7)) / 11.0, 0.15, 1.0)
     # The own bonnet is no obstacle on the road.
     like[int(0.82 * height) :] = 1.0
     # min over the rows below of (like + slope * distance): what stands on a dark patch, for an eighth of the height.

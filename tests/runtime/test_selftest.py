@@ -95,6 +95,7 @@ BROKEN: dict[str, Callable[[dict[str, Any]], None]] = {
     "no frames": lambda d: d.update(frames=[]),
     "frames missing": lambda d: d.pop("frames"),
     "no tolerance": lambda d: d.pop("tolerance_px"),
+    "no tolerance of the frame": lambda d: d["frames"][0].pop("tolerance_confidence"),
     "nothing expected": lambda d: d["frames"][0].update(detections=[]),
     "outside the bundle": lambda d: d["frames"][0].update(file="../../frame.png"),
     "three numbers": lambda d: d["frames"][0]["detections"][0].update(xyxy_px=[1, 2, 3]),

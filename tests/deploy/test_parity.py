@@ -1,0 +1,267 @@
+"""Parity: the real bundle passes, and each kind of damage is found by the check that is meant for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from drivetl.deploy import ParityResult, record_verification, verify_bundle
+from drivetl.deploy.matching import Agreement, compare_detections
+from drivetl.deploy.parity import Worst
+from drivetl.errors import BundleError, WeightsError
+from drivetl.runtime import Detections, open_bundle
+from drivetl.runtime.contract import METADATA_KEY
+from drivetl.runtime.selftest import SelfTest
+
+
+@pytest.fixture
+def altered(yolo_bundle: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the real bundle whose graph and contract were changed together, hashes and all."""
+
+    def alter(
+        graph: Callable[[Any], None] | None = None, change: Callable[[dict[str, Any]], None] | None = None
+    ) -> Path:
+        folder = tmp_path / "altered"
+        shutil.copytree(yolo_bundle, folder)
+        model = onnx.load(str(folder / "model.onnx"))
+        document = json.loads((folder / "contract.json").read_text(encoding="utf-8"))
+        if graph is not None:
+            graph(model)
+        if change is not None:
+            change(document)
+        inner = {k: v for k, v in document.items() if k not in ("model_sha256", "verification")}
+        entry = next(e for e in model.metadata_props if e.key == METADATA_KEY)
+        entry.value = json.dumps(inner)
+        data = model.SerializeToString()
+        (folder / "model.onnx").write_bytes(data)
+        document["model_sha256"] = hashlib.sha256(data).hexdigest()
+        (folder / "contract.json").write_text(json.dumps(document), encoding="utf-8")
+        return folder
+
+    return alter
+
+
+@pytest.mark.material
+def test_the_real_bundle_is_its_weights(material: Path, yolo_bundle: Path, road_pictures: Path) -> None:
+    seen: list[int] = []
+    result = verify_bundle(
+        yolo_bundle,
+        material / "weights" / "yolo11n.pt",
+        road_pictures,
+        limit=5,
+        progress=lambda label, done, total: seen.append(done),
+    )
+    # float32 sums in another order: measured 2e-5 and 0.01 px; a factor of five above that is still far below the gate.
+    assert result.max_abs_diff_scores < 1e-4
+    assert result.max_abs_diff_px < 0.05
+    assert result.matched == 1.0 and result.agreement.matched > 10
+    assert result.pictures == 5 and seen == list(range(6))
+    assert result.worst.picture.endswith(".jpg")
+    assert result.problems == ("accuracy was not compared (no boxes in the split?)",)
+    assert result.with_accuracy(0.31, 0.3105).passed
+
+
+def _shift_boxes(model: Any) -> None:
+    """Add half a pixel to every box of the graph's last addition-like output."""
+    node = model.graph.node[-1]
+    before = node.output[0]
+    node.output[0] = "unshifted"
+    offset = np.zeros((1, 84, 1), np.float32)
+    offset[0, 0] = 0.5
+    model.graph.initializer.append(numpy_helper.from_array(offset, "shift"))
+    model.graph.node.append(onnx.helper.make_node("Add", ["unshifted", "shift"], [before]))
+
+
+def _scale_scores(model: Any) -> None:
+    node = model.graph.node[-1]
+    before = node.output[0]
+    node.output[0] = "unscaled"
+    factor = np.ones((1, 84, 1), np.float32)
+    factor[0, 4:] = 0.9
+    model.graph.initializer.append(numpy_helper.from_array(factor, "factor"))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["unscaled", "factor"], [before]))
+
+
+@pytest.mark.material
+@pytest.mark.parametrize(
+    ("graph", "sentence"),
+    [
+        (_shift_boxes, "raw boxes differ by 0.5"),
+        (_scale_scores, "raw scores differ by"),
+    ],
+)
+def test_a_changed_graph_is_found(
+    graph: Callable[[Any], None],
+    sentence: str,
+    material: Path,
+    altered: Callable[..., Path],
+    road_pictures: Path,
+) -> None:
+    result = verify_bundle(altered(graph), material / "weights" / "yolo11n.pt", road_pictures, limit=2)
+    result = result.with_accuracy(0.3, 0.3)
+    assert not result.passed
+    for expected in (sentence, "golden frames"):
+        assert any(expected in problem for problem in result.problems), result.problems
+
+
+def _other_padding(document: dict[str, Any]) -> None:
+    document["letterbox"]["pad_value"] = 0
+
+
+def _top_left(document: dict[str, Any]) -> None:
+    document["letterbox"]["center"] = False
+
+
+@pytest.mark.material
+@pytest.mark.parametrize("change", [_other_padding, _top_left])
+def test_another_letterbox_is_found_although_the_tensors_agree(
+    change: Callable[[dict[str, Any]], None], material: Path, altered: Callable[..., Path], road_pictures: Path
+) -> None:
+    result = verify_bundle(altered(change=change), material / "weights" / "yolo11n.pt", road_pictures, limit=1)
+    assert result.max_abs_diff_scores < 1e-4
+    assert any(name == "a 1242x375 picture" for name in result.letterbox_mismatches)
+    assert any("letterbox differs" in problem for problem in result.problems)
+
+
+@pytest.mark.material
+def test_swapped_class_names_are_found(material: Path, altered: Callable[..., Path], road_pictures: Path) -> None:
+    bundle = altered(change=lambda document: document["class_names"].reverse())
+    result = verify_bundle(bundle, material / "weights" / "yolo11n.pt", road_pictures, limit=1)
+    assert not result.classes_equal
+    assert any("class names" in problem for problem in result.problems)
+
+
+@pytest.mark.material
+def test_other_weights_are_refused_by_their_hash(material: Path, yolo_bundle: Path, road_pictures: Path) -> None:
+    with pytest.raises(WeightsError, match=r"yolov8n.pt' has sha256 082ee8ebbefc.*was exported from weights with 'bdd"):
+        verify_bundle(yolo_bundle, material / "weights" / "yolov8n.pt", road_pictures)
+
+
+def test_missing_weights_are_one_sentence(tiny_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="cannot read the weights"):
+        verify_bundle(tiny_bundle(), tmp_path / "no.pt", tmp_path)
+
+
+def _result(**changes: Any) -> ParityResult:
+    good = ParityResult(
+        provider="cpu",
+        split="val",
+        dataset_fingerprint="f",
+        pictures=3,
+        classes_equal=True,
+        letterbox_mismatches=(),
+        self_test=SelfTest(1, 4, 0, 0, 0.0, 0.0, True),
+        max_abs_diff_scores=1e-5,
+        max_abs_diff_px=0.01,
+        agreement=Agreement(matched=2000, missed=1, excused=2),
+        worst=Worst("a.jpg", 1e-5, 0.01),
+        map50_95=(0.300, 0.3005),
+    )
+    return replace(good, **changes)
+
+
+def test_the_verdict_within_every_tolerance_is_yes() -> None:
+    result = _result()
+    assert result.passed and result.problems == ()
+    assert result.delta_map50_95 == pytest.approx(0.0005)
+    assert result.document()["matched"] == pytest.approx(2000 / 2001)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"classes_equal": False}, "class names"),
+        ({"letterbox_mismatches": ("b.jpg",)}, "letterbox differs on b.jpg"),
+        ({"self_test": SelfTest(1, 4, 1, 0, 0.0, 0.0, False)}, "golden frames"),
+        ({"max_abs_diff_scores": 0.0011}, "allowed 0.001"),
+        ({"max_abs_diff_scores": float("nan")}, "raw scores differ by nan"),
+        ({"max_abs_diff_px": 0.11}, "allowed 0.1 px"),
+        ({"agreement": Agreement(1000, 2, 0)}, "99.80% of the detections match, required 99.9%"),
+        ({"agreement": Agreement(0, 0, 3)}, "nothing to match"),
+        ({"map50_95": (0.3, 0.2985)}, "mAP50-95 differs by -0.0015"),
+        ({"map50_95": None}, "accuracy was not compared"),
+    ],
+)
+def test_each_check_can_say_no_and_gives_its_figures(changes: dict[str, Any], sentence: str) -> None:
+    result = _result(**changes)
+    assert not result.passed
+    assert any(sentence in problem for problem in result.problems)
+    json.dumps(result.document(), allow_nan=False)
+
+
+def test_a_split_without_boxes_leaves_accuracy_open() -> None:
+    assert _result().with_accuracy(None, 0.0).delta_map50_95 is None
+
+
+def test_the_verdict_is_written_into_the_bundle_and_the_bundle_still_opens(
+    quick_export: Callable[..., Any], tmp_path: Path
+) -> None:
+    quick_export(tmp_path / "out")
+    result = _result()
+    record_verification(tmp_path / "out", result)
+    bundle = open_bundle(tmp_path / "out")
+    assert bundle.contract.verification == json.loads(json.dumps(result.document()))
+    bundle.session()
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["verification"]["passed"] is True and report["export"]["opset"] == 17
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]"])
+def test_a_broken_report_is_one_sentence(text: str | None, quick_export: Callable[..., Any], tmp_path: Path) -> None:
+    quick_export(tmp_path / "out")
+    report = tmp_path / "out" / "report.json"
+    if text is None:
+        report.unlink()
+    else:
+        report.write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match="export the bundle again"):
+        record_verification(tmp_path / "out", _result())
+    assert open_bundle(tmp_path / "out").contract.verification is None
+
+
+LIMITS = {"min_iou": 0.99, "confidence": 0.05, "nms_iou": 0.7, "near": 1e-3}
+
+
+def _detections(*rows: tuple[float, ...]) -> Detections:
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
+
+
+def test_equal_detections_match() -> None:
+    both = _detections((0, 0, 100, 100, 0.9, 0), (0, 0, 100, 100, 0.8, 1))
+    assert compare_detections(both, both, **LIMITS) == Agreement(matched=2)
+
+
+def test_a_miss_at_the_confidence_threshold_is_excused_and_a_clear_one_is_not() -> None:
+    here = _detections((0, 0, 10, 10, 0.0509, 0), (50, 0, 60, 10, 0.0511, 0))
+    assert compare_detections(here, _detections(), **LIMITS) == Agreement(missed=1, excused=1)
+    assert compare_detections(_detections(), here, **LIMITS) == Agreement(missed=1, excused=1)
+
+
+@pytest.mark.parametrize(
+    ("width", "class_id", "expected"),
+    [
+        (70.05, 0, Agreement(matched=1, excused=1)),  # overlap 0.7005: just about suppressed over there
+        (71.0, 0, Agreement(matched=1, missed=1)),  # overlap 0.71: rounding does not explain it
+        (70.05, 1, Agreement(matched=1, missed=1)),  # another class suppresses nothing
+    ],
+)
+def test_a_miss_at_the_suppression_limit_is_excused(width: float, class_id: int, expected: Agreement) -> None:
+    strong = (0.0, 0.0, 100.0, 100.0, 0.9, 0.0)
+    here = _detections(strong, (0, 0, width, 100, 0.8, class_id))
+    assert compare_detections(here, _detections(strong), **LIMITS) == expected
+
+
+def test_a_box_off_by_more_than_a_hundredth_is_no_match() -> None:
+    here, there = _detections((0, 0, 100, 100, 0.9, 0)), _detections((0, 0, 98.5, 100, 0.9, 0))
+    assert compare_detections(here, there, **LIMITS) == Agreement(missed=2)

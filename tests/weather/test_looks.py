@@ -1,0 +1,166 @@
+"""Each kernel against the physics it claims."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from drivetl.weather import dirty_lens, glare, motion_blur, night, rain, sensor_noise, snow, wet_lens
+from drivetl.weather.particles import View, fly
+from drivetl.weather.pixels import planck_bgr
+from drivetl.weather.rainfall import drop_speed, rain_extinction
+
+from .scene import plane_scene
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_drops_fall_as_measured() -> None:
+    """Gunn and Kinzer (1949): 1 mm 4.03, 2 mm 6.49, 5 mm 9.09 m/s."""
+    speeds = drop_speed(np.array([1.0, 2.0, 5.0], np.float32))
+    assert np.allclose(speeds, [4.03, 6.49, 9.09], rtol=0.05)
+
+
+def test_rain_weakens_light_as_tabled() -> None:
+    """ITU-R P.1814 with Carbonneau's constants: 25 mm/h are 9.3 dB/km."""
+    assert 10 * np.log10(np.exp(rain_extinction(25.0) * 1000)) == pytest.approx(9.3, rel=0.01)
+
+
+def test_streaks_fall_and_spread_from_the_driving_direction() -> None:
+    view = View(720, 1280, 900.0, 640.0, 330.0)
+    common = {
+        "diameter_m": np.full(4000, 0.002, np.float32), "wind_m_s": 0.0, "exposure_s": 0.01, "farthest_m": 6.0,
+        "time_s": 0.0,
+    }  # fmt: skip
+    parked = fly(view, rng(), fall_m_s=np.full(4000, 7.0, np.float32), ego_m_s=0.0, **common)
+    step = parked.ends_px[:, 1] - parked.ends_px[:, 0]
+    assert np.allclose(step[:, 0], 0, atol=1e-3)
+    assert np.allclose(step[:, 1], 900 * 0.07 / parked.distance_m, rtol=1e-3)
+    driving = fly(view, rng(), fall_m_s=np.zeros(4000, np.float32), ego_m_s=15.0, **common)
+    outward = driving.ends_px[:, 0] - (640.0, 330.0)
+    step = driving.ends_px[:, 1] - driving.ends_px[:, 0]
+    assert (np.einsum("ij,ij->i", outward, step) >= -1e-3).all()
+    assert np.allclose(outward[:, 0] * step[:, 1], outward[:, 1] * step[:, 0], atol=2.0)
+
+
+def test_rain_wets_the_road_and_leaves_streaks() -> None:
+    scene = plane_scene()
+    result = rain(scene.image_bgr, rate_mm_h=25, depth_m=scene.depth_m, rng=rng(), dimming=0.0)
+    dry = rain(scene.image_bgr, rate_mm_h=25, depth_m=scene.depth_m, rng=rng(), dimming=0.0, wetness=0.0)
+    near, far = np.s_[560:700, 50:1230], np.s_[345:360, 50:400]
+    assert np.median(result[near]) < 0.8 * np.median(dry[near])
+    # At a flat angle the film mirrors the bright sky.
+    assert np.median(result[far]) > np.median(result[near]) + 20
+    upright = np.abs(np.diff(dry[:300, :, 1].astype(int), axis=1)).mean()
+    level = np.abs(np.diff(dry[:300, :, 1].astype(int), axis=0)).mean()
+    assert upright > 1.2 * level
+
+
+def test_snow_lies_on_the_ground_and_flakes_are_white() -> None:
+    scene = plane_scene()
+    bare, covered = (
+        snow(scene.image_bgr, visibility_m=2000, flakes_per_m3=0, ground_cover=cover, depth_m=scene.depth_m, rng=rng())
+        for cover in (0.0, 0.95)
+    )
+    road = np.s_[450:700, 100:500]
+    assert np.median(covered[road]) > np.median(bare[road]) + 60
+    assert np.abs(covered[:300].astype(int) - bare[:300]).mean() < 1
+    dark = np.full((360, 640, 3), 20, np.uint8)
+    flakes = snow(dark, visibility_m=1e5, flakes_per_m3=30, ground_cover=0, airlight_bgr=(200, 200, 200), rng=rng(),
+                  depth_m=np.full((360, 640), 5.0, np.float32))  # fmt: skip
+    assert flakes.max() > 150
+    assert 0.002 < (flakes[..., 1] > 60).mean() < 0.2
+
+
+def test_night_is_dark_but_for_the_beam_and_the_lamps() -> None:
+    scene = plane_scene()
+    common = {"ambient": 0.02, "depth_m": scene.depth_m, "gain_db": 0.0, "lamp_strength": 0.0}
+    unlit = night(scene.image_bgr, headlight=0.0, rng=rng(), **common)
+    lit = night(scene.image_bgr, headlight=0.5, rng=rng(), **common)
+    assert scene.image_bgr.mean() > 4 * unlit.mean()
+    road, sky = np.s_[480:560, 560:720], np.s_[0:200, 560:720]
+    assert lit[road].mean() > 2 * unlit[road].mean()
+    assert lit[sky].mean() == pytest.approx(unlit[sky].mean(), abs=1.5)
+    assert lit[road].mean() > 1.5 * lit[480:560, 0:60].mean()
+    lamps = night(scene.image_bgr, headlight=0.0, rng=rng(), **{**common, "lamp_strength": 0.9})
+    assert lamps[:331].max() > 200
+
+
+def test_vehicles_ahead_show_red_and_oncoming_ones_white() -> None:
+    scene = plane_scene()
+    ahead, oncoming = (760.0, 330.0, 900.0, 430.0), (380.0, 330.0, 520.0, 430.0)
+    picture = night(scene.image_bgr, ambient=0.01, headlight=0.0, gain_db=0.0, lamp_strength=0.0, rng=rng(),
+                    depth_m=scene.depth_m, boxes_xyxy_px=[ahead, oncoming]).astype(int)  # fmt: skip
+    red, white = picture[330:430, 760:900].reshape(-1, 3), picture[330:430, 380:520].reshape(-1, 3)
+    assert (red[:, 2] - red[:, 0]).max() > 120
+    assert white.min(axis=1).max() > 120
+
+
+def test_a_black_body_cools_from_blue_to_red() -> None:
+    assert planck_bgr(6500.0) == pytest.approx((1.0, 1.0, 1.0))
+    blue, green, red = planck_bgr(3000.0)
+    assert blue < green < red == 1.0
+
+
+def test_glare_is_strongest_at_the_sun_and_lifts_black() -> None:
+    image = np.full((360, 640, 3), 10, np.uint8)
+    result = glare(image, azimuth_deg=10, elevation_deg=8, veil=0.3, lift=0.1, ghosts=0.0, rng=rng())
+    focal = 0.7 * 640
+    x, y = 320 + focal * np.tan(np.radians(10)), 0.46 * 360 - focal * np.tan(np.radians(8))
+    grey = cv2.cvtColor(result, cv2.COLOR_BGR2GRAY)
+    _, _, _, brightest = cv2.minMaxLoc(cv2.GaussianBlur(grey, (0, 0), 4))
+    assert np.hypot(brightest[0] - x, brightest[1] - y) < 15
+    assert grey.min() > 30
+    assert grey[round(y), round(x)] > 240
+    house = glare(image, azimuth_deg=10, elevation_deg=8, veil=0.3, lift=0.1, ghosts=0.0, rng=rng(),
+                  depth_m=np.full((360, 640), 30.0, np.float32))  # fmt: skip
+    assert house[round(y), round(x)].mean() < result[round(y), round(x)].mean()
+
+
+def test_drops_show_the_scene_upside_down() -> None:
+    """Sky above, road below: inside a drop the bright half is the lower one."""
+    image = np.full((360, 640, 3), 40, np.uint8)
+    image[:170] = 220
+    result = wet_lens(image, coverage=1.0, blur_px=0.5, rng=rng(5)).astype(int)
+    below = result[230:340, :, 1]
+    assert below.max() > 120
+    centre_of = np.argwhere(below > 110)
+    sample = [(y, x) for y, x in centre_of if 8 < y < 100]
+    up = np.mean([below[y - 6, x] for y, x in sample])
+    down = np.mean([below[min(y + 2, 109), x] for y, x in sample])
+    assert down > up
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_lens_coverage_grows_as_asked(share: float) -> None:
+    image = np.full((360, 640, 3), 240, np.uint8)
+    touched = (np.abs(dirty_lens(image, coverage=share, rng=rng()).astype(int) - 240).max(axis=2) > 6).mean()
+    assert 0.25 * share < touched <= 1.0
+
+
+def test_blur_runs_along_its_direction_and_keeps_the_light() -> None:
+    image = np.zeros((200, 400, 3), np.uint8)
+    image[95:105, 195:205] = 250
+    result = motion_blur(image, turn_deg=3.0, direction_deg=0.0, focal_px=600)
+    columns, rows = (np.nonzero(result[..., 0].sum(axis=axis))[0] for axis in (0, 1))
+    assert np.ptp(columns) == pytest.approx(10 + 600 * np.tan(np.radians(3.0)), abs=4)
+    assert np.ptp(rows) == 9
+    assert columns.mean() == pytest.approx(199.5, abs=2)
+    assert result.sum() == pytest.approx(image.sum(), rel=0.1)
+    assert np.array_equal(motion_blur(image, turn_deg=0.0), image)
+
+
+def test_noise_follows_the_sensor_model() -> None:
+    """EMVA 1288: at 24 dB white has 6000 / 15.8 electrons; the spread of a mid grey follows through the gamma."""
+    gain_db, level = 24.0, 128
+    electrons = 6000 / 10 ** (gain_db / 20)
+    signal = (level / 255) ** 2.2 * electrons
+    sigma = np.sqrt(signal + 9) / electrons * 255 / 2.2 * (level / 255) ** (1 - 2.2)
+    noisy = sensor_noise(np.full((400, 400, 3), level, np.uint8), gain_db=gain_db, rng=rng())
+    assert noisy.std() == pytest.approx(sigma, rel=0.05)
+    assert noisy.mean() == pytest.approx(level, abs=0.3)
+    channels = noisy.reshape(-1, 3).T
+    assert np.abs(np.corrcoef(channels)[np.triu_indices(3, 1)]).max() < 0.02

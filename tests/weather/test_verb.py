@@ -1,0 +1,112 @@
+"""``drivetl weather preview`` and ``bench``, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from drivetl.errors import ConfigError, DrivetlError, OutputError
+from drivetl.verbs.weather import register
+from drivetl.weather import CONDITIONS
+from drivetl.weather.benchmark import time_kernels
+
+from .scene import plane_scene
+
+app = typer.Typer()
+register(app)
+
+
+@app.callback()
+def _root() -> None:
+    """Keep ``weather`` a group."""
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "street.png"
+    assert cv2.imwrite(str(path), plane_scene(90, 160).image_bgr)
+    return path
+
+
+def test_preview_writes_a_sheet(picture: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    done = CliRunner().invoke(
+        app, ["weather", "preview", str(picture), "--out", str(out), "--cell-width", "100", "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["file"] == str(out)
+    assert document["conditions"] == list(CONDITIONS)
+    sheet = cv2.imread(str(out))
+    assert list(sheet.shape[:2]) == document["size_hw"]
+    assert sheet.shape[1] == 5 * 108
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        (["--condition", "hail"], ConfigError, "hail"),
+        (["--severity", "6"], ConfigError, "severity is 6"),
+        (["--out", "sheet.tiff"], OutputError, "sheet.tiff"),
+    ],
+)
+def test_bad_usage_is_one_sentence(
+    picture: Path, tmp_path: Path, options: list[str], error: type[DrivetlError], words: str
+) -> None:
+    base = ["weather", "preview", str(picture), "--out", str(tmp_path / "sheet.png")]
+    done = CliRunner().invoke(app, base + options)
+    assert isinstance(done.exception, error)
+    assert words in str(done.exception)
+    assert list(tmp_path.iterdir()) == [picture]
+
+
+def test_nothing_is_overwritten_unasked(picture: Path) -> None:
+    before = picture.read_bytes()
+    done = CliRunner().invoke(app, ["weather", "preview", str(picture), "--out", str(picture), "--condition", "fog"])
+    assert isinstance(done.exception, OutputError)
+    assert picture.read_bytes() == before
+
+
+def test_a_missing_picture_is_an_error(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["weather", "preview", str(tmp_path / "no.jpg"), "--out", str(tmp_path / "s.png")])
+    assert isinstance(done.exception, DrivetlError)
+    assert "no.jpg" in str(done.exception)
+
+
+def test_bench_gives_each_kernel_beside_its_nearest() -> None:
+    pytest.importorskip("albumentations")
+    threads = cv2.getNumThreads()
+    done = CliRunner().invoke(app, ["weather", "bench", "--repeats", "3", "--condition", "jpeg", "--condition", "rain"])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.strip().splitlines()
+    kernels = json.loads(lines[-1])["kernels"]
+    assert set(kernels) == {"depth_prior", "jpeg", "rain"}
+    assert all(entry["median_ms"] > 0 for entry in kernels.values())
+    assert kernels["rain"]["nearest"] == "RandomRain"
+    assert cv2.getNumThreads() == threads
+
+
+def test_fog_beats_random_fog_by_far() -> None:
+    """Timed in turns on one thread, so that a busy machine slows both; the documented factor is 20."""
+    pytest.importorskip("albumentations")
+    rows = {row.name: row for row in time_kernels(conditions=("fog",), repeats=5)}
+    factor = rows["fog"].times_faster
+    assert factor is not None
+    assert factor > 10
+
+
+def test_every_condition_has_a_nearest_transform() -> None:
+    pytest.importorskip("albumentations")
+    rows = time_kernels(repeats=3, size_hw=(72, 128))
+    assert [row.name for row in rows] == ["depth_prior", *CONDITIONS]
+    assert all(row.nearest for row in rows[1:])
+
+
+def test_bench_refuses_an_unknown_condition() -> None:
+    done = CliRunner().invoke(app, ["weather", "bench", "--condition", "hail"])
+    assert isinstance(done.exception, ConfigError)
