@@ -13,7 +13,7 @@ from drivetl.weather.checks import BgrImage, DepthMap, require_boxes, require_im
 from drivetl.weather.depth import DEFAULT_FOCAL
 from drivetl.weather.pixels import Float, add_light, f32, planck_bgr, relight
 from drivetl.weather.scattering import scene_depth
-from drivetl.weather.sky import DEFAULT_HORIZON, WorkingScale, working_scale
+from drivetl.weather.sky import DEFAULT_HORIZON, working_scale
 
 __all__ = ["night"]
 
@@ -55,7 +55,7 @@ def night(
         lamp_strength: of street lamps, 0 for none, to 1.
         ego_m_s: speed at which the lamps come closer, 0 to 70.
         depth_m: as for `fog`.
-        boxes_xyxy_px: (n, 4) boxes; those at least 0.8 times as wide as high are taken for vehicles.
+        boxes_xyxy_px: (n, 4) boxes; those at least 0.8 times as wide as high are vehicles.
         rng: where lamps stand.
         noise_rng: for the noise, which changes with every frame of a video; ``rng`` where None.
         time_s: moment, for a video.
@@ -75,24 +75,27 @@ def night(
     generator = require_rng(rng)
     scale = working_scale((image.shape[0], image.shape[1]), 256)
     near = f32(cv2.resize(depth, scale.size_wh, interpolation=cv2.INTER_NEAREST))
-    # Daylight spills over the edge of the sky; by night there is none to spill.
-    sky = cv2.blur(cv2.dilate(np.isinf(near).astype(np.float32), np.ones((3, 3), np.uint8)), (5, 5))
-    near = np.minimum(near, np.float32(1e4))
+    sky, near = np.isinf(near), np.minimum(near, np.float32(1e4))
     horizon = _row_of_horizon(near)
     posts = _lamp_posts(generator, speed * time_s) if lamps > 0 else np.zeros((0, 2))
-    # A city's sky is darker than its street by more than by day.
-    level = dark * (1.0 - (0.92 - 2.5 * min(dark, 0.1)) * sky)
-    gains = [level * channel for channel in planck_bgr(kelvin)]
+    gains = [_ambient(sky, dark) * channel for channel in planck_bgr(kelvin)]
     pools = _pools(near, horizon, posts) * np.float32(0.5 * lamps * dark**0.3)
     low_beam = _low_beam(near, horizon) * np.float32(beam)
     for gain, pool, white in zip(gains, planck_bgr(3000.0), planck_bgr(5000.0), strict=True):
         gain += pools * np.float32(pool) + low_beam * np.float32(white)
     result = relight(image, np.power(np.minimum(cv2.merge(gains), 1.0), 1 / 2.2))
     sources = np.zeros((*near.shape, 3), np.float32)
-    _street_lamps(sources, near, horizon, posts, lamps)
-    _vehicle_lamps(sources, boxes * (scale.x, scale.y, scale.x, scale.y), scale)
+    _street_lamps(sources, horizon, posts, lamps)
+    _vehicle_lamps(sources, boxes * (scale.x, scale.y, scale.x, scale.y))
     result = add_light(result, _bloom(sources))
     return sensor_noise(result, gain_db=gain_db, rng=generator if noise_rng is None else require_rng(noise_rng))
+
+
+def _ambient(sky: NDArray[np.bool_], dark: float) -> Float:
+    """Return the ambient light of each pixel: a city's sky is darker than its street by more than by day."""
+    # Daylight spills over the edge of the sky; by night there is none to spill.
+    spread = f32(cv2.blur(cv2.dilate(sky.astype(np.float32), np.ones((3, 3), np.uint8)), (5, 5)))
+    return f32(dark * (1.0 - (0.92 - 2.5 * min(dark, 0.1)) * spread))
 
 
 def _row_of_horizon(near: Float) -> float:
@@ -151,8 +154,8 @@ def _pools(near: Float, horizon: float, posts: NDArray[np.float64]) -> Float:
     return total
 
 
-def _street_lamps(sources: Float, near: Float, horizon: float, posts: NDArray[np.float64], strength: float) -> None:
-    height, width = near.shape
+def _street_lamps(sources: Float, horizon: float, posts: NDArray[np.float64], strength: float) -> None:
+    height, width = sources.shape[:2]
     focal = DEFAULT_FOCAL * max(height, width)
     colour = tuple(6.0 * strength * channel for channel in planck_bgr(3000.0))
     for x, z in posts[::-1]:
@@ -162,8 +165,8 @@ def _street_lamps(sources: Float, near: Float, horizon: float, posts: NDArray[np
             _spot(sources, column, row, radius, colour)
 
 
-def _vehicle_lamps(sources: Float, boxes: Float, scale: WorkingScale) -> None:
-    width = scale.size_wh[0]
+def _vehicle_lamps(sources: Float, boxes: Float) -> None:
+    width = sources.shape[1]
     for left, top, right, bottom in boxes.tolist():
         wide, high = right - left, bottom - top
         if wide < 0.8 * high or wide < 2.0:

@@ -7,13 +7,13 @@ import math
 import cv2
 import numpy as np
 
-from drivetl.weather.checks import BgrImage, DepthMap, require_colour, require_image, require_number, require_rng
+from drivetl.weather.checks import BgrImage, DepthMap, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
 from drivetl.weather.particles import Streaks, View, draw_streaks, fly
 from drivetl.weather.pixels import Bgr, Float, f32, lay_over, relight, u8
-from drivetl.weather.scattering import airlight_of, extinction, scene_depth
+from drivetl.weather.scattering import extinction, scene_depth
 from drivetl.weather.sky import DEFAULT_HORIZON
-from drivetl.weather.surface import small_view, wet_ground
+from drivetl.weather.surface import SmallView, small_view, view_airlight, wet_ground
 
 __all__ = ["drop_speed", "rain", "rain_extinction"]
 
@@ -77,29 +77,18 @@ def rain(
     """
     image = require_image(image_bgr)
     rate = require_number("rate_mm_h", rate_mm_h, 0.1, 200.0)
-    depth = scene_depth(image, depth_m)
-    generator = require_rng(rng)
-    small = small_view(image, depth)
-    airlight = (
-        airlight_of(small.image_bgr, small.sky)
-        if airlight_bgr is None
-        else require_colour("airlight_bgr", airlight_bgr)
-    )
+    small = small_view(image, scene_depth(image, depth_m))
     light = 1.0 - require_number("dimming", dimming, 0.0, 0.8)
-    airlight = (airlight[0] * light, airlight[1] * light, airlight[2] * light)
+    blue, green, red = view_airlight(small, airlight_bgr)
+    airlight = (blue * light, green * light, red * light)
     wet = min(1.0, 0.5 + 0.1 * math.log2(1.0 + rate)) if wetness is None else wetness
     beta = rain_extinction(rate)
     if mist_visibility_m is not None:
         beta += extinction(require_number("mist_visibility_m", mist_visibility_m, 20.0, 1e6))
-    gain, mirrored = wet_ground(small, require_number("wetness", wet, 0.0, 1.0))
-    arriving = np.exp(small.depth_m * np.float32(-beta)) * np.float32(light)
-    grey = cv2.cvtColor(small.image_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32) * np.float32(_GREY / 255)
-    veil = (1.0 - arriving / np.float32(light))[..., None] * (np.array(airlight, np.float32) / np.float32(255))
-    veil += (mirrored + (grey * gain)[..., None]) * arriving[..., None]
-    result = relight(image, gain * arriving * np.float32(1.0 - _GREY), veil)
+    result = _wet_and_veiled(image, small, require_number("wetness", wet, 0.0, 1.0), beta, light, airlight)
     streaks, view = _drops(
         image,
-        generator,
+        require_rng(rng),
         rate,
         ego_m_s=require_number("ego_m_s", ego_m_s, 0.0, 70.0),
         wind_m_s=require_number("wind_m_s", wind_m_s, -20.0, 20.0),
@@ -107,6 +96,18 @@ def rain(
         time_s=time_s,
     )
     return lay_over(result, _drop_colour(airlight), _coverage(view, streaks, exposure_ms / 1000))
+
+
+def _wet_and_veiled(
+    image: BgrImage, small: SmallView, wetness: float, beta: float, light: float, airlight: Bgr
+) -> BgrImage:
+    gain, mirrored = wet_ground(small, wetness)
+    arriving = np.exp(small.depth_m * np.float32(-beta))
+    grey = cv2.cvtColor(small.image_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32) * np.float32(_GREY / 255)
+    veil = (1.0 - arriving)[..., None] * (np.array(airlight, np.float32) / np.float32(255))
+    arriving *= np.float32(light)
+    veil += (mirrored + (grey * gain)[..., None]) * arriving[..., None]
+    return relight(image, gain * arriving * np.float32(1.0 - _GREY), veil)
 
 
 def _drop_colour(airlight: Bgr) -> Bgr:

@@ -16,7 +16,7 @@ __all__ = ["DEFAULT_HORIZON", "WorkingScale", "estimate_horizon", "find_sky", "s
 
 # Where the horizon of a forward-looking camera usually lies, as a share of the height (KITTI and BDD100K: 0.42 to 0.5).
 DEFAULT_HORIZON = 0.46
-_HORIZON_SPREAD = 0.055
+_HORIZON_SPREAD = 0.06
 _WORKING_PX = 320
 _MOST_WITNESSES = 1500
 _QUORUM = 1500
@@ -80,7 +80,7 @@ def estimate_horizon(small_bgr: BgrImage) -> float:
     heard = _votes(ys[::stride], xs[::stride], dx, dy)
     # A handful of edges must not outvote what is usual.
     trust = min(1.0, ys.size / (stride * _QUORUM))
-    score = (trust * heard / max(float(heard.mean()), 1e-6) + 1.0) * prior
+    score = (trust * (heard / max(float(heard.mean()), 1e-6)) ** 2 + 1.0) * prior
     return float(np.argmax(score))
 
 

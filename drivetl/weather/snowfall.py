@@ -5,13 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from drivetl.weather.checks import BgrImage, DepthMap, require_colour, require_image, require_number, require_rng
+from drivetl.weather.checks import BgrImage, DepthMap, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
 from drivetl.weather.particles import Streaks, View, draw_streaks, fly
-from drivetl.weather.pixels import Bgr, lay_over, relight, u8
-from drivetl.weather.scattering import airlight_of, extinction, scene_depth
+from drivetl.weather.pixels import Bgr, Float, lay_over, relight, u8
+from drivetl.weather.scattering import extinction, scene_depth
 from drivetl.weather.sky import DEFAULT_HORIZON
-from drivetl.weather.surface import small_view, snow_cover
+from drivetl.weather.surface import SmallView, small_view, snow_cover, view_airlight
 
 __all__ = ["snow"]
 
@@ -58,23 +58,12 @@ def snow(
     beta = extinction(require_number("visibility_m", visibility_m, 20.0, 1e5))
     number = require_number("flakes_per_m3", flakes_per_m3, 0.0, 80.0)
     cover = require_number("ground_cover", ground_cover, 0.0, 1.0)
-    depth = scene_depth(image, depth_m)
     generator = require_rng(rng)
-    small = small_view(image, depth)
-    airlight = (
-        airlight_of(small.image_bgr, small.sky)
-        if airlight_bgr is None
-        else require_colour("airlight_bgr", airlight_bgr)
-    )
+    small = small_view(image, scene_depth(image, depth_m))
+    airlight = view_airlight(small, airlight_bgr)
     level = min(246.0, max(airlight) * 1.06 + 8.0)
-    corner_xy = generator.uniform(0, 512, 2)
-    bare = 1.0 - 0.96 * snow_cover(small, cover, corner_xy)
-    grey = cv2.cvtColor(small.image_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32) * np.float32(_GREY / 255)
-    arriving = np.exp(small.depth_m * np.float32(-beta))
-    gain = bare * arriving
-    white = ((1.0 - bare) * arriving)[..., None] * (np.array(_white(level), np.float32) / np.float32(255))
-    veil = (1.0 - arriving)[..., None] * (np.array(airlight, np.float32) / np.float32(255))
-    result = relight(image, gain * np.float32(1.0 - _GREY), white + veil + (grey * gain)[..., None])
+    lying = 0.96 * snow_cover(small, cover, generator.uniform(0, 512, 2))
+    result = _whitened(image, small, lying, beta, level, airlight)
     height, width = image.shape[:2]
     view = View(height, width, DEFAULT_FOCAL * max(height, width), width / 2, DEFAULT_HORIZON * height)
     space_m3 = _FARTHEST_M**3 * (width / view.focal_px) * (height / view.focal_px)
@@ -91,6 +80,16 @@ def snow(
         time_s=time_s,
     )
     return lay_over(result, _white(level + 6.0), _coverage(view, streaks))
+
+
+def _whitened(image: BgrImage, small: SmallView, lying: Float, beta: float, level: float, airlight: Bgr) -> BgrImage:
+    """Lay snow on the ground, then the veil of falling snow between the ground and the camera."""
+    grey = cv2.cvtColor(small.image_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32) * np.float32(_GREY / 255)
+    arriving = np.exp(small.depth_m * np.float32(-beta))
+    gain = (1.0 - lying) * arriving
+    white = (lying * arriving)[..., None] * (np.array(_white(level), np.float32) / np.float32(255))
+    veil = (1.0 - arriving)[..., None] * (np.array(airlight, np.float32) / np.float32(255))
+    return relight(image, gain * np.float32(1.0 - _GREY), white + veil + (grey * gain)[..., None])
 
 
 def _white(level: float) -> Bgr:

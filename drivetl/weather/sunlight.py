@@ -65,20 +65,23 @@ def glare(
     sun_y = horizon - focal * math.tan(elevation)
     scale = working_scale((height, width), 224)
     dx, dy = _offsets(scale.size_wh, (width, height), sun_x, sun_y)
-    open_sky = np.ones((1, 1), np.float32)
-    if depth_m is not None:
-        depth = cv2.resize(require_depth(depth_m, (height, width)), scale.size_wh, interpolation=cv2.INTER_NEAREST)
-        open_sky = f32(0.25 + 0.75 * cv2.blur(np.isinf(depth).astype(np.float32), (3, 3)))
     disc, veil_light = _sunlight(dx, dy, focal, strength)
-    light = disc * open_sky + veil_light + np.float32(black)
-    tint = planck_bgr(kelvin)
-    layers = [light * np.float32(0.35 + 0.65 * channel) for channel in tint]
+    light = disc * _open_sky(depth_m, (height, width), scale.size_wh) + veil_light + np.float32(black)
+    layers = [light * np.float32(0.35 + 0.65 * channel) for channel in planck_bgr(kelvin)]
     reflections = require_number("ghosts", ghosts, 0.0, 1.0) * min(1.0, 2.5 * strength)
     if reflections > 0:
         _add_ghosts(layers, scale.size_wh, (sun_x * scale.x, sun_y * scale.y), reflections, require_rng(rng))
     # The camera closes down for the sun; far from the sun's side that is all there is to see.
     closed = cv2.convertScaleAbs(image, alpha=1.0 - min(0.5, 0.12 + 0.9 * strength))
     return add_light(u8(closed), cv2.merge(layers))
+
+
+def _open_sky(depth_m: DepthMap | None, size_hw: tuple[int, int], small_wh: tuple[int, int]) -> Float:
+    """Return the share of the disc that each pixel lets through: a tree before the sun leaves a quarter."""
+    if depth_m is None:
+        return np.ones((1, 1), np.float32)
+    depth = cv2.resize(require_depth(depth_m, size_hw), small_wh, interpolation=cv2.INTER_NEAREST)
+    return f32(0.25 + 0.75 * cv2.blur(np.isinf(depth).astype(np.float32), (3, 3)))
 
 
 def _offsets(size_wh: tuple[int, int], full_wh: tuple[int, int], x: float, y: float) -> tuple[Float, Float]:

@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.weather.checks import BgrImage, DepthMap
+from drivetl.weather.checks import BgrImage, DepthMap, require_colour
 from drivetl.weather.depth import DEFAULT_FOCAL, ground_weight
-from drivetl.weather.pixels import Float, f32, scaled, u8
+from drivetl.weather.pixels import Bgr, Float, f32, scaled, u8
+from drivetl.weather.scattering import airlight_of
 from drivetl.weather.sky import shrink, working_scale
 from drivetl.weather.tiles import fractal_tile
 
-__all__ = ["SmallView", "small_view", "snow_cover", "wet_ground"]
+__all__ = ["SmallView", "small_view", "snow_cover", "view_airlight", "wet_ground"]
 
 
 class SmallView(NamedTuple):
@@ -32,6 +33,13 @@ def small_view(image_bgr: BgrImage, depth_m: DepthMap, long_side_px: int = 240) 
     near = cv2.resize(depth_m, scale.size_wh, interpolation=cv2.INTER_NEAREST)
     capped = np.minimum(near, np.float32(1e4))
     return SmallView(shrink(image_bgr, scale), capped, np.isinf(near), ground_weight(depth_m, long_side_px))
+
+
+def view_airlight(view: SmallView, airlight_bgr: Bgr | None) -> Bgr:
+    """Return the airlight that was given, checked, or else that of the view's sky."""
+    if airlight_bgr is None:
+        return airlight_of(view.image_bgr, view.sky)
+    return require_colour("airlight_bgr", airlight_bgr)
 
 
 def wet_ground(view: SmallView, wetness: float, camera_height_m: float = 1.5) -> tuple[Float, Float]:
