@@ -28,7 +28,7 @@ def test_help_lists_every_verb_and_is_quick() -> None:
     assert result.returncode == 0
     assert [verb for verb in _VERBS if verb not in result.stdout] == []
     # 0.5 s is the promise on an idle machine; the test leaves room for a busy one.
-    assert min(seconds) < 1.0
+    assert min(seconds) < 2.0
 
 
 def test_help_loads_nothing_heavy() -> None:

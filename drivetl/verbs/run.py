@@ -98,7 +98,7 @@ def _carry_out(stage: Stage, folder: Path, keys: dict[str, str], reporter: Repor
     started_file.write_text(key, encoding="utf-8")
     reporter.say(f"{stage.name}: drivetl {' '.join(command)}")
     began = time.monotonic()
-    result = _call(stage, command)
+    result = _call(stage, command, reporter)
     write_json(
         result_file,
         {"key": key, "command": ["drivetl", *command], "seconds": round(time.monotonic() - began, 1), "result": result},
@@ -117,7 +117,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) and "result" in document else None
 
 
-def _call(stage: Stage, command: list[str]) -> Any:
+def _call(stage: Stage, command: list[str], reporter: Reporter) -> Any:
     """Run one verb in a child process; its progress goes to our stderr, its JSON comes back."""
     with subprocess.Popen([sys.executable, "-m", "drivetl", *command, "--json"], stdout=subprocess.PIPE) as child:
         try:
@@ -131,6 +131,8 @@ def _call(stage: Stage, command: list[str]) -> Any:
     if child.returncode == 130:
         raise KeyboardInterrupt
     if child.returncode == GateFailed.exit_status:
+        for problem in json.loads(output).get("problems", []):
+            reporter.say(f"  {problem}" if isinstance(problem, str) else f"  {problem['file']}: {problem['message']}")
         raise GateFailed(
             f"the stage {quoted(stage.name)} did not pass, and the recipe stops there: see the lines above"
         )

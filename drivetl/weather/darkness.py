@@ -40,11 +40,10 @@ def night(
     """Return a picture taken by day as if it were taken at night.
 
     Light is multiplied in linear terms and shown through a gamma of 2.2. The ambient light is what street lamps and
-    the sky leave; the own headlights follow a low beam (UN Regulation 149: a cut-off just below the horizon, most
-    light ahead and towards the kerb) with light falling as the distance grows. Street lamps stand along both sides in
-    space, light pools on the road and move past with the car; vehicles in boxes get tail lamps, or headlamps
-    left of the middle (right-hand traffic). Lamps glow: a sum of Gaussians stands for scatter in lens and eye
-    (Spencer et al., SIGGRAPH 1995).
+    the sky leave; the own headlights are a low beam (UN Regulation 149: a cut-off just below the horizon, most light
+    ahead and towards the kerb). Street lamps stand along both sides, light pools on the road and move past with the
+    car; vehicles in boxes get tail lamps, or headlamps left of the middle (right-hand traffic). Lamps glow: a sum of
+    Gaussians stands for scatter in the lens (Spencer et al., SIGGRAPH 1995).
 
     Args:
         image_bgr: uint8 BGR, any size; it is not changed.
@@ -53,16 +52,13 @@ def night(
         gain_db: for `sensor_noise`.
         colour_temperature_k: of the ambient light, 1500 to 12000.
         lamp_strength: of street lamps, 0 for none, to 1.
-        ego_m_s: speed at which the lamps come closer, 0 to 70.
-        depth_m: as for `fog`.
+        ego_m_s, depth_m, time_s: as for `rain`.
         boxes_xyxy_px: (n, 4) boxes; those at least 0.8 times as wide as high are vehicles.
         rng: where lamps stand.
         noise_rng: for the noise, which changes with every frame of a video; ``rng`` where None.
-        time_s: moment, for a video.
 
     Raises:
-        ImageError: picture, depth or boxes cannot be used.
-        ConfigError: a parameter is out of range.
+        ImageError, ConfigError: picture, depth or boxes cannot be used; a parameter is out of range.
     """
     image = require_image(image_bgr)
     dark = require_number("ambient", ambient, 0.001, 1.0)
@@ -78,16 +74,15 @@ def night(
     sky, near = np.isinf(near), np.minimum(near, np.float32(1e4))
     horizon = _row_of_horizon(near)
     posts = _lamp_posts(generator, speed * time_s) if lamps > 0 else np.zeros((0, 2))
-    gains = [_ambient(sky, dark) * channel for channel in planck_bgr(kelvin)]
     pools = _pools(near, horizon, posts) * np.float32(0.5 * lamps * dark**0.3)
     low_beam = _low_beam(near, horizon) * np.float32(beam)
-    for gain, pool, white in zip(gains, planck_bgr(3000.0), planck_bgr(5000.0), strict=True):
-        gain += pools * np.float32(pool) + low_beam * np.float32(white)
+    whites = zip(planck_bgr(kelvin), planck_bgr(3000.0), planck_bgr(5000.0), strict=True)
+    gains = [
+        _ambient(sky, dark) * np.float32(a) + pools * np.float32(b) + low_beam * np.float32(c) for a, b, c in whites
+    ]
     result = relight(image, np.power(np.minimum(cv2.merge(gains), 1.0), 1 / 2.2))
-    sources = np.zeros((*near.shape, 3), np.float32)
-    _street_lamps(sources, horizon, posts, lamps)
-    _vehicle_lamps(sources, boxes * (scale.x, scale.y, scale.x, scale.y))
-    result = add_light(result, _bloom(sources))
+    boxes = boxes * (scale.x, scale.y, scale.x, scale.y)
+    result = add_light(result, _lamp_light(near, horizon, posts, lamps, boxes))
     return sensor_noise(result, gain_db=gain_db, rng=generator if noise_rng is None else require_rng(noise_rng))
 
 
@@ -152,6 +147,14 @@ def _pools(near: Float, horizon: float, posts: NDArray[np.float64]) -> Float:
         total += 1.0 / (1.0 + square / 50.0) ** 2
     total *= np.clip((7.0 - high) / 4.0, 0.0, 1.0)
     return total
+
+
+def _lamp_light(near: Float, horizon: float, posts: NDArray[np.float64], strength: float, boxes: Float) -> Float:
+    """Return the light of all lamps in view and their glow."""
+    sources = np.zeros((*near.shape, 3), np.float32)
+    _street_lamps(sources, horizon, posts, strength)
+    _vehicle_lamps(sources, boxes)
+    return _bloom(sources)
 
 
 def _street_lamps(sources: Float, horizon: float, posts: NDArray[np.float64], strength: float) -> None:

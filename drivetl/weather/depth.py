@@ -98,7 +98,8 @@ def ground_weight(depth_m: DepthMap, long_side_px: int = 240) -> Float:
     for the prior as for measured depth.
     """
     scale = working_scale((depth_m.shape[0], depth_m.shape[1]), long_side_px)
-    inverse = 1.0 / cv2.resize(np.minimum(depth_m, 1e6), scale.size_wh, interpolation=cv2.INTER_NEAREST)
+    near = cv2.resize(depth_m, scale.size_wh, interpolation=cv2.INTER_NEAREST)
+    inverse = 1.0 / np.minimum(near, np.float32(1e6))
     slope = np.zeros_like(inverse)
     if inverse.shape[0] > 2:
         slope[1:-1] = (inverse[2:] - inverse[:-2]) * 0.5

@@ -173,10 +173,10 @@ def sample_rain(rng: np.random.Generator, severity: int) -> RainParameters:
 
 
 def sample_snow(rng: np.random.Generator, severity: int) -> SnowParameters:
-    """Visibility 2000 to 200 m, flakes 5 to 50 a cubic metre, ground cover 0.15 to 0.95: flurries to heavy snow."""
+    """Visibility 2000 to 200 m, flakes 4 to 36 a cubic metre, ground cover 0.15 to 0.95: flurries to heavy snow."""
     return SnowParameters(
         visibility_m=_at((2000.0, 1000.0, 600.0, 350.0, 200.0), severity) * _vary(rng),
-        flakes_per_m3=_at((5.0, 12.0, 22.0, 35.0, 50.0), severity) * _vary(rng),
+        flakes_per_m3=_at((4.0, 9.0, 16.0, 25.0, 36.0), severity) * _vary(rng),
         ground_cover=_at((0.15, 0.35, 0.55, 0.75, 0.95), severity),
         ego_m_s=float(rng.uniform(4.0, 11.0)),
         wind_m_s=float(rng.uniform(-2.0, 2.0)),

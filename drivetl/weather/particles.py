@@ -72,10 +72,10 @@ def fly(
 
 
 def draw_streaks(view: View, streaks: Streaks, opacity: Float, *, scale: float, blur_px: float) -> BgrImage:
-    """Return coverage as uint8 (height, width): every streak a line of its own thickness and opacity (0..1).
+    """Return coverage as uint8: every streak a line of its own thickness and opacity (0..1).
 
-    Drawn at ``scale`` of the picture and blurred by ``blur_px`` there: near particles are out of focus, so they need
-    no more pixels than that.
+    The result has ``scale`` times the picture's size and is blurred by ``blur_px`` there: near particles are out of
+    focus, so they need no more pixels than that.
     """
     small_w, small_h = max(1, round(view.width * scale)), max(1, round(view.height * scale))
     layer = np.zeros((small_h, small_w), np.uint8)
@@ -86,16 +86,14 @@ def draw_streaks(view: View, streaks: Streaks, opacity: Float, *, scale: float, 
     # What is thinner than a pixel covers it only in part.
     strength = opacity * np.minimum(width_px, 1.0)
     thickness = np.clip(np.rint(width_px), 1, 24).astype(np.intp)
-    shade = np.clip(np.ceil(strength * 5), 1, 5).astype(np.intp)
+    shade = np.clip(np.ceil(strength * 4), 1, 4).astype(np.intp)
     # A blur smooths the edges anyway, and smooth lines cost three times as much.
     line = cv2.LINE_8 if blur_px > 0 else cv2.LINE_AA
     for size in np.unique(thickness):
         for level in np.unique(shade[thickness == size]):
             chosen = (thickness == size) & (shade == level)
-            colour = int(255 * level / 5)
+            colour = int(255 * level / 4)
             cv2.polylines(layer, list(points[chosen]), False, colour, int(size), line, 8)
     if blur_px > 0:
         layer = u8(cv2.GaussianBlur(layer, (0, 0), blur_px))
-    if scale != 1.0:
-        layer = u8(cv2.resize(layer, (view.width, view.height), interpolation=cv2.INTER_LINEAR))
     return layer

@@ -60,8 +60,7 @@ def rain(
     Args:
         image_bgr: uint8 BGR, any size; it is not changed.
         rate_mm_h: rain rate R, 0.1 to 200 mm/h. Below 2.5 is light, above 10 heavy, above 50 violent.
-        depth_m: as for `fog`.
-        airlight_bgr: colour of the veil and of the drops; from the sky where None.
+        depth_m, airlight_bgr: as for `fog`.
         ego_m_s: speed of the own car, 0 to 70.
         wind_m_s: sideways, -20 to 20.
         exposure_ms: 0.1 to 50.
@@ -155,8 +154,14 @@ def _coverage(view: View, streaks: Streaks, exposure_s: float) -> BgrImage:
     # The share of the exposure for which the drop covers one point of its path, lifted where lenses sharpen.
     opacity = np.clip(6.0 * width_px / np.maximum(length_px, width_px), 0.1, 0.8).astype(np.float32)
     near = width_px > 2.0
-    layers = []
-    for chosen, scale, blur_px in ((~near, 1.0, 0.0), (near, 0.5, 0.9)):
-        part = Streaks(streaks.ends_px[chosen], streaks.distance_m[chosen], streaks.diameter_m[chosen])
-        layers.append(draw_streaks(view, part, opacity[chosen], scale=scale, blur_px=blur_px))
-    return u8(cv2.max(layers[0], layers[1]))
+    fine, coarse = (
+        draw_streaks(
+            view,
+            Streaks(streaks.ends_px[chosen], streaks.distance_m[chosen], streaks.diameter_m[chosen]),
+            opacity[chosen],
+            scale=scale,
+            blur_px=blur_px,
+        )
+        for chosen, scale, blur_px in ((~near, 1.0, 0.0), (near, 0.5, 0.9))
+    )
+    return u8(cv2.max(fine, cv2.resize(coarse, (view.width, view.height), interpolation=cv2.INTER_LINEAR)))

@@ -70,8 +70,8 @@ def estimate_airlight(image_bgr: BgrImage, depth_m: DepthMap) -> Bgr:
 
 def airlight_of(small_bgr: BgrImage, sky: NDArray[np.bool_]) -> Bgr:
     """Do what `estimate_airlight` does for a small picture whose sky (rows, columns) is known."""
-    pixels = small_bgr[sky]
-    if pixels.shape[0] < max(4, sky.size // 200):
+    pixels = small_bgr[sky][::3]
+    if pixels.shape[0] < max(2, sky.size // 600):
         grey = cv2.cvtColor(small_bgr, cv2.COLOR_BGR2GRAY)
         pixels = small_bgr[grey >= np.percentile(grey, 95)]
     colour = np.median(pixels, axis=0)

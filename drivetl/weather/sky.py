@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,8 +18,8 @@ __all__ = ["DEFAULT_HORIZON", "WorkingScale", "estimate_horizon", "find_sky", "s
 DEFAULT_HORIZON = 0.46
 _HORIZON_SPREAD = 0.06
 _WORKING_PX = 320
-_MOST_WITNESSES = 1500
-_QUORUM = 1500
+_MOST_WITNESSES = 1000
+_QUORUM = 1000
 _CLOSE_PX = 27
 
 Float = NDArray[np.float32]
@@ -73,24 +73,26 @@ def estimate_horizon(small_bgr: BgrImage) -> float:
     # Below the horizon lines are those of road, kerbs and cars; above it, of roofs and branches.
     slanted[int(0.85 * height) :] = False
     slanted[: int(0.45 * height)] = False
-    ys, xs = np.nonzero(slanted)
-    if ys.size < 40:
+    edges_xy = cv2.findNonZero(slanted.view(np.uint8))
+    if edges_xy is None or len(edges_xy) < 40:
         return float(np.argmax(prior))
-    stride = -(-ys.size // _MOST_WITNESSES)
-    heard = _votes(ys[::stride], xs[::stride], dx, dy)
+    stride = -(-len(edges_xy) // _MOST_WITNESSES)
+    # OpenCV 4 gives (n, 1, 2), OpenCV 5 (n, 2).
+    xs, ys = edges_xy.reshape(-1, 2)[::stride].T
+    heard = _votes(ys, xs, dx, dy)
     # A handful of edges must not outvote what is usual.
-    trust = min(1.0, ys.size / (stride * _QUORUM))
+    trust = min(1.0, ys.size / _QUORUM)
     score = (trust * (heard / max(float(heard.mean()), 1e-6)) ** 2 + 1.0) * prior
     return float(np.argmax(score))
 
 
-def _votes(ys: NDArray[np.intp], xs: NDArray[np.intp], dx: Float, dy: Float) -> Float:
-    """Return how many edges point to each row, (rows,), in whichever of seven columns most of them agree."""
+def _votes(ys: NDArray[Any], xs: NDArray[Any], dx: Float, dy: Float) -> Float:
+    """Return how many edges point to each row, (rows,), in whichever of five columns most of them agree."""
     height, width = dx.shape
     gx, gy = dx[ys, xs], dy[ys, xs]
     strength = np.minimum(np.hypot(gx, gy), 250.0)
-    votes = np.zeros((7, height), np.float32)
-    for index, share in enumerate(np.linspace(0.38, 0.62, 7)):
+    votes = np.zeros((5, height), np.float32)
+    for index, share in enumerate(np.linspace(0.4, 0.6, 5)):
         column = share * width
         crossing = ys - (gx / gy) * (column - xs)
         away = np.abs(xs - column)
@@ -150,14 +152,14 @@ def sky_weight(small_bgr: BgrImage, horizon: float) -> Float:
         close = u8(cv2.dilate(sure, np.ones((_CLOSE_PX, _CLOSE_PX), np.uint8)))
         sure = sure | (close & (alike > 0).view(np.uint8) & (blue > threshold).view(np.uint8))
     region = cv2.dilate(sure, np.ones((7, 7), np.uint8))
-    ramp = np.clip((blue.astype(np.float32) - (threshold - 14)) / 28.0, 0.0, 1.0) * region
+    ramp = cv2.LUT(blue, np.clip((np.arange(256) - (threshold - 14)) / 28.0, 0.0, 1.0).astype(np.float32)) * region
     sky[:top] = cv2.blur(ramp, (3, 3))
     return sky
 
 
 def _sky_threshold(blue: BgrImage) -> float | None:
     """Return the level of blue above which a pixel above the horizon may be sky, or None where nothing is bright."""
-    bright = float(np.percentile(blue, 98))
+    bright = float(np.percentile(blue[::2, ::2], 98))
     if bright < 60:
         return None
     split, _ = cv2.threshold(blue, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)

@@ -101,10 +101,12 @@ def _coverage(view: View, streaks: Streaks) -> BgrImage:
     length_px = np.hypot(*(streaks.ends_px[:, 1] - streaks.ends_px[:, 0]).T)
     width_px = streaks.diameter_m * np.float32(view.focal_px) / streaks.distance_m
     opacity = np.clip(2.4 * width_px / np.maximum(length_px, width_px), 0.3, 0.95).astype(np.float32)
-    total = np.zeros((view.height, view.width), np.uint8)
-    for low, high, scale, blur_px in ((0.0, 2.0, 1.0, 0.0), (2.0, 6.0, 0.5, 0.7), (6.0, 1e9, 0.25, 0.8)):
+    total = np.zeros((1, 1), np.uint8)
+    # From the coarse layer to the fine one, each enlarged to the next.
+    for low, high, scale, blur_px in ((6.0, 1e9, 0.25, 0.8), (2.0, 6.0, 0.5, 0.7), (0.0, 2.0, 1.0, 0.0)):
         chosen = (width_px >= low) & (width_px < high)
         part = Streaks(streaks.ends_px[chosen], streaks.distance_m[chosen], streaks.diameter_m[chosen])
         layer = draw_streaks(view, part, opacity[chosen], scale=scale, blur_px=blur_px)
-        total = u8(cv2.max(total, layer))
+        larger = cv2.resize(total, (layer.shape[1], layer.shape[0]), interpolation=cv2.INTER_LINEAR)
+        total = u8(cv2.max(larger, layer))
     return total

@@ -83,9 +83,8 @@ def snow_cover(view: SmallView, cover: float, corner_xy: NDArray[np.float64]) ->
     aside = (
         (np.arange(width, dtype=np.float32) - width / 2) * distance / np.float32(DEFAULT_FOCAL * max(distance.shape))
     )
-    map_x = np.mod(aside * 14 + np.float32(corner_xy[0]), 511).astype(np.float32)
-    map_y = np.mod(distance * 9 + np.float32(corner_xy[1]), 511).astype(np.float32)
-    patches = f32(cv2.remap(fractal_tile(2), map_x, map_y, cv2.INTER_LINEAR))
+    map_x, map_y = f32(aside * 14 + np.float32(corner_xy[0])), f32(distance * 9 + np.float32(corner_xy[1]))
+    patches = f32(cv2.remap(fractal_tile(2), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))
     # Far patches shrink below the grid; there only their share of the area is seen.
     patches = patches + (0.5 - patches) * np.clip(distance / 60.0, 0.0, 1.0)
     lies = np.clip((cover - patches) / 0.25 + 0.4, 0.0, 1.0) * np.float32(min(1.0, 0.45 + cover))
