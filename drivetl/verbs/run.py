@@ -7,17 +7,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drivetl.config import load_yaml, parse_model, set_values
 from drivetl.errors import ConfigError, DrivetlError, GateFailed, quoted
 from drivetl.files import write_json
-from drivetl.recipe import Recipe, Stage, stages
 from drivetl.resources import resource_dir
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import percent
+
+if TYPE_CHECKING:
+    from drivetl.recipe import Recipe, Stage
 
 __all__ = ["register"]
 
@@ -43,6 +44,10 @@ def run(
 
     Example: drivetl run configs/clear_to_fog.yaml --set data.source=~/DAWN --set train.epochs=1
     """
+    from drivetl.config import load_yaml, parse_model, set_values
+    from drivetl.recipe import Recipe, stages
+    from drivetl.yolo import resolve_weights
+
     reporter = Reporter("run", as_json)
     path = _recipe_path(recipe)
     plan = parse_model(Recipe, set_values(load_yaml(path), settings or []), str(path))
@@ -52,8 +57,6 @@ def run(
             f"{quoted(path)}: data.source is {quoted(plan.data.source)}, which does not exist; "
             f"say where the dataset lies with --set data.source=FOLDER"
         )
-    from drivetl.yolo import resolve_weights
-
     weights = resolve_weights(plan.weights).absolute()
     folder = out.absolute() / plan.name
     write_json(folder / "recipe.json", json.loads(plan.model_dump_json()), overwrite=True)
