@@ -66,11 +66,10 @@ def night(
     kelvin = require_number("colour_temperature_k", colour_temperature_k, 1500.0, 12000.0)
     lamps = require_number("lamp_strength", lamp_strength, 0.0, 1.0)
     speed = require_number("ego_m_s", ego_m_s, 0.0, 70.0)
-    depth = scene_depth(image, depth_m)
-    boxes = require_boxes(boxes_xyxy_px)
     generator = require_rng(rng)
     scale = working_scale((image.shape[0], image.shape[1]), 256)
-    near = f32(cv2.resize(depth, scale.size_wh, interpolation=cv2.INTER_NEAREST))
+    boxes = require_boxes(boxes_xyxy_px) * (scale.x, scale.y, scale.x, scale.y)
+    near = f32(cv2.resize(scene_depth(image, depth_m), scale.size_wh, interpolation=cv2.INTER_NEAREST))
     sky, near = np.isinf(near), np.minimum(near, np.float32(1e4))
     horizon = _row_of_horizon(near)
     posts = _lamp_posts(generator, speed * time_s) if lamps > 0 else np.zeros((0, 2))
@@ -81,7 +80,6 @@ def night(
         _ambient(sky, dark) * np.float32(a) + pools * np.float32(b) + low_beam * np.float32(c) for a, b, c in whites
     ]
     result = relight(image, np.power(np.minimum(cv2.merge(gains), 1.0), 1 / 2.2))
-    boxes = boxes * (scale.x, scale.y, scale.x, scale.y)
     result = add_light(result, _lamp_light(near, horizon, posts, lamps, boxes))
     return sensor_noise(result, gain_db=gain_db, rng=generator if noise_rng is None else require_rng(noise_rng))
 

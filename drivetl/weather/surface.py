@@ -54,7 +54,7 @@ def wet_ground(view: SmallView, wetness: float, camera_height_m: float = 1.5) ->
     height = view.ground.shape[0]
     ground = f32(cv2.blur(view.ground, (5, max(3, height // 16) | 1)))
     mirrored = (0.02 + 0.98 * (1.0 - cosine) ** 5) * ground * np.float32(0.68 * wetness)
-    gain = (1.0 - 0.38 * wetness * ground) * (1.0 - mirrored)
+    gain = (1.0 - 0.44 * wetness * ground) * (1.0 - mirrored)
     share = scaled(mirrored)
     light = cv2.multiply(_mirror(view), cv2.merge([share, share, share]), scale=1 / 255)
     return f32(gain), light.astype(np.float32) / np.float32(255)

@@ -51,8 +51,7 @@ def test_rain_wets_the_road_and_leaves_streaks() -> None:
     result = rain(scene.image_bgr, rate_mm_h=25, depth_m=scene.depth_m, rng=rng(), dimming=0.0)
     dry = rain(scene.image_bgr, rate_mm_h=25, depth_m=scene.depth_m, rng=rng(), dimming=0.0, wetness=0.0)
     near, far = np.s_[560:700, 50:1230], np.s_[345:360, 50:400]
-    # The film darkens the asphalt; some of the sky that it mirrors comes back even near the car.
-    assert np.median(result[near]) < 0.85 * np.median(dry[near])
+    assert np.median(result[near]) < 0.8 * np.median(dry[near])
     # At a flat angle the film mirrors the bright sky.
     assert np.median(result[far]) > np.median(result[near]) + 20
     upright = np.abs(np.diff(dry[:300, :, 1].astype(int), axis=1)).mean()
