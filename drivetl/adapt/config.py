@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from drivetl.config import StrictModel
+from drivetl.weather.mix import WeatherMix
 
 __all__ = ["TrainConfig"]
 
@@ -38,6 +39,12 @@ class TrainConfig(StrictModel):
     close_mosaic_share: Unit = Field(default=0.1, description="share of the epochs, at the end, without mosaic")
     scale: float = Field(default=0.3, ge=0.0, lt=1.0)
     fliplr: Unit = 0.5
+    weather: WeatherMix | None = Field(default=None, description="weather on each picture, before mosaic")
+    albumentations: Path | None = Field(
+        default=None, description="a pipeline written by albumentations.save, for each picture in place of weather"
+    )
+    # WiSE-FT (Wortsman et al., CVPR 2022): between the start's weights and the fine-tuned ones.
+    wise_ft: Unit = Field(default=1.0, description="share of the fine-tuned weights in the result; 1: they alone")
     freeze: int = Field(default=0, ge=0, le=23, description="this many layers, from the input, keep their weights")
     min_optimiser_steps: int = Field(default=100, ge=0, le=1_000_000)
     patience: int = Field(default=0, ge=0, description="epochs without gain before stopping; 0 never stops")
@@ -45,7 +52,7 @@ class TrainConfig(StrictModel):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     workers: int = Field(default=4, ge=0, le=64, description="loader processes on a GPU; on the CPU there are none")
     threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads; null: every core")
-    amp: bool = Field(default=True, description="mixed precision on a GPU")
+    amp: bool = Field(default=True, description="mixed precision on a GPU, and on a CPU that computes in bfloat16")
 
     @field_validator("weights")
     @classmethod
@@ -53,6 +60,12 @@ class TrainConfig(StrictModel):
         if not value.strip():
             raise ValueError("give a path or a name such as yolo11n")
         return value
+
+    @model_validator(mode="after")
+    def _one_change(self) -> Self:
+        if self.weather is not None and self.albumentations is not None:
+            raise ValueError("give 'weather' or 'albumentations', not both")
+        return self
 
     @property
     def close_mosaic_epochs(self) -> int:

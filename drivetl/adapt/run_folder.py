@@ -51,8 +51,13 @@ class RunFolder:
 
     @property
     def adapted(self) -> Path:
-        """The chosen epoch's weights."""
+        """The result: the chosen epoch's weights, mixed with the start's where the settings say so."""
         return self.root / "weights" / "adapted.pt"
+
+    @property
+    def alone(self) -> Path:
+        """The chosen epoch's weights before they were mixed; there only when they were."""
+        return self.root / "weights" / "alone.pt"
 
     @property
     def last(self) -> Path:
@@ -118,7 +123,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         with writing(self.root):
-            for path in (self.state, self.adapted, self.last, self.log, self.data, self.config):
+            for path in (self.state, self.adapted, self.alone, self.last, self.log, self.data, self.config):
                 path.unlink(missing_ok=True)
 
 

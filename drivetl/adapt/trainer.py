@@ -8,7 +8,7 @@ What differs from the base class, and why:
 * every epoch is seeded from the seed and its number, for the same reason;
 * the moving average has a horizon that fits the number of steps (Ultralytics' needs thousands);
 * the state is kept in full precision, and nothing is rescued by silence: a loss that is not finite ends the run;
-* mixed precision is used without the self-test that downloads a model.
+* mixed precision is used without the self-test that downloads a model, and on a CPU that computes in bfloat16 too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ import numpy as np
 import torch
 
 from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.pictures import picture_change
+from drivetl.adapt.precision import FullPrecisionLoss, cpu_autocast, cpu_computes_bfloat16
 from drivetl.adapt.state import RunState, save_state
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress
@@ -120,6 +122,7 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         optimiser_steps: steps made, an earlier part of a resumed run included.
         best_state: state dict (float32, CPU) of the chosen epoch's moving average.
         best_epoch: the chosen epoch, from 0.
+        bfloat16: whether the network runs in bfloat16 on the CPU.
     """
 
     def __init__(self, job: Job) -> None:
@@ -137,6 +140,7 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         self._started = time.monotonic()
         super().__init__(overrides=_overrides(job))
         self.threads = set_threads(job.config.threads)
+        self.bfloat16 = job.config.amp and self.device.type == "cpu" and cpu_computes_bfloat16()
         self.model = job.model
         callbacks: dict[str, Callable[[Any], None]] = {
             "on_train_epoch_start": AdaptTrainer._start_epoch,
@@ -151,9 +155,11 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         """Keep the model that was given."""
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> ReadOnlyDataset:
-        """Build Ultralytics' dataset as it would, in the variant that leaves the files alone."""
+        """Build Ultralytics' dataset as it would, in the variant that leaves the files alone and changes pictures."""
         with patched(build_module, YOLODataset=ReadOnlyDataset):
             dataset: ReadOnlyDataset = super().build_dataset(img_path, mode, batch)
+        if mode == "train":
+            dataset.change = picture_change(self.job.config)
         return dataset
 
     def _build_train_pipeline(self) -> None:
@@ -163,6 +169,10 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
     def _setup_train(self) -> None:
         with patched(trainer_module, check_amp=_trust_amp):
             super()._setup_train()
+        if self.bfloat16:
+            # oneDNN's bfloat16 convolutions are fastest with the channels last.
+            self.model.to(memory_format=torch.channels_last)
+        unwrap_model(self.model).criterion = self._new_criterion()
         steps = self.job.config.steps(len(self.train_loader), self.accumulation)
         self.ema = _moving_average(self.model, steps)
         if self.job.state is not None:
@@ -187,11 +197,28 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         self.stopper.best_fitness = state.best_fitness or 0.0
         self.stopper.best_epoch = state.best_epoch + 1
         self._started = time.monotonic() - state.seconds
-        model.criterion = model.init_criterion()
-        if hasattr(model.criterion, "update"):
+        model.criterion = self._new_criterion(epoch=state.epoch)
+
+    def _new_criterion(self, epoch: int | None = None) -> Any:
+        """Return the model's loss; ``epoch`` is the last one that was finished, if any."""
+        criterion = unwrap_model(self.model).init_criterion()
+        if epoch is not None and hasattr(criterion, "update"):
             # YOLO26 shifts weight between its two heads epoch by epoch.
-            model.criterion.updates = state.epoch
-            model.criterion.update()
+            criterion.updates = epoch
+            criterion.update()
+        return FullPrecisionLoss(criterion) if self.bfloat16 else criterion
+
+    def train(self) -> None:
+        """Train; see the module's docstring."""
+        with patched(trainer_module, **({"autocast": cpu_autocast} if self.bfloat16 else {})):
+            super().train()
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Turn the pictures into tensors, in the memory layout of the network."""
+        batch = super().preprocess_batch(batch)
+        if self.bfloat16:
+            batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
+        return batch
 
     # An epoch
 
@@ -279,9 +306,17 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         """Wall-clock time of the run so far, earlier parts included."""
         return time.monotonic() - self._started
 
+    @property
+    def precision(self) -> str:
+        """What the network is trained in; the loss, the weights and their average are float32 everywhere."""
+        if self.bfloat16:
+            return "bfloat16"
+        return "float16" if self.amp else "float32"
+
     def averaged_model(self, state: dict[str, torch.Tensor] | None = None) -> Any:
         """Return the moving average as a model on the CPU, with the weights of ``state`` if given."""
-        model = deepcopy(self.ema.ema).cpu()
+        # Ultralytics fuses layers through views, which other memory layouts do not allow.
+        model = deepcopy(self.ema.ema).cpu().to(memory_format=torch.contiguous_format)
         if state is not None:
             model.load_state_dict(state)
         return model
@@ -299,7 +334,7 @@ def _moving_average(model: Any, steps: int) -> Any:
 
 
 def _on_cpu(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in state.items()}
+    return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
 def _plain(value: Any) -> float | None:

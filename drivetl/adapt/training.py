@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from drivetl import __version__
+from drivetl.adapt.averaging import interpolate
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.head_transfer import HeadRow, transfer_head
 from drivetl.adapt.run_folder import RunFolder, write_yaml
@@ -33,10 +34,12 @@ class TrainResult:
     """What a run gave.
 
     Attributes:
-        weights: the chosen epoch's weights, float32, which ``ultralytics.YOLO(path)`` loads. It predicts, validates
-            and exports them as they are; to train them further use drivetl, because Ultralytics rebuilds the head
-            for the number of classes and drops rows that no longer fit.
-        last_weights: the same of the last epoch.
+        weights: the chosen epoch's weights, mixed with the start's if ``wise_ft`` says so, float32, which
+            ``ultralytics.YOLO(path)`` loads. It predicts, validates and exports them as they are; to train them
+            further use drivetl, because Ultralytics rebuilds the head for the number of classes and drops rows that
+            no longer fit.
+        alone_weights: the chosen epoch's weights, never mixed; the same file where nothing was mixed.
+        last_weights: the last epoch's weights, never mixed.
         head_transfer: where each classifier row started from.
         optimiser_steps: steps made.
         accumulation: batches per step.
@@ -44,10 +47,12 @@ class TrainResult:
         chosen_epoch: the epoch of ``weights``, from 1.
         seconds: wall-clock time, interrupted parts included.
         threads: CPU threads that torch used.
+        precision: what the network was trained in: ``float32``, ``bfloat16`` (CPU) or ``float16`` (GPU).
         notes: sentences about decisions that were taken.
     """
 
     weights: Path
+    alone_weights: Path
     last_weights: Path
     head_transfer: tuple[HeadRow, ...]
     optimiser_steps: int
@@ -56,12 +61,14 @@ class TrainResult:
     chosen_epoch: int
     seconds: float
     threads: int
+    precision: str
     notes: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
         """Return the result as JSON values."""
         return {
             "weights": str(self.weights),
+            "alone_weights": str(self.alone_weights),
             "last_weights": str(self.last_weights),
             "head_transfer": [row.document() for row in self.head_transfer],
             "optimiser_steps": self.optimiser_steps,
@@ -70,6 +77,7 @@ class TrainResult:
             "chosen_epoch": self.chosen_epoch,
             "seconds": round(self.seconds, 1),
             "threads": self.threads,
+            "precision": self.precision,
             "notes": list(self.notes),
         }
 
@@ -106,14 +114,21 @@ def train(
     state = load_state(folder.state) if resume and folder.state.is_file() else None
     trim_log(folder.log, 0 if state is None else state.epoch + 1)
     start.model.requires_grad_(True)
+    start_state = {name: value.clone() for name, value in start.model.state_dict().items()}
     with tempfile.TemporaryDirectory() as scratch:
         job = Job(config, start.model, folder.data, Path(scratch), folder.state, folder.log, progress, state)
         trainer = _run(job)
     _write_weights(trainer.averaged_model(), folder.last, config, start)
-    _write_weights(trainer.averaged_model(trainer.best_state), folder.adapted, config, start)
+    alone = folder.adapted
+    if config.wise_ft < 1:
+        alone = folder.alone
+        _write_weights(trainer.averaged_model(trainer.best_state), alone, config, start)
+    mixed = interpolate(start_state, trainer.best_state, config.wise_ft)
+    _write_weights(trainer.averaged_model(mixed), folder.adapted, config, start)
     folder.state.unlink(missing_ok=True)
     return TrainResult(
         weights=folder.adapted,
+        alone_weights=alone,
         last_weights=folder.last,
         head_transfer=rows,
         optimiser_steps=trainer.optimiser_steps,
@@ -122,6 +137,7 @@ def train(
         chosen_epoch=trainer.best_epoch + 1,
         seconds=trainer.seconds,
         threads=trainer.threads,
+        precision=trainer.precision,
         notes=(*dataset.notes, *notes, *_step_notes(trainer, config)),
     )
 

@@ -7,9 +7,13 @@ it scans in memory, changes nothing, and a picture or label that it would leave 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from drivetl.errors import DatasetError, quoted
 from drivetl.yolo.ultra import YOLODataset, data_utils_module, dataset_module, patched
@@ -22,9 +26,23 @@ _TAIL_BYTES = 1 << 16
 class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
     """Ultralytics' YOLODataset that leaves the files alone.
 
+    Attributes:
+        change: what is done to each picture before mosaic, given its boxes in pixels and a generator; None: nothing.
+
     Raises:
         DatasetError: on construction, when a picture or label cannot be used or nothing is there.
     """
+
+    change: Callable[[NDArray[np.uint8], NDArray[np.float32], np.random.Generator], NDArray[np.uint8]] | None = None
+
+    def get_image_and_label(self, index: int) -> dict[str, Any]:
+        """Return one picture with its label, changed; mosaic takes its four pictures through here too."""
+        label: dict[str, Any] = super().get_image_and_label(index)
+        if self.change is not None:
+            # Ultralytics' augmentations draw from the global generators, which the trainer seeds; so does this seed.
+            rng = np.random.default_rng(random.getrandbits(64))
+            label["img"] = self.change(label["img"], _boxes_xyxy_px(label), rng)
+        return label
 
     def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict[str, Any], bool]:
         return self.cache_labels(cache_path), False
@@ -52,6 +70,15 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
         for index in self.buffer:
             self.ims[index] = None
         self.buffer.clear()
+
+
+def _boxes_xyxy_px(label: dict[str, Any]) -> NDArray[np.float32]:
+    """Return the boxes in pixels of the loaded picture; the label's own instances stay as they are."""
+    xywh = label["instances"].bboxes
+    half = xywh[:, 2:] / 2
+    height, width = label["img"].shape[:2]
+    corners = np.concatenate([xywh[:, :2] - half, xywh[:, :2] + half], axis=1)
+    return np.asarray(corners * (width, height, width, height), dtype=np.float32)
 
 
 def _do_not_store(prefix: str, path: Path, x: dict[str, Any], version: str) -> None:
