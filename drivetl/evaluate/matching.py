@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IOU_THRESHOLDS", "MAX_DETECTIONS", "ClassMatches", "Found", "Matches", "Truth", "match"]
+__all__ = ["IOU_THRESHOLDS", "MAX_DETECTIONS", "ClassMatches", "Found", "Matches", "Truth", "match", "most_confident"]
 
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
 # Of one class in one picture, as COCO's AP has it.
@@ -112,9 +113,15 @@ class Matches:
         """Boxes of each class, int64 ``(classes,)``."""
         return np.array([entry.boxes.sum() for entry in self.classes], dtype=np.int64)
 
+    def subset(self, pictures: Sequence[int]) -> Matches:
+        """Return the matches of some pictures, which are numbered anew in the given order."""
+        number = np.full(self.pictures, -1, dtype=np.int64)
+        number[list(pictures)] = np.arange(len(pictures))
+        return Matches(tuple(_restricted(entry, number, pictures) for entry in self.classes), len(pictures))
+
     @staticmethod
     def joined(parts: Sequence[Matches]) -> Matches:
-        """Return several sets of pictures with the same classes as one, their pictures numbered one set after another."""
+        """Return several sets of pictures with the same classes as one set, one after another."""
         if len(parts) == 1:
             return parts[0]
         before = np.cumsum([0, *(part.pictures for part in parts[:-1])])
@@ -129,7 +136,7 @@ def match(truth: Truth, found: Found) -> Matches:
     they overlap most, if that overlap reaches the threshold. A detection left without one is ignored where its overlap
     with a crowd, measured as intersection over its own area, reaches the threshold; a crowd takes any number.
     """
-    found = _most_confident(truth, found)
+    found = most_confident(found, truth.classes)
     hit = np.zeros((len(IOU_THRESHOLDS), len(found)), dtype=bool)
     crowd_iou = np.zeros(len(found))
     for detection, box, iou in _overlapping(truth, found):
@@ -149,9 +156,9 @@ def match(truth: Truth, found: Found) -> Matches:
     return Matches(tuple(classes), truth.pictures)
 
 
-def _most_confident(truth: Truth, found: Found) -> Found:
-    """Return the detections by picture and class, most confident first, at most 100 of each."""
-    key = found.picture * truth.classes + found.class_id
+def most_confident(found: Found, classes: int) -> Found:
+    """Return the detections by picture and class, most confident first, at most 100 of each: those that count."""
+    key = found.picture * classes + found.class_id
     order = np.lexsort((-found.confidence, key))
     _, first, counts = np.unique(key[order], return_index=True, return_counts=True)
     rank = np.arange(len(order)) - np.repeat(first, counts)
@@ -172,7 +179,7 @@ def _overlapping(truth: Truth, found: Found) -> Iterator[tuple[NDArray[np.int64]
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     portion = (np.cumsum(counts) - counts)[starts] // _PAIRS
     edges = [*starts[np.flatnonzero(np.diff(portion, prepend=-1))], len(found)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         number = counts[begin:end]
         detection = np.repeat(np.arange(begin, end), number)
         within = np.arange(len(detection)) - np.repeat(np.cumsum(number) - number, number)
@@ -189,7 +196,8 @@ def _iou(first: NDArray[np.float64], second: NDArray[np.float64], crowd: NDArray
     shared = np.clip(sides, 0, None).prod(axis=1)
     area = first[:, 2] * first[:, 3]
     union = np.where(crowd, area, area + second[:, 2] * second[:, 3] - shared)
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    iou: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou
 
 
 def _assign(
@@ -223,6 +231,15 @@ def _by_detection(
     boxes, overlaps = box.tolist(), iou.tolist()
     for begin, end in zip(starts, [*starts[1:], len(boxes)], strict=False):
         yield int(detection[begin]), list(zip(boxes[begin:end], overlaps[begin:end], strict=True))
+
+
+def _restricted(entry: ClassMatches, number: NDArray[np.int64], pictures: Sequence[int]) -> ClassMatches:
+    picture = number[entry.picture]
+    # Equal scores keep standing in the order of pictures, as if the subset had been matched on its own.
+    kept = np.flatnonzero(picture >= 0)
+    kept = kept[np.lexsort((picture[kept], -entry.confidence[kept]))]
+    boxes = entry.boxes[list(pictures)]
+    return ClassMatches(picture[kept], entry.confidence[kept], entry.hit[:, kept], entry.ignored[:, kept], boxes)
 
 
 def _joined(entries: Sequence[ClassMatches], before: NDArray[np.int64]) -> ClassMatches:
