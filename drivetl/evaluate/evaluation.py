@@ -13,7 +13,11 @@ import numpy as np
 from drivetl.data import open_dataset
 from drivetl.data.pictures import decode_picture
 from drivetl.errors import DatasetError, quoted
+from drivetl.evaluate.bootstrap import REPLICATES
+from drivetl.evaluate.intervals import LEVEL, METHOD, Measured, measure
+from drivetl.evaluate.matching import Truth, match
 from drivetl.evaluate.model import Model, open_model
+from drivetl.evaluate.predictions import Picture, Predictions, picture_of
 from drivetl.evaluate.scoring import Collector, Score
 from drivetl.progress import Progress, silent, tracked
 from drivetl.runtime import Detections, decode, to_tensor
@@ -41,6 +45,8 @@ class EvaluationResult:
         dropped: detections of model classes that the dataset does not have, by class; they were not scored.
         missing_classes: dataset classes that the model cannot detect; they count with zero where they have boxes.
         seconds: wall time.
+        predictions: what the model found.
+        truth: the labelled boxes that it was scored against.
     """
 
     model: str
@@ -54,21 +60,36 @@ class EvaluationResult:
     dropped: dict[str, int]
     missing_classes: tuple[str, ...]
     seconds: float
+    predictions: Predictions
+    truth: Truth
 
     @property
     def map50_95(self) -> float:
         """Mean average precision over IoU 0.50 to 0.95; 0 where the split has no boxes."""
         return self.score.map50_95 or 0.0
 
-    def document(self) -> dict[str, Any]:
-        """Return the result as a JSON document."""
+    def intervals(self, progress: Progress = silent) -> dict[str, Measured]:
+        """Return AP with 95 % intervals over groups: of each class by its name, and of all under the empty name."""
+        names = self.predictions.class_names
+        selections: dict[str, list[int]] = {"": list(range(len(names)))}
+        selections.update((name, [index]) for index, name in enumerate(names))
+        matches = match(self.truth, self.predictions.found)
+        return measure(matches, self.predictions.groups, selections, progress=progress)
+
+    def document(self, progress: Progress = silent) -> dict[str, Any]:
+        """Return the result as a JSON document, with bootstrap intervals; ``progress`` is told of the resampling."""
+        measured = self.intervals(progress)
+        score = self.score.document()
+        for name, entry in score["per_class"].items():
+            entry["interval"] = measured[name].document()
         return {
             "model": self.model,
             "backend": self.backend,
             "dataset_fingerprint": self.dataset_fingerprint,
             "split": self.split,
             "input_size_hw": list(self.input_size_hw),
-            **self.score.document(),
+            **score,
+            "interval": _interval_document(measured[""], len(set(self.predictions.groups))),
             "per_dataset": {name: score.document() for name, score in self.per_dataset.items()},
             "class_mapping": self.class_mapping,
             "dropped": self.dropped,
@@ -124,10 +145,12 @@ def evaluate(
     collector = Collector(dataset.names)
     dropped: Counter[str] = Counter()
     members: dict[str, list[int]] = {}
+    pictures: list[Picture] = []
     samples = tracked(dataset.samples(split), f"evaluate {opened.name}", dataset.splits[split], progress)
     for number, sample in enumerate(samples):
         detections = _detect(opened, sample.image)
         collector.add(sample, _renamed(detections, mapping, opened.class_names, dropped))
+        pictures.append(picture_of(number, sample, dataset.root))
         if "dataset" in sample.attributes:
             members.setdefault(str(sample.attributes["dataset"]), []).append(number)
     reached = set(mapping.values())
@@ -143,7 +166,23 @@ def evaluate(
         dropped=dict(dropped.most_common()),
         missing_classes=tuple(name for i, name in enumerate(dataset.names) if i not in reached),
         seconds=time.perf_counter() - started,
+        predictions=Predictions(
+            opened.name, dataset.fingerprint, split, dataset.names, tuple(pictures), collector.found()
+        ),
+        truth=collector.truth(),
     )
+
+
+def _interval_document(measured: Measured, groups: int) -> dict[str, Any]:
+    """Return the interval of the mean over classes, with a sentence where there is none."""
+    note = None
+    if measured.interval50_95 is None:
+        note = (
+            f"No interval: the boxes stand in {measured.groups} of the split's {groups} groups of pictures, and an "
+            "interval needs at least 2 groups with boxes."
+        )
+    replicates = measured.interval50_95.replicates if measured.interval50_95 else REPLICATES
+    return {**measured.document(), "level": LEVEL, "replicates": replicates, "method": METHOD, "note": note}
 
 
 def _detect(model: Model, image: Path) -> Detections:

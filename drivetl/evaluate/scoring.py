@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.data.records import Sample
+from drivetl.evaluate.matching import Found, Truth
 from drivetl.runtime import Detections
 
-__all__ = ["ClassScore", "Collector", "Score"]
+__all__ = ["ClassScore", "Collector", "Score", "annotations_of"]
 
 _AREAS = ("all", "small", "medium", "large")
 _NO_GROUND_TRUTH = -1.0
@@ -84,12 +85,7 @@ class Collector:
         """Take one picture. ``detections.class_id`` counts in the collector's class names."""
         image = len(self._sizes_hw)
         self._sizes_hw.append(sample.size_hw)
-        for box in sample.boxes:
-            self._truth.append(_annotation(image, self._ids[box.class_name], box.xyxy_px, crowd=False))
-        for region in sample.ignore:
-            # A crowd region absorbs detections of its class; one without a class absorbs those of every class.
-            classes = range(len(self._names)) if region.class_name is None else [self._ids[region.class_name]]
-            self._truth.extend(_annotation(image, class_id, region.xyxy_px, crowd=True) for class_id in classes)
+        self._truth.extend(annotations_of(sample, image, self._ids))
         rows = np.empty((len(detections), 7), dtype=np.float32)
         rows[:, 0] = image
         rows[:, 1:3] = detections.xyxy_px[:, :2]
@@ -100,6 +96,17 @@ class Collector:
 
     def __len__(self) -> int:
         return len(self._sizes_hw)
+
+    def truth(self) -> Truth:
+        """Return the labelled boxes of all pictures."""
+        return Truth.of(self._truth, len(self), len(self._names))
+
+    def found(self) -> Found:
+        """Return the detections of all pictures."""
+        rows = np.concatenate([np.zeros((0, 7), np.float32), *self._found])
+        # Not from the rows: float32 does not count past 16 million.
+        picture = np.repeat(np.arange(len(self)), [len(part) for part in self._found])
+        return Found(picture, rows[:, 6].astype(np.int64), rows[:, 1:5], rows[:, 5])
 
     def score(self, images: Collection[int] | None = None) -> Score:
         """Score the pictures with the given numbers (in the order of `add`), or all."""
@@ -130,6 +137,17 @@ class Collector:
         for entry in truth:
             boxes[entry["category_id"]] += not entry["iscrowd"]
         return _summary(evaluation.eval["precision"], self._names, boxes, len(chosen))
+
+
+def annotations_of(sample: Sample, image: int, class_ids: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """Yield a picture's boxes and ignore regions as COCO annotations with the given picture number."""
+    for box in sample.boxes:
+        yield _annotation(image, class_ids[box.class_name], box.xyxy_px, crowd=False)
+    for region in sample.ignore:
+        # A crowd region absorbs detections of its class; one without a class absorbs those of every class.
+        classes = class_ids.values() if region.class_name is None else [class_ids[region.class_name]]
+        for class_id in classes:
+            yield _annotation(image, class_id, region.xyxy_px, crowd=True)
 
 
 def _ignore(*_: object) -> None:
