@@ -45,6 +45,9 @@ class TrainConfig(StrictModel):
     )
     # WiSE-FT (Wortsman et al., CVPR 2022): between the start's weights and the fine-tuned ones.
     wise_ft: Unit = Field(default=1.0, description="share of the fine-tuned weights in the result; 1: they alone")
+    batch_norm: Literal["batch", "frozen"] = Field(
+        default="batch", description="normalise by each batch, or by the statistics that the start came with"
+    )
     freeze: int = Field(default=0, ge=0, le=23, description="this many layers, from the input, keep their weights")
     min_optimiser_steps: int = Field(default=100, ge=0, le=1_000_000)
     patience: int = Field(default=0, ge=0, description="epochs without gain before stopping; 0 never stops")

@@ -36,6 +36,8 @@ class FullPrecisionLoss:
             return self._criterion(_float32(predictions), batch)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_criterion":  # while a copy is made, it is not there yet
+            raise AttributeError(name)
         return getattr(self._criterion, name)
 
 

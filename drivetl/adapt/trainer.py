@@ -213,6 +213,13 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         with patched(trainer_module, **({"autocast": cpu_autocast} if self.bfloat16 else {})):
             super().train()
 
+    def _model_train(self) -> None:
+        super()._model_train()
+        if self.job.config.batch_norm == "frozen":
+            for module in unwrap_model(self.model).modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.eval()
+
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Turn the pictures into tensors, in the memory layout of the network."""
         batch = super().preprocess_batch(batch)
