@@ -45,6 +45,11 @@ class TrainConfig(StrictModel):
     )
     # WiSE-FT (Wortsman et al., CVPR 2022): between the start's weights and the fine-tuned ones.
     wise_ft: Unit = Field(default=1.0, description="share of the fine-tuned weights in the result; 1: they alone")
+    # Hinton et al. (2015), Li and Hoiem (ECCV 2016): what the start says of a picture is a target beside its labels.
+    # Under weather the start sees the clean picture.
+    distill: float = Field(
+        default=0.0, ge=0.0, le=100.0, description="weight of the start's own predictions as targets"
+    )
     batch_norm: Literal["batch", "frozen"] = Field(
         default="batch", description="normalise by each batch, or by the statistics that the start came with"
     )

@@ -19,19 +19,17 @@ import random
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.distillation import DistillationLoss, teacher_of
+from drivetl.adapt.job import Job, overrides
 from drivetl.adapt.pictures import picture_change
 from drivetl.adapt.precision import FullPrecisionLoss, cpu_autocast, cpu_computes_bfloat16
 from drivetl.adapt.state import RunState, save_state
 from drivetl.errors import ConfigError, quoted
-from drivetl.progress import Progress
 from drivetl.yolo.dataset import ReadOnlyDataset
 from drivetl.yolo.ultra import (
     DetectionTrainer,
@@ -39,79 +37,11 @@ from drivetl.yolo.ultra import (
     build_module,
     patched,
     set_threads,
-    torch_device,
     trainer_module,
     unwrap_model,
 )
 
-__all__ = ["AdaptTrainer", "Job"]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What one training run works with.
-
-    Attributes:
-        config: its settings.
-        model: the start model, head transferred, on the CPU.
-        data_yaml: a YAML for Ultralytics whose ``val`` is the selection split.
-        scratch: a folder for what Ultralytics writes and nobody needs.
-        state_path: where the state is kept.
-        log_path: where each epoch adds a line of JSON.
-        progress: told the batches.
-        state: where to continue, or None.
-    """
-
-    config: TrainConfig
-    model: Any
-    data_yaml: Path
-    scratch: Path
-    state_path: Path
-    log_path: Path
-    progress: Progress
-    state: RunState | None
-
-
-def _overrides(job: Job) -> dict[str, Any]:
-    config = job.config
-    device = torch_device(config.device)
-    return {
-        "task": "detect",
-        "mode": "train",
-        "model": "drivetl.pt",
-        "data": str(job.data_yaml),
-        "save_dir": str(job.scratch),
-        "exist_ok": True,
-        "device": "cpu" if device.type == "cpu" else str(device.index or 0),
-        "epochs": config.epochs,
-        "imgsz": config.imgsz,
-        "batch": config.batch,
-        "nbs": config.batch,
-        "optimizer": config.optimizer,
-        "lr0": config.lr0,
-        "lrf": config.lrf,
-        "cos_lr": True,
-        "momentum": 0.9,
-        "weight_decay": config.weight_decay,
-        "warmup_epochs": config.warmup_epochs,
-        "warmup_bias_lr": 0.0,
-        "warmup_momentum": 0.9,
-        "mosaic": config.mosaic,
-        "close_mosaic": config.close_mosaic_epochs if config.mosaic else 0,
-        "scale": config.scale,
-        "fliplr": config.fliplr,
-        # Albumentations' default list draws from generators of its own, which no seed reaches.
-        "augmentations": [],
-        "freeze": config.freeze or None,
-        "patience": config.patience,
-        "val": config.selection_split is not None,
-        "seed": config.seed,
-        "deterministic": True,
-        "workers": config.workers,
-        "amp": config.amp and device.type == "cuda",
-        "plots": False,
-        "verbose": False,
-    }
+__all__ = ["AdaptTrainer"]
 
 
 class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
@@ -138,10 +68,11 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         self.best_epoch = -1
         self._batches_in_epoch = 0
         self._started = time.monotonic()
-        super().__init__(overrides=_overrides(job))
+        super().__init__(overrides=overrides(job))
         self.threads = set_threads(job.config.threads)
         self.bfloat16 = job.config.amp and self.device.type == "cpu" and cpu_computes_bfloat16()
         self.model = job.model
+        self._teacher = teacher_of(job.model).to(self.device) if job.config.distill else None
         callbacks: dict[str, Callable[[Any], None]] = {
             "on_train_epoch_start": AdaptTrainer._start_epoch,
             "on_train_batch_end": AdaptTrainer._report,
@@ -160,6 +91,8 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
             dataset: ReadOnlyDataset = super().build_dataset(img_path, mode, batch)
         if mode == "train":
             dataset.change = picture_change(self.job.config)
+            if self._teacher is not None and dataset.change is not None:
+                dataset.pair()
         return dataset
 
     def _build_train_pipeline(self) -> None:
@@ -172,9 +105,10 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         if self.bfloat16:
             # oneDNN's bfloat16 convolutions are fastest with the channels last.
             self.model.to(memory_format=torch.channels_last)
-        unwrap_model(self.model).criterion = self._new_criterion()
         steps = self.job.config.steps(len(self.train_loader), self.accumulation)
         self.ema = _moving_average(self.model, steps)
+        # After the average has copied the model: the copy needs no loss, and no teacher in it.
+        unwrap_model(self.model).criterion = self._new_criterion()
         if self.job.state is not None:
             self._restore(self.job.state)
 
@@ -206,7 +140,11 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
             # YOLO26 shifts weight between its two heads epoch by epoch.
             criterion.updates = epoch
             criterion.update()
-        return FullPrecisionLoss(criterion) if self.bfloat16 else criterion
+        if self.bfloat16:
+            criterion = FullPrecisionLoss(criterion)
+        if self._teacher is not None:
+            criterion = DistillationLoss(criterion, self._teacher, self.job.config.distill, self.job.known_classes)
+        return criterion
 
     def train(self) -> None:
         """Train; see the module's docstring."""
@@ -223,8 +161,11 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Turn the pictures into tensors, in the memory layout of the network."""
         batch = super().preprocess_batch(batch)
+        if "clean" in batch:
+            batch["clean"] = batch["clean"].float() / 255
         if self.bfloat16:
-            batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
+            for name in batch.keys() & {"img", "clean"}:
+                batch[name] = batch[name].contiguous(memory_format=torch.channels_last)
         return batch
 
     # An epoch

@@ -14,9 +14,10 @@ from drivetl import __version__
 from drivetl.adapt.averaging import interpolate
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.head_transfer import HeadRow, transfer_head
+from drivetl.adapt.job import Job
 from drivetl.adapt.run_folder import RunFolder, write_yaml
 from drivetl.adapt.state import load_state, trim_log
-from drivetl.adapt.trainer import AdaptTrainer, Job
+from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
@@ -116,7 +117,8 @@ def train(
     start.model.requires_grad_(True)
     start_state = {name: value.clone() for name, value in start.model.state_dict().items()}
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(config, start.model, folder.data, Path(scratch), folder.state, folder.log, progress, state)
+        known = tuple(index for index, row in enumerate(rows) if row.kind in ("same", "synonym"))
+        job = Job(config, start.model, folder.data, Path(scratch), folder.state, folder.log, progress, state, known)
         trainer = _run(job)
     _write_weights(trainer.averaged_model(), folder.last, config, start)
     alone = folder.adapted

@@ -1,7 +1,8 @@
 """Accuracy of a checkpoint or a bundle on a dataset, through the letterbox and decoder that run in the car."""
 
-from drivetl.evaluate.evaluation import EvaluationResult, evaluate
+from drivetl.evaluate.evaluation import EvaluationResult, Run, evaluate
 from drivetl.evaluate.model import Model, open_model
 from drivetl.evaluate.scoring import Score
+from drivetl.evaluate.weather import WeatherResult, evaluate_weather
 
-__all__ = ["EvaluationResult", "Model", "Score", "evaluate", "open_model"]
+__all__ = ["EvaluationResult", "Model", "Run", "Score", "WeatherResult", "evaluate", "evaluate_weather", "open_model"]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivetl.data import open_dataset
 from drivetl.data.pictures import decode_picture
+from drivetl.data.records import Sample
 from drivetl.errors import DatasetError, quoted
 from drivetl.evaluate.bootstrap import REPLICATES
 from drivetl.evaluate.intervals import LEVEL, METHOD, Measured, measure
@@ -20,10 +23,10 @@ from drivetl.evaluate.model import Model, open_model
 from drivetl.evaluate.predictions import Picture, Predictions, picture_of
 from drivetl.evaluate.scoring import Collector, Score
 from drivetl.progress import Progress, silent, tracked
-from drivetl.runtime import Detections, decode, to_tensor
+from drivetl.runtime import Detections, Geometry, decode, to_tensor
 from drivetl.taxonomy import map_detections
 
-__all__ = ["CONFIDENCE", "EvaluationResult", "evaluate"]
+__all__ = ["CONFIDENCE", "EvaluationResult", "Run", "evaluate"]
 
 # Average precision integrates over all confidences, so nearly every candidate takes part.
 CONFIDENCE = 0.001
@@ -129,48 +132,108 @@ def evaluate(
         ImageError: a picture cannot be decoded.
         WeightsError, BundleError, ConfigError, ProviderUnavailable: see `open_model`.
     """
-    started = time.perf_counter()
-    dataset = open_dataset(data)
-    if split not in dataset.splits:
-        raise DatasetError(
-            f"the dataset {quoted(data)} has no split {quoted(split)}; it has {', '.join(dataset.splits)}"
+    run = Run(model, data, split=split, size_hw=size_hw, device=device, threads=threads)
+    return run.evaluate(progress)
+
+
+class Run:
+    """A model and one split of a dataset, their classes matched.
+
+    Attributes:
+        model: the open model.
+        split: the split's name.
+        pictures: how many it has.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Model,
+        data: Path,
+        *,
+        split: str = "val",
+        size_hw: tuple[int, int] | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        """Open both; arguments and errors as in `evaluate`."""
+        self._dataset = dataset = open_dataset(data)
+        if split not in dataset.splits:
+            raise DatasetError(
+                f"the dataset {quoted(data)} has no split {quoted(split)}; it has {', '.join(dataset.splits)}"
+            )
+        self.split = split
+        self.pictures = dataset.splits[split]
+        if not isinstance(model, Model):
+            model = open_model(model, size_hw=size_hw, device=device, threads=threads)
+        self.model = model
+        self._mapping = map_detections(self.model.class_names, dataset.names)
+        if not self._mapping:
+            raise DatasetError(
+                f"{quoted(self.model.name)} and {quoted(data)} share no class; the model has "
+                f"{quoted(', '.join(self.model.class_names))}, the dataset {quoted(', '.join(dataset.names))}"
+            )
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the split's pictures in a fixed order."""
+        return self._dataset.samples(self.split)
+
+    def collector(self) -> Collector:
+        """Return a collector that counts in the dataset's classes."""
+        return Collector(self._dataset.names)
+
+    def detect(
+        self, letterboxed_bgr: NDArray[np.uint8], geometry: Geometry, dropped: Counter[str] | None = None
+    ) -> Detections:
+        """Return what the model finds in a letterboxed picture, under the dataset's class ids.
+
+        Detections of classes that the dataset lacks are left out, and counted in ``dropped``.
+        """
+        model = self.model
+        detections = decode(
+            model.raw(to_tensor(letterboxed_bgr)),
+            geometry,
+            confidence=CONFIDENCE,
+            iou=model.iou,
+            max_detections=model.max_detections,
+            multi_label=True,
         )
-    opened = model if isinstance(model, Model) else open_model(model, size_hw=size_hw, device=device, threads=threads)
-    mapping = map_detections(opened.class_names, dataset.names)
-    if not mapping:
-        raise DatasetError(
-            f"{quoted(opened.name)} and {quoted(data)} share no class; the model has "
-            f"{quoted(', '.join(opened.class_names))}, the dataset {quoted(', '.join(dataset.names))}"
+        return _renamed(detections, self._mapping, model.class_names, Counter() if dropped is None else dropped)
+
+    def evaluate(self, progress: Progress = silent) -> EvaluationResult:
+        """Measure on the pictures as they are.
+
+        Raises:
+            ImageError: a picture cannot be decoded.
+        """
+        started = time.perf_counter()
+        dataset, model, names = self._dataset, self.model, self._dataset.names
+        collector = self.collector()
+        dropped: Counter[str] = Counter()
+        members: dict[str, list[int]] = {}
+        pictures: list[Picture] = []
+        for number, sample in enumerate(tracked(self.samples(), f"evaluate {model.name}", self.pictures, progress)):
+            collector.add(sample, self.detect(*model.letterbox(decode_picture(sample.image)), dropped))
+            pictures.append(picture_of(number, sample, dataset.root))
+            if "dataset" in sample.attributes:
+                members.setdefault(str(sample.attributes["dataset"]), []).append(number)
+        reached = set(self._mapping.values())
+        return EvaluationResult(
+            model=model.name,
+            backend=model.backend,
+            dataset_fingerprint=dataset.fingerprint,
+            split=self.split,
+            input_size_hw=model.letterbox.size_hw,
+            score=collector.score(),
+            per_dataset={name: collector.score(numbers) for name, numbers in members.items()},
+            class_mapping={model.class_names[i]: names[j] for i, j in self._mapping.items()},
+            dropped=dict(dropped.most_common()),
+            missing_classes=tuple(name for i, name in enumerate(names) if i not in reached),
+            seconds=time.perf_counter() - started,
+            predictions=Predictions(
+                model.name, dataset.fingerprint, self.split, names, tuple(pictures), collector.found()
+            ),
+            truth=collector.truth(),
         )
-    collector = Collector(dataset.names)
-    dropped: Counter[str] = Counter()
-    members: dict[str, list[int]] = {}
-    pictures: list[Picture] = []
-    samples = tracked(dataset.samples(split), f"evaluate {opened.name}", dataset.splits[split], progress)
-    for number, sample in enumerate(samples):
-        detections = _detect(opened, sample.image)
-        collector.add(sample, _renamed(detections, mapping, opened.class_names, dropped))
-        pictures.append(picture_of(number, sample, dataset.root))
-        if "dataset" in sample.attributes:
-            members.setdefault(str(sample.attributes["dataset"]), []).append(number)
-    reached = set(mapping.values())
-    return EvaluationResult(
-        model=opened.name,
-        backend=opened.backend,
-        dataset_fingerprint=dataset.fingerprint,
-        split=split,
-        input_size_hw=opened.letterbox.size_hw,
-        score=collector.score(),
-        per_dataset={name: collector.score(numbers) for name, numbers in members.items()},
-        class_mapping={opened.class_names[i]: dataset.names[j] for i, j in mapping.items()},
-        dropped=dict(dropped.most_common()),
-        missing_classes=tuple(name for i, name in enumerate(dataset.names) if i not in reached),
-        seconds=time.perf_counter() - started,
-        predictions=Predictions(
-            opened.name, dataset.fingerprint, split, dataset.names, tuple(pictures), collector.found()
-        ),
-        truth=collector.truth(),
-    )
 
 
 def _interval_document(measured: Measured, groups: int) -> dict[str, Any]:
@@ -183,18 +246,6 @@ def _interval_document(measured: Measured, groups: int) -> dict[str, Any]:
         )
     replicates = measured.interval50_95.replicates if measured.interval50_95 else REPLICATES
     return {**measured.document(), "level": LEVEL, "replicates": replicates, "method": METHOD, "note": note}
-
-
-def _detect(model: Model, image: Path) -> Detections:
-    letterboxed, geometry = model.letterbox(decode_picture(image))
-    return decode(
-        model.raw(to_tensor(letterboxed)),
-        geometry,
-        confidence=CONFIDENCE,
-        iou=model.iou,
-        max_detections=model.max_detections,
-        multi_label=True,
-    )
 
 
 def _renamed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from drivetl.errors import ConfigError
 from drivetl.verbs._console import JsonFlag, Reporter
-from drivetl.verbs._options import DeviceOption, ImgszOption, ThreadsOption, score_lines, size_from
+from drivetl.verbs._options import DeviceOption, ImgszOption, ThreadsOption, percent, score_lines, size_from
 
 __all__ = ["register"]
 
@@ -26,6 +27,9 @@ def evaluate(
     imgsz: ImgszOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
+    weather: Annotated[
+        bool, typer.Option("--weather", help="Also in every weather condition at every severity: mPC and rPC.")
+    ] = False,
     predictions: Annotated[
         Path | None, typer.Option("--predictions", help="Also write what was found, as JSON for drivetl compare.")
     ] = None,
@@ -36,31 +40,57 @@ def evaluate(
 
     Example: drivetl evaluate yolo11n --data datasets/fog --split test
     """
-    from drivetl.evaluate import evaluate as run
-    from drivetl.evaluate import open_model
+    from drivetl.evaluate import Run, evaluate_weather, open_model
 
     if predictions is not None:
         _check_predictions(predictions, data, overwrite)
     reporter = Reporter("evaluate", as_json)
     with reporter.working():
         opened = open_model(model, size_hw=size_from(imgsz), device=device, threads=threads)
-        results = [run(opened, path, split=split, progress=reporter.progress) for path in data]
-        if predictions is not None:
-            results[0].predictions.write(predictions, overwrite=overwrite)
-        documents = [
-            {"data": str(path), **result.document(reporter.progress)}
-            for path, result in zip(data, results, strict=True)
-        ]
+        documents = []
+        for path in data:
+            run = Run(opened, path, split=split)
+            result = run.evaluate(reporter.progress)
+            if predictions is not None:
+                result.predictions.write(predictions, overwrite=overwrite)
+            document = {"data": str(path), **result.document(reporter.progress)}
+            if weather:
+                document |= evaluate_weather(run, result.map50_95, progress=reporter.progress).document()
+            documents.append(document)
     lines: list[str] = []
     for document in documents:
         lines += ["", f"{document['model']} on {document['data']} ({split}, {document['images']} pictures)"]
         lines += score_lines(document)
         lines.append(_interval_line(document["interval"]))
+        if weather:
+            lines += _weather_lines(document)
         if document["missing_classes"]:
             lines.append(f"The model has no class for: {', '.join(document['missing_classes'])}.")
         if document["dropped"]:
             lines.append(f"Not scored, because the dataset has no such class: {sum(document['dropped'].values())}.")
     reporter.finish({**documents[0], "datasets": documents} if len(documents) > 1 else documents[0], lines[1:])
+
+
+def _weather_lines(document: dict[str, Any]) -> list[str]:
+    """Return the table of conditions and severities, worst condition first."""
+    conditions = document["conditions"]
+    width = max(len(name) for name in conditions)
+    lines = [
+        "",
+        f"mAP50-95 by severity ({document['suite']})",
+        f"{'condition':<{width}}  {'mean':>5}" + _row(range(1, 6)),
+    ]
+    for name, entry in sorted(conditions.items(), key=lambda row: row[1]["map50_95"]):
+        levels = _row(percent(score["map50_95"]) for score in entry["severities"].values())
+        lines.append(f"{name:<{width}}  {entry['map50_95']:.3f}{levels}")
+    left = (
+        "nothing to compare with" if document["rpc"] is None else f"{document['rpc']:.1%} of the clean figure is left"
+    )
+    return [*lines, f"clean {document['clean']:.3f}, mPC {document['mpc']:.3f}: {left}"]
+
+
+def _row(cells: Iterable[object]) -> str:
+    return "".join(f"  {cell!s:>5}" for cell in cells)
 
 
 def _check_predictions(target: Path, data: list[Path], overwrite: bool) -> None:

@@ -8,15 +8,16 @@ it scans in memory, changes nothing, and a picture or label that it would leave 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from drivetl.errors import DatasetError, quoted
-from drivetl.yolo.ultra import YOLODataset, data_utils_module, dataset_module, patched
+from drivetl.yolo.ultra import Mosaic, YOLODataset, data_utils_module, dataset_module, patched
 
 __all__ = ["ReadOnlyDataset"]
 
@@ -34,6 +35,8 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
     """
 
     change: Callable[[NDArray[np.uint8], NDArray[np.float32], np.random.Generator], NDArray[np.uint8]] | None = None
+    _paired = False
+    _leave_clean = False
 
     def get_image_and_label(self, index: int) -> dict[str, Any]:
         """Return one picture with its label, changed; mosaic takes its four pictures through here too."""
@@ -41,8 +44,46 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
         if self.change is not None:
             # Ultralytics' augmentations draw from the global generators, which the trainer seeds; so does this seed.
             rng = np.random.default_rng(random.getrandbits(64))
-            label["img"] = self.change(label["img"], _boxes_xyxy_px(label), rng)
+            if not self._leave_clean:
+                label["img"] = self.change(label["img"], _boxes_xyxy_px(label), rng)
         return label
+
+    def pair(self) -> None:
+        """From now on give every picture twice: as ``img``, and as ``clean`` without the change, else alike."""
+        self._paired = True
+        for transform in _nested(self.transforms):
+            if isinstance(transform, Mosaic):
+                # The buffer of recent pictures would differ between the two; then draw from all.
+                transform.buffer_enabled = False
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return one training example."""
+        if not self._paired:
+            item: dict[str, Any] = super().__getitem__(index)
+            return item
+        states = random.getstate(), np.random.get_state()
+        self._leave_clean = True
+        try:
+            clean = super().__getitem__(index)["img"]
+        finally:
+            self._leave_clean = False
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        return {**super().__getitem__(index), "clean": clean}
+
+    def build_transforms(self, hyp: Any = None) -> Any:
+        """Return Ultralytics' augmentations; called again when mosaic is closed."""
+        self.transforms = super().build_transforms(hyp)
+        if self._paired:
+            self.pair()
+        return self.transforms
+
+    @staticmethod
+    def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        """Put examples together to a batch."""
+        clean = [item.pop("clean") for item in batch if "clean" in item]
+        collated: dict[str, Any] = YOLODataset.collate_fn(batch)
+        return {**collated, "clean": torch.stack(clean)} if clean else collated
 
     def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict[str, Any], bool]:
         return self.cache_labels(cache_path), False
@@ -70,6 +111,14 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
         for index in self.buffer:
             self.ims[index] = None
         self.buffer.clear()
+
+
+def _nested(transform: Any) -> Iterator[Any]:
+    """Yield a transform and all that it is composed of."""
+    yield transform
+    for child in [*getattr(transform, "transforms", []), getattr(transform, "pre_transform", None)]:
+        if child is not None:
+            yield from _nested(child)
 
 
 def _boxes_xyxy_px(label: dict[str, Any]) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ import ultralytics
 from ultralytics.data import build as build_module
 from ultralytics.data import dataset as dataset_module
 from ultralytics.data import utils as data_utils_module
-from ultralytics.data.augment import LetterBox
+from ultralytics.data.augment import LetterBox, Mosaic
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.engine import trainer as trainer_module
 from ultralytics.engine.exporter import Exporter
@@ -43,6 +43,7 @@ __all__ = [
     "Exporter",
     "LetterBox",
     "ModelEMA",
+    "Mosaic",
     "YOLODataset",
     "build_module",
     "data_utils_module",

@@ -1,0 +1,101 @@
+"""Evaluation under weather: what is measured, that it is the same for every model, and the summary figures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from drivetl.evaluate import Model, Run, WeatherResult, evaluate_weather
+from drivetl.evaluate.scoring import Score
+from drivetl.runtime import Letterbox
+from drivetl.weather import CONDITIONS, SUITE
+
+LEVELS = range(1, 6)
+
+
+def street(folder: Path, pictures: int = 2) -> Path:
+    """Write a dataset of dark cars on a bright street."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (folder / kind / "val").mkdir(parents=True)
+    for number in range(pictures):
+        image = rng.integers(150, 180, (120, 200, 3)).astype(np.uint8)
+        image[:50] = (220, 200, 190)
+        image[70:100, 80:130] = 25
+        cv2.imwrite(str(folder / "images" / "val" / f"{number}.png"), image)
+        (folder / "labels" / "val" / f"{number}.txt").write_text(f"0 {105 / 200} {85 / 120} {50 / 200} {30 / 120}\n")
+    (folder / "data.yaml").write_text("train: images/val\nval: images/val\nnames: [car]\n")
+    return folder
+
+
+def finder(seen: list[np.ndarray] | None = None) -> Model:
+    """A model that finds the dark car where it is darker than its surroundings: contrast is its confidence."""
+
+    def raw(tensor_nchw: np.ndarray) -> np.ndarray:
+        if seen is not None:
+            seen.append(tensor_nchw.copy())
+        output = np.zeros((1, 5, 1), np.float32)
+        scale, top = 64 / 200, (64 - round(120 * 64 / 200)) / 2
+        car = tensor_nchw[0, :, int(top + 75 * scale) : int(top + 95 * scale), 28:40].mean()
+        road = tensor_nchw[0, :, int(top + 75 * scale) : int(top + 95 * scale), 2:20].mean()
+        output[0, :, 0] = (105 * scale, top + 85 * scale, 50 * scale, 30 * scale, float(road - car > 0.1))
+        return output
+
+    return Model("finder", ("car",), Letterbox((64, 64)), raw, 0.7, 300, "test")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return street(tmp_path_factory.mktemp("street"))
+
+
+def test_every_condition_is_measured_at_every_severity(data: Path) -> None:
+    run = Run(finder(), data)
+    clean = run.evaluate().map50_95
+    result = evaluate_weather(run, clean)
+    assert result.suite == SUITE and clean == pytest.approx(1.0)
+    assert set(result.conditions) == set(CONDITIONS)
+    assert all(list(levels) == list(LEVELS) for levels in result.conditions.values())
+    fog = [result.conditions["fog"][level].map50_95 for level in LEVELS]
+    assert fog[0] == pytest.approx(1.0)
+    # At night the road is as dark as the car: the model that lives from contrast must fail somewhere.
+    assert 0 < result.mpc < 1 and result.rpc == pytest.approx(result.mpc)
+
+
+def test_every_model_meets_the_same_pictures(data: Path) -> None:
+    first: list[np.ndarray] = []
+    second: list[np.ndarray] = []
+    for seen in (first, second):
+        run = Run(finder(seen), data)
+        evaluate_weather(run, 1.0)
+    assert len(first) == len(second) == 2 * len(CONDITIONS) * 5
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_mpc_and_rpc_are_those_of_michaelis() -> None:
+    def score(value: float | None) -> Score:
+        return Score(value, value, {}, {}, 1, 1)
+
+    conditions = {"fog": {1: score(0.4), 2: score(0.2)}, "rain": {1: score(0.1), 2: score(None)}}
+    result = WeatherResult(SUITE, 0.5, conditions)
+    assert result.mpc == pytest.approx((0.4 + 0.2 + 0.1 + 0.0) / 4)
+    assert result.rpc == pytest.approx(result.mpc / 0.5)
+    assert WeatherResult(SUITE, 0.0, conditions).rpc is None
+    assert result.document()["conditions"]["fog"]["map50_95"] == pytest.approx(0.3)
+
+
+def test_the_verb_prints_the_table_and_one_json_document(data: Path, material: Path) -> None:
+    command = [sys.executable, "-m", "drivetl", "evaluate", str(material / "weights" / "yolo11n.pt")]
+    command += ["--data", str(data), "--imgsz", "160", "--weather", "--threads", "2"]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["suite"] == SUITE and set(document["conditions"]) == set(CONDITIONS)
+    assert {"clean", "mpc", "rpc", "map50_95", "per_class"} <= document.keys()
