@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -70,7 +71,7 @@ class DriveStage(StrictModel):
 
 
 class TrainStage(StrictModel):
-    """Options of ``drivetl train``; what is left out keeps that verb's default."""
+    """Settings of ``drivetl train``, under its names; what is left out keeps that verb's default."""
 
     epochs: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=1)
@@ -153,6 +154,7 @@ class Stage:
         replaces: pass ``--overwrite`` when it runs again.
         resumes: pass ``--resume`` when it was interrupted.
         share: how long it takes compared with others; for the time left.
+        settings: of training; they are written to a file that the command gets as ``--recipe``.
     """
 
     name: str
@@ -162,6 +164,7 @@ class Stage:
     replaces: bool = False
     resumes: bool = False
     share: float = 5.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def key(self, keys: dict[str, str]) -> str:
         """Return a digest of everything the stage's result depends on."""
@@ -170,6 +173,7 @@ class Stage:
             self.command,
             [keys[name] for name in self.needs],
             [source_state(p) for p in self.sources],
+            self.settings,
         ]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 

@@ -97,12 +97,13 @@ def _train_stage(
     options = ("--imgsz", str(recipe.imgsz), "--device", recipe.device, "--seed", str(recipe.seed), "--no-figures")
     return Stage(
         name,
-        (*command, *options, *_options(train)),
+        (*command, *options),
         needs=needs,
         sources=(weights,),
         replaces=True,
         resumes=True,
         share=10 + 12 * (train.epochs or 10),
+        settings=train.model_dump(mode="json", exclude_unset=True),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl.errors import DrivetlError, GateFailed, quoted
-from drivetl.files import write_json
+from drivetl.files import atomic_file, write_json, writing
 from drivetl.verbs._console import Reporter
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ def _carry_out(stage: Stage, folder: Path, keys: dict[str, str], reporter: Repor
         command.append("--resume")
     elif stage.replaces:
         command.append("--overwrite")
-    started_file.write_text(key, encoding="utf-8")
+    if stage.settings:
+        command += ["--recipe", str(_write_settings(folder / f"{stage.name}.yaml", stage))]
+    with writing(started_file):
+        started_file.write_text(key, encoding="utf-8")
     reporter.say(f"{title}: drivetl {' '.join(command)}")
     began = time.monotonic()
     result = _call(stage, command, reporter)
@@ -83,6 +86,14 @@ def _carry_out(stage: Stage, folder: Path, keys: dict[str, str], reporter: Repor
     )
     started_file.unlink()
     return result
+
+
+def _write_settings(path: Path, stage: Stage) -> Path:
+    import yaml
+
+    with atomic_file(path, overwrite=True) as temporary:
+        temporary.write_text(yaml.safe_dump({"train": dict(stage.settings)}, sort_keys=False), encoding="utf-8")
+    return path
 
 
 def _read(path: Path) -> dict[str, Any] | None:
