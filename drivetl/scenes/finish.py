@@ -45,7 +45,8 @@ def sample_finish(preset: FinishPreset, rng: np.random.Generator) -> CameraFinis
 def develop(light_bgr: Float, exposure: float, finish: CameraFinish, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return the picture of linear light, uint8 (height, width, 3). ``light_bgr`` is used up."""
     height, width = light_bgr.shape[:2]
-    light_bgr *= _vignette(height, width, round(finish.vignette, 2)) * np.float32(exposure)
+    gain = _vignette(height, width, round(finish.vignette, 2))
+    light_bgr = cv2.multiply(light_bgr, gain, dst=light_bgr, scale=exposure)  # type: ignore[assignment]
     cv2.sqrt(light_bgr, dst=light_bgr)
     picture = cv2.convertScaleAbs(light_bgr, alpha=255 / _WHITE)
     sigma = finish.blur_px * width / 960
@@ -59,7 +60,7 @@ def develop(light_bgr: Float, exposure: float, finish: CameraFinish, rng: np.ran
         tile = grain_tile(height + _SPARE_PX, width + _SPARE_PX)
         y, x = rng.integers(0, _SPARE_PX, 2)
         grain = tile[y : y + height, x : x + width]
-        picture = cv2.add(picture, cv2.multiply(grain, finish.noise), dtype=cv2.CV_8U)
+        picture = cv2.addWeighted(picture, 1.0, grain, finish.noise / 24, -128 * finish.noise / 24)
     return picture  # type: ignore[return-value]
 
 

@@ -85,8 +85,15 @@ def _unit(vectors: Any) -> Float:
     return v / np.maximum(length, np.float32(1e-9))
 
 
+def _cross(a: Float, b: Float) -> Float:
+    """Return the cross product of (..., 3); numpy's own takes five times as long."""
+    ax, ay, az, bx, by, bz = a[..., 0], a[..., 1], a[..., 2], b[..., 0], b[..., 1], b[..., 2]
+    result: Float = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
+    return result
+
+
 def _flat(corners: Float) -> Float:
-    return _unit(np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]))
+    return _unit(_cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]))
 
 
 class MeshBuilder:
@@ -159,7 +166,7 @@ class MeshBuilder:
         along, around = np.gradient(p, axis=0), np.gradient(p, axis=1)
         if closed:
             around[:, 0] = around[:, -1] = p[:, 1] - p[:, -2]
-        rounded = _unit(np.cross(along, around))
+        rounded = _unit(_cross(along, around))
         grid = np.stack([p[:-1, :-1], p[:-1, 1:], p[1:, 1:], p[1:, :-1]], axis=2).reshape(-1, 4, 3)
         soft = np.stack([rounded[:-1, :-1], rounded[:-1, 1:], rounded[1:, 1:], rounded[1:, :-1]], axis=2)
         soft = soft.reshape(-1, 4, 3)
@@ -187,8 +194,8 @@ class MeshBuilder:
         """Add a flat disc that faces along ``axis``; ``sides`` is even."""
         a = _unit(np.asarray(axis, dtype=np.float32))
         other = np.array([0, 1, 0] if abs(a[1]) < 0.9 else [1, 0, 0], dtype=np.float32)
-        right = _unit(np.cross(a, other))
-        up = np.cross(right, a)
+        right = _unit(_cross(a, other))
+        up = _cross(right, a)
         turn = np.arange(sides + 1) * (2 * math.pi / sides)
         rim = np.asarray(middle) + radius * (np.cos(turn)[:, None] * right + np.sin(turn)[:, None] * up)
         quads = [[np.asarray(middle), rim[i], rim[i + 1], rim[i + 2]] for i in range(0, sides, 2)]
@@ -209,8 +216,8 @@ class MeshBuilder:
         a, b = np.asarray(start, dtype=np.float32), np.asarray(end, dtype=np.float32)
         axis = _unit(b - a)
         other = np.array([0, 0, 1] if abs(axis[2]) < 0.8 else [1, 0, 0], dtype=np.float32)
-        right = _unit(np.cross(axis, other))
-        up = np.cross(right, axis)
+        right = _unit(_cross(axis, other))
+        up = _cross(right, axis)
         turn = np.arange(sides) * (2 * math.pi / sides)
         ring = np.cos(turn)[:, None] * right + np.sin(turn)[:, None] * up
         self.loft([a + ring * radii[0], b + ring * radii[1]], slot, finish, smooth=1.0, closed=True, layer=layer)
@@ -222,7 +229,7 @@ class MeshBuilder:
         """Return the mesh, without quads that have no area."""
         corners, normals = np.concatenate(self._corners), np.concatenate(self._normals)
         tags, repeats = np.concatenate(self._tags), np.concatenate(self._repeats)
-        area = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
+        area = _cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
         keep = (area * area).sum(axis=1) > 1e-10
         corners, normals, tags, repeats = corners[keep], normals[keep], tags[keep], repeats[keep]
         facing = _flat(corners)

@@ -8,7 +8,7 @@ import numpy as np
 
 from drivetl.scenes.camera import Float
 from drivetl.scenes.light import linear_bgr
-from drivetl.scenes.mesh import Finish, Mesh, MeshBuilder, Slot
+from drivetl.scenes.mesh import Mesh, MeshBuilder, Slot
 from drivetl.scenes.presets import Preset
 from drivetl.scenes.props import SIGN_SHAPES
 from drivetl.scenes.roads import FAR_M, Road
@@ -112,11 +112,14 @@ def _box_of_walls(width: float, height: float, hand: int, tiles: tuple[int, int]
                 [[(back, height, z), (front, height, z), (0, ridge, z), (0, ridge, z)]], (0, 0, normal), Slot.PAINT
             )
     else:
-        builder.box(
-            (-_DEEP_M / 2 - 0.15, height - 0.25, -half), (_DEEP_M / 2 + 0.15, height + 0.3, half), Slot.SECOND, layer=1
-        )
-        if Finish.GLASS and width > 14:
-            builder.box((-2.0, height, -half * 0.3), (2.0, height + 2.2, half * 0.3), Slot.SECOND, layer=-1)
+        out = front - hand * 0.12
+        strip = [
+            (out, height - 0.35, -half),
+            (out, height - 0.35, half),
+            (out, height + 0.25, half),
+            (out, height + 0.25, -half),
+        ]
+        builder.quads([strip], (-hand, 0.1, 0), Slot.SECOND, layer=1)
     return builder.build()
 
 

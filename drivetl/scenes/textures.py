@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from drivetl.scenes.camera import Float
 
-__all__ = ["CROWNS", "TILES", "TILE_PX", "atlas", "crown", "fractal_noise", "grain_tile", "tiles_of"]
+__all__ = ["CROWNS", "TILES", "TILE_PX", "crown", "fractal_noise", "grain_tile", "tiles_of", "wall_tiles"]
 
 CROWNS = 16
 TILE_PX = 384
@@ -61,18 +61,18 @@ def fractal_noise(seed: int, size_px: int = 512, coarsest_px: int = 128, roughne
 
 
 @lru_cache(maxsize=2)
-def grain_tile(height_px: int, width_px: int) -> Float:
-    """Return the noise of a sensor after its own processing, float32 (height, width, 3), deviation 1."""
+def grain_tile(height_px: int, width_px: int) -> Picture:
+    """Return the noise of a sensor after its own processing, uint8 (height, width, 3): 128, deviation 24."""
     rng = np.random.default_rng(23)
     fine = rng.standard_normal((height_px, width_px, 1)).astype(np.float32)
     colour = rng.standard_normal((height_px, width_px, 3)).astype(np.float32)
     soft = cv2.GaussianBlur(fine * 0.85 + colour * 0.5, (3, 3), 0.6)
-    return (soft / soft.std()).astype(np.float32)
+    return np.clip(128 + 24 * soft / soft.std(), 0, 255).astype(np.uint8)
 
 
 @lru_cache(maxsize=CROWNS)
 def crown(index: int) -> tuple[Picture, Picture]:
-    """Return mask and shade of a tree's crown, uint8 (160, 160) each; 128 is shade 1."""
+    """Return mask and shade of a tree's crown, uint8 (160, 160) each; the shade is 255 times the root of its half."""
     rng = np.random.default_rng([index, 12])
     size, conifer = _CROWN_PX, index >= CROWNS * 3 // 4
     mask, shade = np.zeros((size, size), np.uint8), np.full((size, size), 60, np.float32)
@@ -95,28 +95,21 @@ def crown(index: int) -> tuple[Picture, Picture]:
         cv2.ellipse(mask, centre, axes, angle, 0, 360, 255, -1)
         cv2.ellipse(shade, centre, axes, angle, 0, 360, float(light), -1)
     shade = cv2.GaussianBlur(shade, (3, 3), 0.7)
-    return mask, np.clip(shade, 20, 255).astype(np.uint8)
+    return mask, (np.sqrt(np.clip(shade, 20, 255) / 256) * 255).astype(np.uint8)
 
 
 @lru_cache(maxsize=1)
-def atlas() -> tuple[Picture, NDArray[np.int32]]:
-    """Return all wall tiles in four sizes, uint8 (rows, columns, 3), and the corner of tile i at size m, (n, 4, 2).
+def wall_tiles() -> tuple[tuple[Picture, ...], ...]:
+    """Return every wall tile in four sizes, uint8 (side, side, 3), from `TILE_PX` down by halves.
 
     The values are square roots of linear shares, so that 255 is the wall's own colour.
     """
-    sheet = np.zeros((len(TILES) * TILE_PX, TILE_PX * 2, 3), np.uint8)
-    places = np.zeros((len(TILES), 4, 2), np.int32)
-    for index, style in enumerate(TILES):
-        picture = _tile(style, index)
-        column = 0
-        for level in range(4):
-            side = TILE_PX >> level
-            sheet[index * TILE_PX : index * TILE_PX + side, column : column + side] = cv2.resize(
-                picture, (side, side), interpolation=cv2.INTER_AREA
-            )
-            places[index, level] = column, index * TILE_PX
-            column += side
-    return sheet, places
+    pictures = [_tile(style, index) for index, style in enumerate(TILES)]
+    sizes = [TILE_PX >> level for level in range(4)]
+    return tuple(
+        tuple(cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA) for side in sizes)  # type: ignore[misc]
+        for p in pictures
+    )
 
 
 def _tile(style: str, index: int) -> Picture:
