@@ -46,7 +46,7 @@ class CameraPreset(StrictModel):
 class LightPreset(StrictModel):
     """Sun, sky and air. ``warmth`` is -1 (blue) to 1 (orange); ``visibility_m`` is the meteorological visibility."""
 
-    timeofday: Literal["daytime", "dawn/dusk", "night"] = "daytime"
+    timeofday: Literal["daytime", "dawn/dusk"] = "daytime"
     sun_elevation_deg: Span = (20.0, 60.0)
     sunny_share: Share = 0.6
     cloud_cover: Span = (0.1, 0.7)
