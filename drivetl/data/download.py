@@ -1,27 +1,29 @@
 """Fetch one file over HTTP: resumed where it stopped, compared with its hash, and in its place only when whole.
 
-Standard library only, and no knowledge of what is fetched; ``drivetl data get`` and ``drivetl weights get`` are the
-only callers.
+Standard library only, and no knowledge of what is fetched; only ``drivetl data get`` and ``drivetl weights get`` lead
+here.
 """
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import re
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from drivetl.errors import DownloadError, OutputError, quoted
 from drivetl.files import sha256_file, writing
 from drivetl.progress import Progress, silent
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "without_credentials"]
 
 _CHUNK = 1 << 18
 _ATTEMPTS_WITHOUT_PROGRESS = 3
@@ -32,7 +34,15 @@ class _Interrupted(Exception):
     """The connection ended early; what came so far is kept."""
 
 
-def fetch(url: str, target: Path, *, sha256: str | None, progress: Progress = silent, timeout_s: float = 30) -> str:
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None,
+    progress: Progress = silent,
+    timeout_s: float = 30,
+    ca_file: Path | None = None,
+) -> str:
     """Fetch ``url`` to ``target`` and return the SHA-256 of the file.
 
     Bytes are gathered in ``.NAME.part`` beside the target. A connection that breaks is taken up again there, at once
@@ -40,11 +50,12 @@ def fetch(url: str, target: Path, *, sha256: str | None, progress: Progress = si
     stands at ``target`` is returned without a connection if it has the wanted hash.
 
     Args:
-        url: http or https; a redirect from https to http is refused.
+        url: http or https, may carry ``user:password@``; a redirect from https to http is refused.
         target: where the file goes.
         sha256: 64 hexadecimal digits the file must have, or None to accept any.
         progress: told the bytes done and in total.
         timeout_s: longest silence of the server in seconds.
+        ca_file: certificates to trust instead of the system's.
 
     Raises:
         DownloadError: not http(s), the server refuses or keeps breaking off, or the hash is another.
@@ -52,8 +63,10 @@ def fetch(url: str, target: Path, *, sha256: str | None, progress: Progress = si
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise DownloadError(f"{quoted(url)} is not an http or https address")
+    url, authorization = without_credentials(url)
     if target.exists():
         return _existing(target, sha256)
+    opener = _opener(ca_file)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     part = _Part(target, url)
@@ -61,7 +74,7 @@ def fetch(url: str, target: Path, *, sha256: str | None, progress: Progress = si
     while True:
         before = part.size()
         try:
-            _continue(url, part, progress, timeout_s)
+            _continue(_request(url, authorization), opener, part, progress, timeout_s)
             break
         except _Interrupted as error:
             idle = 0 if part.size() > before else idle + 1
@@ -122,16 +135,41 @@ class _Part:
         return found
 
 
-def _continue(url: str, part: _Part, progress: Progress, timeout_s: float) -> None:
-    """Make one request and append what comes."""
+def without_credentials(url: str) -> tuple[str, str | None]:
+    """Return a URL that may be shown and stored, and the ``Authorization`` that its user and password stand for."""
+    parts = urlsplit(url)
+    account, _, host = parts.netloc.rpartition("@")
+    if not account:
+        return url, None
+    user, _, password = account.partition(":")
+    token = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode("ascii")
+    return parts._replace(netloc=host).geturl(), f"Basic {token}"
+
+
+def _request(url: str, authorization: str | None) -> urllib.request.Request:
     request = urllib.request.Request(url, headers={"User-Agent": "drivetl", "Accept-Encoding": "identity"})
+    if authorization is not None:
+        # Unredirected: another host that the server points to does not get them.
+        request.add_unredirected_header("Authorization", authorization)
+    return request
+
+
+def _continue(
+    request: urllib.request.Request,
+    opener: urllib.request.OpenerDirector,
+    part: _Part,
+    progress: Progress,
+    timeout_s: float,
+) -> None:
+    """Make one request and append what comes."""
+    url = request.full_url
     validator = part.validator()
     done = part.size() if validator is not None else 0
     if done and validator is not None:
         request.add_header("Range", f"bytes={done}-")
         request.add_header("If-Range", validator)
     try:
-        with _opener().open(request, timeout=timeout_s) as response:
+        with opener.open(request, timeout=timeout_s) as response:
             if response.status != 206 or not done:
                 done = 0
                 part.restart(_validator(response.headers))
@@ -199,13 +237,17 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _opener() -> urllib.request.OpenerDirector:
+def _opener(ca_file: Path | None) -> urllib.request.OpenerDirector:
     """Return an opener for http and https alone; urllib's default would follow to ftp."""
     opener = urllib.request.OpenerDirector()
+    try:
+        context = None if ca_file is None else ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise DownloadError(f"the certificates in {quoted(ca_file)} cannot be read: {error}") from error
     handlers: list[urllib.request.BaseHandler] = [
         urllib.request.ProxyHandler(),
         urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPSHandler(context=context),
         _Redirects(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drivetl.errors import ConfigError, DrivetlError, GateFailed, quoted
+from drivetl.errors import ConfigError, WeightsError, quoted
 from drivetl.files import write_json
 from drivetl.resources import resource_dir
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import percent
+from drivetl.verbs._stages import carry_out_all
 
 if TYPE_CHECKING:
-    from drivetl.recipe import Recipe, Stage
+    from drivetl.recipe import Recipe
 
-__all__ = ["register"]
+__all__ = ["Carried", "carry_out_recipe", "register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,34 +38,102 @@ def run(
     ),
     as_json: JsonFlag = False,
 ) -> None:
-    """Carry out a recipe: import, check, measure, train, measure again, export, verify, bench, video.
+    """Carry out a recipe: import or render, check, measure, train, measure again, export, verify, bench, video, page.
 
     Run it again and it skips what is done and unchanged, and resumes what was interrupted.
 
     Example: drivetl run configs/clear_to_fog.yaml --set data.source=~/DAWN --set train.epochs=1
     """
-    from drivetl.config import load_yaml, parse_model, set_values
-    from drivetl.recipe import Recipe, stages
-    from drivetl.yolo import resolve_weights
-
     reporter = Reporter("run", as_json)
     path = _recipe_path(recipe)
-    plan = parse_model(Recipe, set_values(load_yaml(path), settings or []), str(path))
-    plan = _at_home(plan)
-    if not plan.data.source.exists():
+    carried = carry_out_recipe(path, settings or [], lambda plan: out.absolute() / plan.name, reporter)
+    reporter.finish({"run": str(carried.folder), "stages": carried.results}, carried.summary())
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A recipe that was carried out.
+
+    Attributes:
+        folder: of the run.
+        weights: name of the checkpoint that it started from.
+        fell_back: whether those were the recipe's fallback.
+        results: the JSON of each stage's verb.
+    """
+
+    folder: Path
+    weights: str
+    fell_back: bool
+    results: dict[str, Any]
+
+    def summary(self) -> list[str]:
+        """Return the lines that end a run: accuracy before and after, parity, latency, where everything lies."""
+        verify, bench, video = (self.results[name] for name in ("verify", "bench", "video"))
+        latency = bench["latency_ms"]["end_to_end"]
+        return [
+            *_accuracy(self.results),
+            "",
+            f"parity   scores within {verify['max_abs_diff_scores']:.1e}, "
+            f"boxes within {verify['max_abs_diff_px']:.3f} px",
+            f"latency  p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms on {bench['provider']}",
+            f"bundle   {self.folder / 'bundle'}",
+            f"video    {self.folder / 'video.mp4'} ({video['frames_out']} frames)",
+            f"page     {self.folder / 'page.html'}",
+        ]
+
+
+def carry_out_recipe(
+    path: Path, settings: list[str], folder_of: Callable[[Recipe], Path], reporter: Reporter
+) -> Carried:
+    """Carry out the recipe in a file, or what is missing of it.
+
+    Args:
+        path: the YAML.
+        settings: ``key.path=value`` assignments over it.
+        folder_of: where the run's results go.
+        reporter: told what happens.
+
+    Raises:
+        ConfigError: the recipe does not fit its schema, or its dataset is not there.
+        WeightsError: the weights are not on this machine, nor is the fallback.
+        GateFailed, DrivetlError: see `carry_out_all`.
+    """
+    from drivetl.config import load_yaml, parse_model, set_values
+    from drivetl.recipe import Recipe
+    from drivetl.recipe_stages import stages
+
+    plan = _at_home(parse_model(Recipe, set_values(load_yaml(path), settings), str(path)))
+    if plan.data is not None and not plan.data.source.exists():
         raise ConfigError(
             f"{quoted(path)}: data.source is {quoted(plan.data.source)}, which does not exist; "
             f"say where the dataset lies with --set data.source=FOLDER"
         )
-    weights = resolve_weights(plan.weights).absolute()
-    folder = out.absolute() / plan.name
-    write_json(folder / "recipe.json", json.loads(plan.model_dump_json()), overwrite=True)
-    keys: dict[str, str] = {}
-    results: dict[str, Any] = {}
-    for stage in stages(plan, folder, weights):
-        results[stage.name] = _carry_out(stage, folder, keys, reporter)
-    document = {"run": str(folder), "stages": results}
-    reporter.finish(document, _summary(results, folder))
+    weights, fell_back = _weights(plan, reporter)
+    folder = folder_of(plan)
+    document = {**json.loads(plan.model_dump_json()), "started_from": weights.name, "fell_back": fell_back}
+    write_json(folder / "recipe.json", document, overwrite=True)
+    results = carry_out_all(stages(plan, folder, weights, fell_back=fell_back), folder, reporter)
+    return Carried(folder, weights.name, fell_back, results)
+
+
+def _weights(plan: Recipe, reporter: Reporter) -> tuple[Path, bool]:
+    """Return the checkpoint to start from, and whether it is the fallback's."""
+    from drivetl.yolo import resolve_weights
+
+    try:
+        return resolve_weights(plan.weights).absolute(), False
+    except WeightsError as error:
+        if plan.fallback is None:
+            raise
+        try:
+            weights = resolve_weights(plan.fallback.weights).absolute()
+        except WeightsError as second:
+            raise WeightsError(f"{error}. The fallback is not here either: {second}") from second
+    reporter.say(
+        f"There are no weights {plan.weights} on this machine, so {plan.fallback.weights} take their place, with a new "
+        f"head that is first trained on {plan.fallback.source.preset}."
+    )
+    return weights, True
 
 
 def _recipe_path(recipe: Path) -> Path:
@@ -76,89 +144,28 @@ def _recipe_path(recipe: Path) -> Path:
 
 def _at_home(plan: Recipe) -> Recipe:
     """Expand ``~``, which the shell leaves alone in ``--set data.source=~/…``, and make paths absolute."""
-    source = plan.data.source.expanduser().absolute()
-    data = plan.data.model_copy(update={"source": source})
-    video = plan.video
-    if video.source is not None:
-        video = video.model_copy(update={"source": video.source.expanduser().absolute()})
-    return plan.model_copy(update={"data": data, "video": video})
+    changes: dict[str, Any] = {}
+    if plan.data is not None:
+        source = plan.data.source.expanduser().absolute()
+        changes["data"] = plan.data.model_copy(update={"source": source})
+    if plan.video.source is not None:
+        changes["video"] = plan.video.model_copy(update={"source": plan.video.source.expanduser().absolute()})
+    return plan.model_copy(update=changes)
 
 
-def _carry_out(stage: Stage, folder: Path, keys: dict[str, str], reporter: Reporter) -> Any:
-    """Run one stage unless its result is there and unchanged; return the JSON of its verb."""
-    keys[stage.name] = key = stage.key(keys)
-    result_file = folder / f"{stage.name}.json"
-    started_file = folder / f"{stage.name}.started"
-    recorded = _read(result_file)
-    if recorded is not None and recorded.get("key") == key:
-        reporter.say(f"{stage.name}: done before, unchanged")
-        return recorded["result"]
-    command = list(stage.command)
-    if stage.resumes and started_file.is_file() and started_file.read_text(encoding="utf-8") == key:
-        command.append("--resume")
-    elif stage.replaces:
-        command.append("--overwrite")
-    started_file.write_text(key, encoding="utf-8")
-    reporter.say(f"{stage.name}: drivetl {' '.join(command)}")
-    began = time.monotonic()
-    result = _call(stage, command, reporter)
-    write_json(
-        result_file,
-        {"key": key, "command": ["drivetl", *command], "seconds": round(time.monotonic() - began, 1), "result": result},
-        overwrite=True,
-    )
-    started_file.unlink()
-    return result
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Return a stage's recorded result; None if there is none, or if it is damaged and must be made again."""
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) and "result" in document else None
-
-
-def _call(stage: Stage, command: list[str], reporter: Reporter) -> Any:
-    """Run one verb in a child process; its progress goes to our stderr, its JSON comes back."""
-    with subprocess.Popen([sys.executable, "-m", "drivetl", *command, "--json"], stdout=subprocess.PIPE) as child:
-        try:
-            output = child.communicate()[0]
-        except KeyboardInterrupt:
-            # The terminal sends Ctrl-C to the child too; it leaves a resumable state and ends by itself.
-            child.wait()
-            raise
-    if child.returncode == 0:
-        return json.loads(output)
-    if child.returncode == 130:
-        raise KeyboardInterrupt
-    if child.returncode == GateFailed.exit_status:
-        for problem in json.loads(output).get("problems", []):
-            reporter.say(f"  {problem}" if isinstance(problem, str) else f"  {problem['file']}: {problem['message']}")
-        raise GateFailed(
-            f"the stage {quoted(stage.name)} did not pass, and the recipe stops there: see the lines above"
-        )
-    raise DrivetlError(f"the stage {quoted(stage.name)} ended with status {child.returncode}: see the lines above")
-
-
-def _summary(results: dict[str, Any], folder: Path) -> list[str]:
-    """Return the lines that end a run: accuracy before and after, parity, latency, where everything lies."""
+def _accuracy(results: dict[str, Any]) -> list[str]:
+    """Return the table of accuracy before and after, by class, and under the recipe's weather."""
     before, after = results["zero_shot"], results["adapted"]
     width = max(len("all classes"), *(len(name) for name in before["per_class"]))
-    lines = ["", f"mAP50-95 on {before['images']} held-out pictures", f"{'class':<{width}}  boxes  zero-shot  adapted"]
+    lines = ["", f"mAP50-95 on {before['images']} held-out pictures", f"{'class':<{width}}  boxes     before  adapted"]
     for name, entry in before["per_class"].items():
         pair = f"{percent(entry['map50_95']):>9}  {percent(after['per_class'][name]['map50_95']):>7}"
         lines.append(f"{name:<{width}}  {entry['boxes']:>5}  {pair}")
-    pair = f"{percent(before['map50_95']):>9}  {percent(after['map50_95']):>7}"
-    lines.append(f"{'all classes':<{width}}  {before['boxes']:>5}  {pair}")
-    verify, bench, video = results["verify"], results["bench"], results["video"]
-    latency = bench["latency_ms"]["end_to_end"]
-    lines += [
-        "",
-        f"parity   scores within {verify['max_abs_diff_scores']:.1e}, boxes within {verify['max_abs_diff_px']:.3f} px",
-        f"latency  p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms on {bench['provider']}",
-        f"bundle   {folder / 'bundle'}",
-        f"video    {folder / 'video.mp4'} ({video['frames_out']} frames)",
-    ]
+    rows = [("all classes", before, after)]
+    if "zero_shot_weather" in results:
+        weather = results["weather"]["condition"]
+        rows.append((f"in {weather}", results["zero_shot_weather"], results["adapted_weather"]))
+    for name, one, other in rows:
+        pair = f"{percent(one['map50_95']):>9}  {percent(other['map50_95']):>7}"
+        lines.append(f"{name:<{width}}  {one['boxes']:>5}  {pair}")
     return lines

@@ -119,7 +119,8 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
     reported = report_split(dataset, request.split) if request.figures else None
     held_out = _HELD_OUT if request.leave_out and request.figures else None
     splits = [split for split in (reported, held_out) if split is not None]
-    before = _figures(resolve_weights(config.weights), config, splits, "zero-shot", reporter)
+    start = resolve_weights(config.weights)
+    before = _figures(start, config, splits, "zero-shot", reporter) if splits else {}
     try:
         result = train(
             config, request.out, resume=request.resume, overwrite=request.overwrite, progress=reporter.progress
@@ -127,8 +128,10 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
     except KeyboardInterrupt:
         reporter.say(f"Interrupted; finished epochs are kept. To continue: drivetl train --resume --out {request.out}")
         raise
-    after = _figures(result.weights, config, splits, "adapted", reporter)
+    after = _figures(result.weights, config, splits, "adapted", reporter) if splits else {}
     notes = [*merge_notes, *result.notes, *(_figure_notes(reported, config) if request.figures else [])]
+    if splits and not before:
+        notes.append("The weights know no class of the dataset, so there is no figure before.")
     document: dict[str, Any] = {
         **result.document(),
         "notes": notes,
@@ -136,7 +139,7 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
         "adapted": after.get(reported or ""),
     }
     if held_out:
-        document["left_out"] = {"zero_shot": before[_HELD_OUT], "adapted": after[_HELD_OUT]}
+        document["left_out"] = {"zero_shot": before.get(_HELD_OUT), "adapted": after[_HELD_OUT]}
     lines = [*transfer_table(result.head_transfer), *notes, *_comparison(before, after), f"Weights: {result.weights}"]
     return document, lines
 
@@ -210,20 +213,17 @@ def report_split(dataset: Dataset, wanted: str | None) -> str | None:
 def _figures(
     model: Path, config: TrainConfig, splits: list[str], label: str, reporter: Reporter
 ) -> dict[str, dict[str, Any]]:
-    from drivetl.evaluate import evaluate
+    """Measure on each split; nothing where the model has no class of the dataset, as before its head is trained."""
+    from drivetl.data import open_dataset
+    from drivetl.evaluate import evaluate, open_model
+    from drivetl.taxonomy import map_detections
 
-    return {
-        split: evaluate(
-            model,
-            config.data,
-            split=split,
-            size_hw=(config.imgsz, config.imgsz),
-            device=config.device,
-            threads=config.threads,
-            progress=_under(label, reporter),
-        ).document()
-        for split in splits
-    }
+    size_hw = (config.imgsz, config.imgsz)
+    opened = open_model(model, size_hw=size_hw, device=config.device, threads=config.threads)
+    if not map_detections(opened.class_names, open_dataset(config.data).names):
+        return {}
+    progress = _under(label, reporter)
+    return {split: evaluate(opened, config.data, split=split, progress=progress).document() for split in splits}
 
 
 def _under(name: str, reporter: Reporter) -> Progress:
@@ -245,7 +245,7 @@ def _figure_notes(reported: str | None, config: TrainConfig) -> list[str]:
 
 def _comparison(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> list[str]:
     def row(name: str, key: str, split: str) -> str:
-        values = [found[split].get(key) for found in (before, after)]
+        values = [found.get(split, {}).get(key) for found in (before, after)]
         zero_shot, adapted = (f"{value:.3f}" if isinstance(value, float) else "-" for value in values)
         return f"  {name:<10}  {zero_shot:>9}  {adapted:>9}"
 

@@ -1,4 +1,4 @@
-"""``drivetl weather``: preview conditions on a picture, time the kernels."""
+"""``drivetl weather``: preview conditions on a picture, put a dataset under one, time the kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-weather = typer.Typer(name="weather", help="Weather on pictures: preview it, time it.", no_args_is_help=True)
+weather = typer.Typer(name="weather", help="Weather on pictures: preview it, apply it, time it.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -66,6 +66,42 @@ def preview(
         "size_hw": list(sheet.shape[:2]),
     }
     reporter.finish(document, [f"{out}: {len(names)} conditions, severities {', '.join(map(str, levels))}"])
+
+
+@weather.command("apply")
+def apply(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
+    out: Annotated[Path, typer.Option("--out", help="The new dataset's folder.")],
+    condition: Annotated[str, typer.Option("--condition", help="For example fog.")],
+    severity: Annotated[int, typer.Option("--severity", min=1, max=5, help="1 (light) to 5 (heavy).")] = 3,
+    split: Annotated[str, typer.Option("--split", help="Which split to take.")] = "test",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bytes.")] = 0,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Write one split of a dataset under a weather condition; boxes and conditions stay.
+
+    The exact depth of rendered scenes is used where it is there, elsewhere an estimate.
+
+    Example: drivetl weather apply datasets/target --out datasets/target-fog --condition fog --severity 3
+    """
+    from drivetl.weather.dataset import weather_dataset
+
+    reporter = Reporter("weather apply", json)
+    with reporter.working():
+        made = weather_dataset(
+            dataset,
+            out,
+            split=split,
+            condition=condition,
+            severity=severity,
+            seed=seed,
+            overwrite=overwrite,
+            progress=reporter.progress,
+        )
+    images = made.splits[split]
+    document = {"out": str(out), "images": images, "split": split, "condition": condition, "severity": severity}
+    reporter.finish(document, [f"{out}: {images} pictures of {split!r} under {condition} {severity}"])
 
 
 @weather.command("bench")

@@ -5,6 +5,9 @@ Importing this package loads neither; the names below are fetched from their mod
     environment   switches that keep Ultralytics offline, set before it is imported
     ultra         the door itself: everything of Ultralytics that the project uses
     weights       a name or path -> a checkpoint on this machine; the table of published hashes
+    packaged      weights that are shipped inside a package of the Python package index
+    darknet       YOLOv3-tiny and its Darknet file
+    fresh         networks with random weights, as baselines
     checkpoint    a checkpoint -> a model, without executing anything that the file brings
     seam          the NumPy seam: input tensor -> raw output
     onnx_export   a checkpoint -> raw ONNX

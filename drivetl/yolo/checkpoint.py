@@ -21,6 +21,7 @@ import torch
 
 from drivetl.errors import WeightsError, quoted
 from drivetl.files import sha256_file
+from drivetl.yolo.darknet import IMGSZ_PX, load_darknet
 from drivetl.yolo.ultra import DEFAULT_CFG_DICT, Detect, DetectionModel, torch_safe_load
 
 __all__ = ["Checkpoint", "load_checkpoint"]
@@ -56,13 +57,16 @@ def load_checkpoint(path: Path, *, for_training: bool = False) -> Checkpoint:
     """Load a detection checkpoint safely.
 
     Args:
-        path: a ``.pt`` file in the format of Ultralytics 8.
+        path: a ``.pt`` file in the format of Ultralytics 8, or a Darknet file of YOLOv3-tiny that ends in
+            ``.weights``; its head is new and has the one class ``untrained``.
         for_training: refuse a fused model: its batch norm is gone, and of YOLO26 one of the two heads.
 
     Raises:
         WeightsError: the file is missing, no checkpoint, damaged, too large, not a detection model, fused although it
             is to be trained, or wants to import or evaluate something that a model does not need.
     """
+    if path.suffix == ".weights":
+        return _checked(path, load_darknet(path).eval(), {"train_args": {"imgsz": IMGSZ_PX}}, for_training)
     _check_file(path)
     document = _unpickle(path)
     model = document.get("ema") or document.get("model")

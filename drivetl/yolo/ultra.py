@@ -30,7 +30,7 @@ from ultralytics.engine import trainer as trainer_module
 from ultralytics.engine.exporter import Exporter
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.nn.modules import Detect
-from ultralytics.nn.tasks import DetectionModel, torch_safe_load
+from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, SETTINGS, callbacks
 from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 
@@ -55,6 +55,7 @@ __all__ = [
     "trainer_module",
     "ultralytics_version",
     "unwrap_model",
+    "yaml_model_load",
 ]
 
 if _omp_num_threads is None:

@@ -13,8 +13,17 @@ from drivetl.errors import DownloadError, WeightsError, quoted
 from drivetl.files import sha256_file, writing
 from drivetl.progress import Progress, silent
 from drivetl.yolo.environment import cache_dir
+from drivetl.yolo.packaged import PACKAGED, get_packaged
 
-__all__ = ["PUBLISHED_SHA256", "Found", "get_weights", "list_weights", "resolve_weights", "weights_cache"]
+__all__ = [
+    "PUBLISHED_SHA256",
+    "Found",
+    "get_weights",
+    "is_published_name",
+    "list_weights",
+    "resolve_weights",
+    "weights_cache",
+]
 
 _ASSETS = "https://github.com/ultralytics/assets/releases/download"
 
@@ -66,14 +75,20 @@ def weights_cache() -> Path:
     return cache_dir() / "weights"
 
 
+def is_published_name(name: str) -> bool:
+    """Return whether ``name``, such as ``yolo11n``, is one that Ultralytics publishes weights under."""
+    return _NAME.fullmatch(name) is not None
+
+
 def resolve_weights(name_or_path: str | Path) -> Path:
     """Return the checkpoint that a path, or a name such as ``yolo11n`` or ``yolo11n.pt``, stands for.
 
     Looked for in this order: the path itself, ``$DRIVETL_WEIGHTS/NAME.pt``, the cache of ``drivetl weights get``.
-    Nothing is downloaded.
+    ``yolov3-tiny-coco`` is a Darknet file, ``NAME.weights``, in the same places. Nothing is downloaded.
 
     Raises:
-        WeightsError: there is no such file; the message lists the places and names the verb that downloads.
+        WeightsError: there is no such file; the message lists the places and names the verb that downloads. Or the
+            file of ``yolov3-tiny-coco`` is damaged.
     """
     path = Path(name_or_path).expanduser()
     if path.is_file():
@@ -82,10 +97,16 @@ def resolve_weights(name_or_path: str | Path) -> Path:
         what = "is a folder, not a checkpoint" if path.is_dir() else "does not exist"
         raise WeightsError(f"the weights {quoted(name_or_path)}: this path {what}; give a .pt file or a name")
     candidate = _find(path.name)
-    if candidate is not None:
-        return candidate
     name = path.name.removesuffix(".pt")
-    get = f"'drivetl weights get {name}' downloads them" if _NAME.fullmatch(name) else "give the path of a .pt file"
+    if candidate is not None:
+        if name in PACKAGED and (found := sha256_file(candidate)) != PACKAGED[name].sha256:
+            raise WeightsError(
+                f"{quoted(candidate)} is damaged: its sha256 is {found}, not {PACKAGED[name].sha256}; "
+                f"'drivetl weights get {name}' fetches it again"
+            )
+        return candidate
+    known = name in PACKAGED or is_published_name(name)
+    get = f"'drivetl weights get {name}' downloads them" if known else "give the path of a .pt file"
     looked = ", ".join(quoted(place) for place in (Path.cwd(), *_places()))
     raise WeightsError(f"there are no weights {quoted(name_or_path)} (looked in {looked}); {get}")
 
@@ -96,17 +117,18 @@ def _places() -> tuple[Path, ...]:
 
 
 def _find(name: str) -> Path | None:
-    file_name = name if name.endswith(".pt") else f"{name}.pt"
+    stem = name.removesuffix(".pt")
+    file_name = PACKAGED[stem].file_name if stem in PACKAGED else f"{stem}.pt"
     return next((place / file_name for place in _places() if (place / file_name).is_file()), None)
 
 
 def list_weights() -> list[Found]:
     """Return the published weights drivetl knows, and others found beside them, each with its place on this machine."""
-    names = set(PUBLISHED_SHA256)
+    names = {*PUBLISHED_SHA256, *PACKAGED}
     for place in _places():
         if place.is_dir():
             names.update(path.stem for path in place.glob("*.pt"))
-    return [Found(name, _find(name), name in PUBLISHED_SHA256) for name in sorted(names)]
+    return [Found(name, _find(name), name in PUBLISHED_SHA256 or name in PACKAGED) for name in sorted(names)]
 
 
 def get_weights(
@@ -117,7 +139,8 @@ def get_weights(
     An interrupted download continues where it stopped. The file takes its place only after its hash was accepted.
 
     Args:
-        name: ``yolo11n``, ``yolov8s``, ``yolo26m`` and so on, with or without ``.pt``.
+        name: ``yolo11n``, ``yolov8s``, ``yolo26m`` and so on, with or without ``.pt``; or ``yolov3-tiny-coco``, which
+            comes from the package index.
         accept_sha256: take the file only if it has this hash, whatever the shipped table says.
         base_url: the server's folder of releases.
         progress: told the bytes.
@@ -130,9 +153,13 @@ def get_weights(
         DownloadError: the download failed, or its hash is not an accepted one.
     """
     stem = name.removesuffix(".pt")
+    if stem in PACKAGED:
+        if accept_sha256 is not None:
+            raise WeightsError(f"{quoted(stem)} is one known file; it takes no --accept-hash")
+        return get_packaged(PACKAGED[stem], weights_cache(), progress), PACKAGED[stem].sha256
     match = _NAME.fullmatch(stem)
     if match is None:
-        known = ", ".join(PUBLISHED_SHA256)
+        known = ", ".join((*PUBLISHED_SHA256, *PACKAGED))
         raise WeightsError(f"{quoted(name)} is not the name of published weights; with a shipped hash: {known}")
     accepted = _accepted(stem, accept_sha256)
     target = weights_cache() / f"{stem}.pt"

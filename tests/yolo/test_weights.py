@@ -88,7 +88,7 @@ def test_get_keeps_a_file_whose_hash_is_known_and_does_not_fetch_it_twice(
     assert path.read_bytes() == CONTENT
     assert get_weights("yolo11n.pt", base_url=server) == (path, SHA256)
     assert _Quiet.requests == ["/v8.3.0/yolo11n.pt"]
-    assert [found.path for found in list_weights()] == [path]
+    assert {found.name: found.path for found in list_weights()} == {"yolo11n": path, "yolov3-tiny-coco": None}
 
 
 def test_get_refuses_an_unknown_hash_and_keeps_nothing(server: str) -> None:

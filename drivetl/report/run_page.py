@@ -1,0 +1,186 @@
+"""From the JSON of a run's stages to its page. What a run did not do is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.report.page import Bars, Figure, Page, Section, Table, jpeg_uri
+
+__all__ = ["RunPictures", "run_page"]
+
+_WIDTH_PX = 960
+_SHEET_WIDTH_PX = 1440
+_LATENCY = ("p50", "p90", "p95", "p99", "max")
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunPictures:
+    """Pictures of a run, uint8 BGR.
+
+    Attributes:
+        training: labelled pictures of the training split, as one sheet.
+        before_after: pairs of one picture with the detections before and after, each with a caption.
+        video: frames of the annotated video, as one sheet.
+    """
+
+    training: Picture | None = None
+    before_after: Sequence[tuple[Picture, Picture, str]] = ()
+    video: Picture | None = None
+
+
+def run_page(
+    recipe: Mapping[str, Any], stages: Mapping[str, Any], log: Sequence[Mapping[str, Any]], pictures: RunPictures
+) -> Page:
+    """Return the page of a run.
+
+    Args:
+        recipe: the run's ``recipe.json``.
+        stages: the JSON of its stages' verbs, by stage.
+        log: the lines of the training log.
+        pictures: what to show.
+    """
+    start, weights = _start(recipe), str(recipe["started_from"]).rpartition(".")[0]
+    environment = recipe["scenes"]["preset"] if recipe.get("scenes") else recipe["data"]["format"]
+    sections = [
+        _data_section(recipe, stages, pictures),
+        _accuracy_section(start, stages),
+        _pictures_section(start, pictures),
+        _training_section(stages, log),
+        _bundle_section(stages),
+        _video_section(stages, pictures),
+    ]
+    return Page(
+        title=f"{recipe['name']}: {weights} on {environment}",
+        lead=f"What changed between {start} and the adapted model, on {stages['zero_shot']['images']} pictures that "
+        "neither has seen, and what goes into the car. Every figure was measured by this run.",
+        highlights=_highlights(stages),
+        sections=[section for section in sections if section is not None],
+    )
+
+
+def _start(recipe: Mapping[str, Any]) -> str:
+    """Return in words what the figures before adaptation belong to."""
+    if recipe.get("fell_back"):
+        fallback = recipe["fallback"]
+        return f"{fallback['weights']} trained on {fallback['source']['preset']}"
+    return f"{str(recipe['started_from']).removesuffix('.pt')} as published"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _highlights(stages: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def change(name: str) -> str:
+        return f"{_number(stages[f'zero_shot{name}']['map50_95'])} → {_number(stages[f'adapted{name}']['map50_95'])}"
+
+    found = [(change(""), "mAP50-95 on held-out pictures, before → after")]
+    if "zero_shot_weather" in stages:
+        weather = stages["weather"]
+        found.append((change("_weather"), f"the same in {weather['condition']}, severity {weather['severity']}"))
+    latency = stages["bench"]["latency_ms"]["end_to_end"]
+    found.append((f"{latency['p50']:.1f} ms", f"end to end on {stages['bench']['provider']}, median"))
+    verdict = "verified" if stages["verify"]["passed"] else "NOT verified"
+    found.append((verdict, "the bundle gives what the weights give"))
+    return found
+
+
+def _data_section(recipe: Mapping[str, Any], stages: Mapping[str, Any], pictures: RunPictures) -> Section:
+    made = stages.get("render") or stages.get("split") or {}
+    counts = ", ".join(f"{count} {split}" for split, count in made.get("splits", {}).items())
+    paragraphs = [f"Pictures: {counts}." if counts else "The run's dataset."]
+    if recipe.get("scenes"):
+        paragraphs = [f"Scenes of {recipe['scenes']['preset']}, rendered with exact boxes and depth: {counts}."]
+    tables = []
+    if per_class := {name: count for name, count in made.get("per_class", {}).items() if count}:
+        tables.append(Table(("class", *per_class), (("boxes", *map(str, per_class.values())),)))
+    figures = []
+    if pictures.training is not None:
+        uri = jpeg_uri(pictures.training, width_px=_SHEET_WIDTH_PX)
+        figures.append(
+            Figure(uri, "Some of what the model was trained on, with its labels.", "Sheet of labelled pictures")
+        )
+    return Section("The road", paragraphs, tables, figures=figures, wide=True)
+
+
+def _accuracy_section(start: str, stages: Mapping[str, Any]) -> Section:
+    before, after = stages["zero_shot"], stages["adapted"]
+    headings = ["mAP50-95", "boxes", "before", "adapted"]
+    pairs = [(before, after)]
+    if "zero_shot_weather" in stages:
+        condition = stages["weather"]["condition"]
+        headings += [f"before, {condition}", f"adapted, {condition}"]
+        pairs.append((stages["zero_shot_weather"], stages["adapted_weather"]))
+    rows = [
+        [name, str(entry["boxes"]), *(_number(d["per_class"][name]["map50_95"]) for pair in pairs for d in pair)]
+        for name, entry in before["per_class"].items()
+        if entry["boxes"]
+    ]
+    rows.append(["all classes", str(before["boxes"]), *(_number(d["map50_95"]) for pair in pairs for d in pair)])
+    rows.append(["all classes, mAP50", "", *(_number(d["map50"]) for pair in pairs for d in pair)])
+    paragraphs = [
+        f"Before: {start}. Average precision by the COCO protocol, through the letterbox and decoder of the car."
+    ]
+    if before["missing_classes"]:
+        paragraphs.append(f"Before, the model has no class for: {', '.join(before['missing_classes'])}.")
+    return Section("Accuracy", paragraphs, [Table(headings, rows, frozenset((len(rows) - 2,)))])
+
+
+def _pictures_section(start: str, pictures: RunPictures) -> Section | None:
+    if not pictures.before_after:
+        return None
+    figures = []
+    for before, after, caption in pictures.before_after:
+        for image, which in ((before, f"Before ({start})"), (after, "Adapted")):
+            figures.append(Figure(jpeg_uri(image, width_px=_WIDTH_PX), f"{which}: {caption}", f"Detections. {which}"))
+    return Section("Before and after", ["Detections above a confidence of 0.25."], figures=figures)
+
+
+def _training_section(stages: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> Section:
+    train = stages["train"]
+    paragraphs = [
+        f"{train['epochs']} epochs, {train['optimiser_steps']} optimiser steps, {train['seconds']:.0f} s on "
+        f"{train['threads']} threads; epoch {train['chosen_epoch']} was chosen on the val pictures.",
+        *train["notes"],
+    ]
+    rows = [(row["target"], " + ".join(row["sources"]) or "new", row["kind"]) for row in train["head_transfer"]]
+    key = "metrics/mAP50-95(B)"
+    epochs = [
+        (f"epoch {line['epoch']}", float(line[key]), f"{line[key]:.3f}") for line in log if line.get(key) is not None
+    ]
+    bars = [Bars(epochs)] if epochs else []
+    if bars:
+        paragraphs.append("mAP50-95 on the val pictures after each epoch, by the trainer's own validator:")
+    return Section("Adaptation", paragraphs, [Table(("class", "starts from", "because"), rows)], bars)
+
+
+def _bundle_section(stages: Mapping[str, Any]) -> Section:
+    verify, bench, export = stages["verify"], stages["bench"], stages["export"]
+    paragraphs = [
+        f"Parity on {verify.get('images', 'the report')} pictures: raw scores differ by at most "
+        f"{verify['max_abs_diff_scores']:.1e}, boxes by at most {verify['max_abs_diff_px']:.3f} px; "
+        f"{verify['matched']:.2%} of the detections match.",
+        f"Latency in ms on {bench['provider']}, {bench.get('machine', {}).get('cpu', 'this machine')}:",
+    ]
+    latency = bench["latency_ms"]
+    rows = [[name.replace("_", " "), *(f"{ms[p]:.1f}" for p in _LATENCY)] for name, ms in latency.items()]
+    bars = [(name.replace("_", " "), float(ms["p50"]), f"{ms['p50']:.1f} ms") for name, ms in latency.items()]
+    size = f"The bundle: precision {export['precision']}, {export['bytes'] / 1e6:.1f} MB."
+    return Section("What goes into the car", [size, *paragraphs], [Table(("ms", *_LATENCY), rows)], [Bars(bars)])
+
+
+def _video_section(stages: Mapping[str, Any], pictures: RunPictures) -> Section | None:
+    video = stages["video"]
+    if pictures.video is None:
+        return None
+    speed = f"{video['frames_out']} frames, {video['fps']:.1f} frames/s with reading and writing"
+    text = f"{speed}; the file is video.mp4 beside this page."
+    figure = Figure(jpeg_uri(pictures.video, width_px=_SHEET_WIDTH_PX), "Frames of the video.", "Sheet of video frames")
+    return Section("The drive", [text], figures=[figure], wide=True)

@@ -1,0 +1,83 @@
+"""What a camera makes of light: exposure, lens, tone, grain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.scenes.camera import Float
+from drivetl.scenes.presets import FinishPreset
+from drivetl.scenes.textures import grain_tile
+
+__all__ = ["CameraFinish", "develop", "sample_finish"]
+
+_SPARE_PX = 64
+# Square roots of linear light up to this become 8 bits; beyond it a highlight is white.
+_WHITE = 1.45
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFinish:
+    """One camera's settings; see `FinishPreset`."""
+
+    noise: float
+    blur_px: float
+    vignette: float
+    saturation: float
+    contrast: float
+    jpeg_quality: int
+
+
+def sample_finish(preset: FinishPreset, rng: np.random.Generator) -> CameraFinish:
+    """Draw one camera's settings."""
+    values = [
+        float(rng.uniform(*span))
+        for span in (preset.noise, preset.blur_px, preset.vignette, preset.saturation, preset.contrast)
+    ]
+    low, high = preset.jpeg_quality
+    return CameraFinish(*values, jpeg_quality=int(rng.integers(low, high + 1)))
+
+
+def develop(light_bgr: Float, exposure: float, finish: CameraFinish, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return the picture of linear light, uint8 (height, width, 3). ``light_bgr`` is used up."""
+    height, width = light_bgr.shape[:2]
+    gain = _vignette(height, width, round(finish.vignette, 2))
+    light_bgr = cv2.multiply(light_bgr, gain, dst=light_bgr, scale=exposure)  # type: ignore[assignment]
+    cv2.sqrt(light_bgr, dst=light_bgr)
+    picture = cv2.convertScaleAbs(light_bgr, alpha=255 / _WHITE)
+    sigma = finish.blur_px * width / 960
+    if sigma > 0.2:
+        picture = cv2.GaussianBlur(picture, (5, 5) if sigma > 0.75 else (3, 3), sigma)
+    picture = cv2.LUT(picture, _tone(round(finish.contrast, 3)))
+    grey = (1 - finish.saturation) * np.array([0.114, 0.587, 0.299])
+    matrix = np.eye(3) * finish.saturation + grey
+    picture = cv2.transform(picture, matrix)
+    if finish.noise > 0:
+        tile = grain_tile(height + _SPARE_PX, width + _SPARE_PX)
+        y, x = rng.integers(0, _SPARE_PX, 2)
+        grain = tile[y : y + height, x : x + width]
+        picture = cv2.addWeighted(picture, 1.0, grain, finish.noise / 24, -128 * finish.noise / 24)
+    return picture  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=32)
+def _vignette(height: int, width: int, strength: float) -> Float:
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    gain = 1 - np.float32(strength) * (x * x + y * y * np.float32(0.6))
+    return np.repeat(gain[..., None], 3, axis=2)
+
+
+@lru_cache(maxsize=64)
+def _tone(contrast: float) -> NDArray[np.uint8]:
+    """Return the tone curve: a slope around the middle, and a shoulder so that highlights do not clip hard."""
+    x = np.arange(256, dtype=np.float64) / 255 * _WHITE
+    y = 0.45 + (x - 0.45) * contrast
+    knee = 0.72
+    shoulder = knee + (1 - knee) * (1 - np.exp(-(y - knee) / (1 - knee)))
+    y = np.where(y > knee, shoulder, y)
+    return np.clip(np.rint(255 * y), 0, 255).astype(np.uint8)

@@ -1,0 +1,109 @@
+"""A dataset under one kind of weather: the same pictures and boxes, with the depth that the dataset brings."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.data.dataset import Dataset, open_dataset
+from drivetl.data.layout import MARKER, read_origin, write_dataset
+from drivetl.data.pictures import decode_picture
+from drivetl.data.records import Attribute, Sample
+from drivetl.errors import DatasetError, quoted
+from drivetl.files import refuse_existing_dir, writing
+from drivetl.progress import Progress, silent, tracked
+from drivetl.weather.checks import require_severity
+from drivetl.weather.conditions import apply_weather, find_condition
+
+__all__ = ["read_depth", "weather_dataset"]
+
+_JPEG_QUALITY = 95
+_NO_DEPTH = 65535
+_CENTIMETRES = 100.0
+# What BDD100K's attribute ``weather`` calls it.
+_WEATHER = {"fog": "foggy", "haze": "foggy", "rain": "rainy", "snow": "snowy"}
+
+
+def weather_dataset(
+    source: Path,
+    out: Path,
+    *,
+    split: str,
+    condition: str,
+    severity: int,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Dataset:
+    """Write one split of a dataset under a weather condition, whole or not at all.
+
+    Where the dataset has exact depth (``depth/SPLIT/NAME.png``, as `drivetl.scenes.write_scenes_dataset` writes it), it
+    is used; elsewhere the depth prior.
+
+    Args:
+        source: the dataset.
+        out: the new dataset's folder; it has the one split.
+        split: which split.
+        condition: a key of `drivetl.weather.CONDITIONS`.
+        severity: 1 to 5.
+        seed: every picture draws from it and its number.
+        overwrite: replace a dataset that stands at ``out``.
+        progress: told of every picture.
+
+    Raises:
+        ConfigError: an unknown condition or severity.
+        DatasetError: the dataset, the split or a depth map cannot be used.
+        OutputError: ``out`` exists and may not be replaced, or cannot be written.
+    """
+    find_condition(condition)
+    require_severity(severity)
+    dataset = open_dataset(source)
+    samples = list(dataset.samples(split))
+    refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    marks: dict[str, Attribute] = {"condition": condition, "severity": severity}
+    if condition in _WEATHER:
+        marks["weather"] = _WEATHER[condition]
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
+        weathered = []
+        for index, sample in enumerate(tracked(samples, f"{condition} {severity}", len(samples), progress)):
+            rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
+            picture = apply_weather(
+                decode_picture(sample.image),
+                condition,
+                severity,
+                rng=rng,
+                depth_m=read_depth(dataset.root, sample),
+                boxes_xyxy_px=np.array([box.xyxy_px for box in sample.boxes], np.float32).reshape(-1, 4),
+            )
+            path = Path(name) / f"{index:06d}-{sample.image.stem}.jpg"
+            _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+            with writing(out):
+                path.write_bytes(data.tobytes())
+            weathered.append(dataclasses.replace(sample, image=path, attributes={**sample.attributes, **marks}))
+        return write_dataset(
+            out, weathered, dataset.names, read_origin(dataset), link="copy", overwrite=overwrite, progress=progress
+        )
+
+
+def read_depth(root: Path, sample: Sample) -> NDArray[np.float32] | None:
+    """Return the depth of a picture in metres, float32 (height, width), infinite in the sky; None if it has none.
+
+    Raises:
+        DatasetError: the depth map is damaged or of another size than the picture.
+    """
+    path = root / "depth" / sample.split / f"{sample.image.stem}.png"
+    if not path.is_file():
+        return None
+    centimetres = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if centimetres is None or centimetres.dtype != np.uint16 or centimetres.shape != sample.size_hw:
+        raise DatasetError(f"{quoted(path)} is no depth map of {sample.size_hw[1]}x{sample.size_hw[0]} pixels")
+    depth_m = centimetres.astype(np.float32) / np.float32(_CENTIMETRES)
+    depth_m[centimetres == _NO_DEPTH] = np.inf
+    return depth_m
