@@ -60,7 +60,7 @@ from drivetl.weather.sunlight import glare
 __all__ = ["CONDITIONS", "SUITE", "Condition", "Scene", "apply_weather", "find_condition"]
 
 # Name and version of this set of conditions and severities; figures are comparable only under the same one.
-SUITE = "drivetl-weather/1"
+SUITE = "drivetl-weather/2"
 
 
 @dataclass(frozen=True, slots=True)

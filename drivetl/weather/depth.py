@@ -32,6 +32,9 @@ _SKYLINE_M = 6.0
 _TALLEST_M = 18.0
 # What is not sky is never farther than this; the plane alone would reach infinity at the horizon.
 _FARTHEST_M = 600.0
+# Largest radius in which an object's outline is looked for on the small grid; the variance of grey that is no edge.
+_MATTING_PX = 4
+_MATTING_NOISE = 60.0
 
 
 def depth_prior(
@@ -79,11 +82,16 @@ def depth_prior(
         below_px = (rows - np.float32(horizon))[:, None]
     ground = below_px * np.float32(1.0 / (focal * camera_height))
     standing = _standing(sky, below_px, columns - np.float32(width / 2), focal)
-    inverse = np.maximum(np.maximum(ground, standing), np.float32(1.0 / _FARTHEST_M))
+    inverse = np.maximum(_meeting(ground, standing), np.float32(1.0 / _FARTHEST_M))
     inverse *= 1.0 - sky
-    _stand_boxes(
-        inverse, boxes * (scale.x, scale.y, scale.x, scale.y), horizon * scale.y, scale.y * focal * camera_height
-    )
+    if boxes.size:
+        _stand_boxes(
+            inverse,
+            boxes * (scale.x, scale.y, scale.x, scale.y),
+            horizon * scale.y,
+            scale.y * focal * camera_height,
+            small,
+        )
     full = cv2.resize(inverse, (width, height), interpolation=cv2.INTER_LINEAR)
     with np.errstate(divide="ignore"):
         depth: DepthMap = np.reciprocal(full, out=full)
@@ -161,21 +169,55 @@ def _standing(sky: Float, below_px: Float, aside_px: Float, focal: float) -> Flo
     return standing
 
 
-def _stand_boxes(inverse: Float, boxes: Float, horizon: float, ground_px_m: float) -> None:
-    """Draw boxes into the small inverse depth, the far ones first, each with soft, rounded upper corners."""
+def _meeting(ground: Float, standing: Float) -> Float:
+    """Return the larger of two inverse depths, rounded where they meet: there is no crease at a wall's foot.
+
+    Beyond the reach of the rounding, half of what stands there, both are exact.
+    """
+    near = np.maximum(ground, standing)
+    edge = np.maximum(standing * np.float32(0.5) - np.abs(ground - standing), 0.0)
+    near += edge * edge / (standing * np.float32(2.0) + np.float32(1e-9))
+    return near
+
+
+def _stand_boxes(inverse: Float, boxes: Float, horizon: float, ground_px_m: float, small_bgr: BgrImage | None) -> None:
+    """Draw boxes into the small inverse depth, the far ones first, each in the outline that the picture shows."""
     contact = (boxes[:, 3] - horizon) / ground_px_m
+    grey = None if small_bgr is None else cv2.cvtColor(small_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32)
     for index in np.argsort(contact):
         if contact[index] <= 1.0 / _FARTHEST_M:
             continue
         left, top, right, bottom = boxes[index]
-        x0, x1 = max(0, math.floor(left)), min(inverse.shape[1], math.ceil(right))
-        y0, y1 = max(0, math.floor(top)), min(inverse.shape[0], math.ceil(bottom))
-        if x0 >= x1 or y0 >= y1:
+        # A small object is found within fewer pixels, or nothing of it would be left.
+        margin = int(np.clip(0.12 * min(right - left, bottom - top), 1, _MATTING_PX))
+        x0, x1 = max(0, math.floor(left) - margin), min(inverse.shape[1], math.ceil(right) + margin)
+        y0, y1 = max(0, math.floor(top) - margin), min(inverse.shape[0], math.ceil(bottom))
+        if x0 >= x1 or y0 >= y1 or right <= 0 or left >= inverse.shape[1] or bottom <= 0:
             continue
         aside = np.abs((np.arange(x0, x1) + 0.5 - (left + right) / 2) / ((right - left) / 2))
-        upward = np.clip((bottom - np.arange(y0, y1) - 0.5) / (bottom - top), 0.0, 1.0)
+        upward = np.maximum((bottom - np.arange(y0, y1) - 0.5) / (bottom - top), 0.0)
         # A superellipse keeps the flanks and rounds the upper corners, where a box shows what is behind the object.
         radius = aside[None, :] ** 4 + upward[:, None] ** 3
         weight = np.clip((1.2 - radius) / 0.7, 0.0, 1.0).astype(np.float32)
+        weight *= (aside <= 1.0)[None, :] & (upward <= 1.0)[:, None]
+        if grey is not None:
+            weight = _matted(weight, grey[y0:y1, x0:x1], margin)
         region = inverse[y0:y1, x0:x1]
         region += weight * (contact[index] - region)
+
+
+def _matted(weight: Float, grey: Float, radius_px: int) -> Float:
+    """Return the weight with its edges moved to those of the picture, so that no halo of clear air surrounds a car.
+
+    A guided filter (He, Sun and Tang, "Guided image filtering", ECCV 2010): near each pixel the weight is a linear
+    function of the grey level.
+    """
+    size = (2 * radius_px + 1, 2 * radius_px + 1)
+
+    def mean(values: Float) -> Float:
+        return f32(cv2.blur(values, size, borderType=cv2.BORDER_REPLICATE))
+
+    level, share = mean(grey), mean(weight)
+    slope = (mean(grey * weight) - level * share) / (mean(grey * grey) - level * level + np.float32(_MATTING_NOISE))
+    offset = share - slope * level
+    return f32(np.clip(mean(slope) * grey + mean(offset), 0.0, 1.0))

@@ -195,11 +195,11 @@ def sample_night(rng: np.random.Generator, severity: int) -> NightParameters:
 
 
 def sample_glare(rng: np.random.Generator, severity: int) -> GlareParameters:
-    """Sun 4 to 9.5 degrees high, within 20 degrees of the driving direction, where it blinds; veil 0.06 to 0.45."""
+    """Sun 4 to 9.5 degrees high, within 20 degrees of the driving direction, where it blinds; veil 0.08 to 0.46."""
     return GlareParameters(
         azimuth_deg=float(rng.uniform(-20.0, 20.0)),
         elevation_deg=float(rng.uniform(4.0, 9.5)),
-        veil=_at((0.06, 0.13, 0.22, 0.33, 0.45), severity) * _vary(rng),
+        veil=_at((0.08, 0.16, 0.25, 0.35, 0.46), severity) * _vary(rng),
         lift=_at((0.02, 0.05, 0.08, 0.12, 0.16), severity),
         colour_temperature_k=float(rng.uniform(3400.0, 4800.0)),
     )

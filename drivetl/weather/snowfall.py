@@ -19,6 +19,8 @@ _FARTHEST_M = 4.5
 _SMALLEST_MM = 3.0
 # Share of the detail and colour that light from everywhere takes.
 _GREY = 0.3
+# Share of the ground that the thickest snow hides.
+_HIDDEN = 0.88
 
 
 def snow(
@@ -59,7 +61,7 @@ def snow(
     number = require_number("flakes_per_m3", flakes_per_m3, 0.0, 80.0)
     cover = require_number("ground_cover", ground_cover, 0.0, 1.0)
     generator = require_rng(rng)
-    small = small_view(image, scene_depth(image, depth_m))
+    small = small_view(image, scene_depth(image, depth_m), 320)
     airlight = view_airlight(small, airlight_bgr)
     level = min(246.0, max(airlight) * 1.06 + 8.0)
     lying = 0.96 * snow_cover(small, cover, generator.uniform(0, 512, 2))
@@ -86,8 +88,11 @@ def _whitened(image: BgrImage, small: SmallView, lying: Float, beta: float, leve
     """Lay snow on the ground, then the veil of falling snow between the ground and the camera."""
     grey = cv2.cvtColor(small.image_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32) * np.float32(_GREY / 255)
     arriving = np.exp(small.depth_m * np.float32(-beta))
-    gain = (1.0 - lying) * arriving
-    white = (lying * arriving)[..., None] * (np.array(_white(level), np.float32) / np.float32(255))
+    # Snow takes the shape of what it lies on: some of the ground's detail stays.
+    gain = (1.0 - np.float32(_HIDDEN) * lying) * arriving
+    white = (np.float32(_HIDDEN) * lying * arriving)[..., None] * (
+        np.array(_white(level), np.float32) / np.float32(255)
+    )
     veil = (1.0 - arriving)[..., None] * (np.array(airlight, np.float32) / np.float32(255))
     return relight(image, gain * np.float32(1.0 - _GREY), white + veil + (grey * gain)[..., None])
 

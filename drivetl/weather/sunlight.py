@@ -72,16 +72,16 @@ def glare(
     if reflections > 0:
         _add_ghosts(layers, scale.size_wh, (sun_x * scale.x, sun_y * scale.y), reflections, require_rng(rng))
     # The camera closes down for the sun; far from the sun's side that is all there is to see.
-    closed = cv2.convertScaleAbs(image, alpha=1.0 - min(0.5, 0.12 + 0.9 * strength))
+    closed = cv2.convertScaleAbs(image, alpha=1.0 - min(0.55, 0.12 + 0.8 * strength))
     return add_light(u8(closed), cv2.merge(layers))
 
 
 def _open_sky(depth_m: DepthMap | None, size_hw: tuple[int, int], small_wh: tuple[int, int]) -> Float:
-    """Return the share of the disc that each pixel lets through: a tree before the sun leaves a quarter."""
+    """Return the share of the disc that each pixel lets through: a tree before the sun leaves four tenths."""
     if depth_m is None:
         return np.ones((1, 1), np.float32)
     depth = cv2.resize(require_depth(depth_m, size_hw), small_wh, interpolation=cv2.INTER_NEAREST)
-    return f32(0.25 + 0.75 * cv2.blur(np.isinf(depth).astype(np.float32), (3, 3)))
+    return f32(0.4 + 0.6 * cv2.blur(np.isinf(depth).astype(np.float32), (3, 3)))
 
 
 def _offsets(size_wh: tuple[int, int], full_wh: tuple[int, int], x: float, y: float) -> tuple[Float, Float]:
@@ -95,7 +95,7 @@ def _sunlight(dx: Float, dy: Float, focal: float, strength: float) -> tuple[Floa
     distance = np.sqrt(dx * dx + dy * dy)
     theta = np.degrees(np.arctan(distance / np.float32(focal)))
     veil = strength * (10.0**2 + 2.0) / (theta * theta + 2.0 + 18.0 / max(strength, 0.05))
-    aureole = 1.3 * np.exp(-((theta / (2.2 + 4.5 * strength)) ** 2))
+    aureole = 1.8 * np.exp(-((theta / (2.8 + 5.0 * strength)) ** 2))
     # Scratches of the wiper and the blades of the aperture spread the disc into rays.
     bearing = np.arctan2(dy, dx)
     rays = (np.abs(np.cos(3.0 * bearing + 0.4)) ** 40 + 0.6 * np.abs(np.cos(4.0 * bearing - 0.9)) ** 60) * np.exp(

@@ -17,6 +17,9 @@ from drivetl.weather.tiles import fractal_tile
 
 __all__ = ["SmallView", "small_view", "snow_cover", "view_airlight", "wet_ground"]
 
+# What wet asphalt reflects of what dry asphalt does, in linear light.
+_WET_REFLECTANCE = 0.58
+
 
 class SmallView(NamedTuple):
     """A picture on a small grid: uint8 (rows, columns, 3); metres; sky; how surely a pixel is level ground."""
@@ -45,16 +48,18 @@ def view_airlight(view: SmallView, airlight_bgr: Bgr | None) -> Bgr:
 def wet_ground(view: SmallView, wetness: float, camera_height_m: float = 1.5) -> tuple[Float, Float]:
     """Return what wet ground does: a gain (rows, columns) and mirrored light (rows, columns, 3), both 0..1.
 
-    Water in the pores darkens asphalt to about half (Lekner and Dorf, Applied Optics 27, 1988). The film reflects by
-    Schlick's form of Fresnel's law with 2 % at normal incidence, so more at a distance; its roughness stretches the
-    mirror image downwards.
+    Water in the pores traps light: wet asphalt reflects roughly half to two thirds of what dry asphalt does (the
+    effect that Lekner and Dorf explain, Applied Optics 27, 1988); 0.58 lies between, and is taken in linear light,
+    so in coded values it is 0.58^(1/2.2). The film reflects by Schlick's form of Fresnel's law with 2 % at normal
+    incidence, so more at a distance; its roughness stretches the mirror image downwards and takes half of it.
     """
     cosine = np.minimum(camera_height_m / view.depth_m, 1.0)
     # Houses begin somewhere below the horizon, where exactly the prior cannot know: the wet fades in softly.
     height = view.ground.shape[0]
-    ground = f32(cv2.blur(view.ground, (5, max(3, height // 16) | 1)))
-    mirrored = (0.02 + 0.98 * (1.0 - cosine) ** 5) * ground * np.float32(0.68 * wetness)
-    gain = (1.0 - 0.44 * wetness * ground) * (1.0 - mirrored)
+    ground = f32(cv2.blur(view.ground * _road(view), (5, max(3, height // 16) | 1)))
+    mirrored = (0.02 + 0.98 * (1.0 - cosine) ** 5) * ground * np.float32(0.5 * wetness)
+    reflected = 1.0 - np.float32((1.0 - _WET_REFLECTANCE) * wetness) * ground
+    gain = np.power(reflected, np.float32(1 / 2.2)) * (1.0 - mirrored)
     share = scaled(mirrored)
     light = cv2.multiply(_mirror(view), cv2.merge([share, share, share]), scale=1 / 255)
     return f32(gain), light.astype(np.float32) / np.float32(255)
@@ -83,11 +88,16 @@ def snow_cover(view: SmallView, cover: float, corner_xy: NDArray[np.float64]) ->
     aside = (
         (np.arange(width, dtype=np.float32) - width / 2) * distance / np.float32(DEFAULT_FOCAL * max(distance.shape))
     )
-    map_x, map_y = f32(aside * 14 + np.float32(corner_xy[0])), f32(distance * 9 + np.float32(corner_xy[1]))
-    patches = f32(cv2.remap(fractal_tile(2), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))
+    map_x, map_y = f32(aside * 26 + np.float32(corner_xy[0])), f32(distance * 12 + np.float32(corner_xy[1]))
+    patches = f32(cv2.remap(fractal_tile(2, 512, 8, 6), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))
     # Far patches shrink below the grid; there only their share of the area is seen.
     patches = patches + (0.5 - patches) * np.clip(distance / 60.0, 0.0, 1.0)
-    lies = np.clip((cover - patches) / 0.25 + 0.4, 0.0, 1.0) * np.float32(min(1.0, 0.45 + cover))
+    # Tyres clear two tracks, and traffic the lane between them a little; snow lies longest beside the lane.
+    off_track = np.abs(np.abs(aside) - np.float32(0.8))
+    patches += np.float32(0.42) * np.exp(-((off_track / np.float32(0.34)) ** 2))
+    patches += np.float32(0.25) * np.clip(1.0 - (np.abs(aside) - 1.6) / 1.2, 0.0, 1.0) - np.float32(0.15)
+    # Patches thin out towards their edges, and thin snow lets the road through.
+    lies = np.clip((1.3 * cover - patches) / 0.5 + 0.45, 0.0, 1.0) * np.float32(min(0.95, 0.45 + cover))
     return f32(cv2.blur(f32(lies * view.ground * _road(view)), (3, 3)))
 
 
@@ -102,12 +112,20 @@ def _road(view: SmallView) -> Float:
     # Much darker than the road is a tyre or the shadow under a car; the shadow of a tree is not as dark.
     share = cv2.blur(grey, (5, 3)).astype(np.float32) / np.float32(middle + 1.0)
     like = np.clip((share - 0.24) / 0.16, 0.15, 1.0)
+    # Much brighter is a wall, and so is brick or wood; grass beside the road is where snow stays first.
+    like *= np.clip((2.6 - share) / 0.6, 0.15, 1.0)
+    blue, green, red = cv2.split(cv2.blur(view.image_bgr, (5, 3)).astype(np.float32))
+    warm = (red - blue) / (red + green + blue + np.float32(30.0))
+    warm -= np.float32(np.median(warm[sure]))
+    like *= np.where(green > red, 1.0, np.clip(1.0 - (warm - 0.07) / 0.10, 0.15, 1.0))
     # Asphalt is smooth; a car is full of edges.
     spread = cv2.absdiff(grey, cv2.blur(grey, (7, 5))).astype(np.float32)
     like *= np.clip(1.5 - cv2.blur(spread, (9, 7)) / 11.0, 0.15, 1.0)
-    # The own bonnet is no obstacle on the road.
+    # The own bonnet is no obstacle on the road; it is warm, and the snow on it is the wind's.
+    bonnet = like[int(0.82 * height) :].copy()
     like[int(0.82 * height) :] = 1.0
-    # min over the rows below of (like + slope * distance): what stands on a dark patch, for an eighth of the height.
-    climb = np.arange(height, dtype=np.float32)[:, None] * np.float32(8.0 / height)
+    # min over the rows below of (like + slope * distance): what stands on a dark patch, for a sixth of the height.
+    climb = np.arange(height, dtype=np.float32)[:, None] * np.float32(6.0 / height)
     reached = np.minimum.accumulate((like + climb)[::-1], axis=0)[::-1] - climb
+    reached[int(0.82 * height) :] = bonnet
     return f32(cv2.blur(reached, (9, 3)))
