@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from drivetl.errors import OutputError, quoted
 __all__ = [
     "atomic_dir",
     "atomic_file",
+    "git_commit",
     "json_bytes",
     "read_limited",
     "refuse_existing_dir",
@@ -35,6 +37,15 @@ def sha256_file(path: Path) -> str:
         while chunk := handle.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def git_commit() -> str | None:
+    """Return the commit that the working directory stands at; None outside a repository or without git."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def json_bytes(document: Any) -> bytes:

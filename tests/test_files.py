@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from drivetl.errors import OutputError
-from drivetl.files import atomic_dir, atomic_file, read_limited, sha256_file, write_json
+from drivetl.files import atomic_dir, atomic_file, git_commit, read_limited, sha256_file, write_json
 
 
 def test_atomic_file_leaves_nothing_after_a_failure(tmp_path: Path) -> None:
@@ -84,3 +85,16 @@ def test_sha256_of_the_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"")
     assert sha256_file(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_the_commit_is_that_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_commit() is None
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for words in (("init", "-q"), (*identity, "commit", "-q", "--allow-empty", "-m", "begin")):
+        subprocess.run(["git", *words], check=True)
+    commit = git_commit()
+    assert commit is not None and len(commit) == 40
+    monkeypatch.setenv("PATH", "")
+    assert git_commit() is None

@@ -21,7 +21,7 @@ from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
-from drivetl.files import atomic_file
+from drivetl.files import atomic_file, git_commit
 from drivetl.progress import Progress, silent
 from drivetl.yolo.checkpoint import Checkpoint, load_checkpoint
 from drivetl.yolo.ultra import DEFAULT_CFG_DICT, torch_device
@@ -188,6 +188,7 @@ def _data_document(dataset: Dataset, selection_split: str | None) -> dict[str, A
 def _identity(config: TrainConfig, dataset: Dataset, start: Checkpoint, rows: tuple[HeadRow, ...]) -> dict[str, Any]:
     return {
         "drivetl": __version__,
+        "git_commit": git_commit(),
         "tools": {name: version(name) for name in ("torch", "ultralytics", "numpy", "opencv-python")},
         "train": config.model_dump(mode="json"),
         "weights_sha256": start.sha256,

@@ -13,6 +13,7 @@ import typer
 from drivetl.errors import ConfigError, WeightsError, quoted
 from drivetl.files import write_json
 from drivetl.resources import resource_dir
+from drivetl.verbs._comparison import carry_out_comparison
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import percent
 from drivetl.verbs._stages import carry_out_all
@@ -40,12 +41,21 @@ def run(
 ) -> None:
     """Carry out a recipe: import or render, check, measure, train, measure again, export, verify, bench, video, page.
 
+    A recipe with ``kind: comparison`` trains several ways with several seeds and compares them.
+
     Run it again and it skips what is done and unchanged, and resumes what was interrupted.
 
     Example: drivetl run configs/clear_to_fog.yaml --set data.source=~/DAWN --set train.epochs=1
     """
+    from drivetl.config import load_yaml, set_values
+
     reporter = Reporter("run", as_json)
     path = _recipe_path(recipe)
+    document = set_values(load_yaml(path), settings or [])
+    if document.get("kind") == "comparison":
+        folder, results, lines = carry_out_comparison(path, document, out, reporter)
+        reporter.finish({"run": str(folder), "stages": results}, lines)
+        return
     carried = carry_out_recipe(path, settings or [], lambda plan: out.absolute() / plan.name, reporter)
     reporter.finish({"run": str(carried.folder), "stages": carried.results}, carried.summary())
 

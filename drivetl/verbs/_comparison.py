@@ -1,0 +1,96 @@
+"""What ``drivetl run`` does with a recipe of the kind ``comparison``."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drivetl.errors import ConfigError, quoted
+from drivetl.files import write_json
+from drivetl.verbs._console import Reporter
+from drivetl.verbs._stages import carry_out_all
+
+if TYPE_CHECKING:
+    from drivetl.comparison_recipe import ComparisonRecipe
+
+__all__ = ["carry_out_comparison"]
+
+
+def carry_out_comparison(
+    path: Path, document: dict[str, Any], out: Path, reporter: Reporter
+) -> tuple[Path, dict[str, Any], list[str]]:
+    """Carry out a comparison; return the run's folder, the JSON of each stage's verb, and the lines for people.
+
+    Raises:
+        ConfigError: the recipe or the settings of an arm do not fit, or a dataset is not there.
+        DrivetlError: a stage failed.
+    """
+    from drivetl.comparison_recipe import ComparisonRecipe, comparison_stages
+    from drivetl.config import parse_model
+    from drivetl.yolo import resolve_weights
+
+    plan = parse_model(ComparisonRecipe, document, str(path))
+    sources = {
+        name: source.model_copy(update={"source": source.source.expanduser().absolute()})
+        for name, source in plan.sources.items()
+    }
+    for name, source in sources.items():
+        if not source.source.exists():
+            raise ConfigError(
+                f"{quoted(path)}: sources.{name}.source is {quoted(source.source)}, which does not exist; "
+                f"say where the dataset lies with --set sources.{name}.source=FOLDER"
+            )
+    plan = plan.model_copy(update={"sources": sources})
+    _check_settings(plan, path)
+    weights = resolve_weights(plan.weights).absolute()
+    folder = out.absolute() / plan.name
+    write_json(folder / "recipe.json", json.loads(plan.model_dump_json()), overwrite=True)
+    results = carry_out_all(comparison_stages(plan, folder, weights, path.absolute().parent), folder, reporter)
+    return folder, results, _summary(plan, results)
+
+
+def _check_settings(plan: ComparisonRecipe, path: Path) -> None:
+    """Find every problem of every arm before the first of them is trained."""
+    from drivetl.adapt.config import TrainConfig
+    from drivetl.config import parse_model
+
+    for arm, own in plan.arms.items():
+        settings = {**plan.train, **own, "data": path, "weights": plan.weights, "imgsz": plan.imgsz}
+        parse_model(TrainConfig, settings, f"{path}, arm {arm}")
+
+
+def _summary(plan: ComparisonRecipe, results: dict[str, Any]) -> list[str]:
+    """Return the tables: every arm on every set of pictures, then every pair with its interval."""
+    lines: list[str] = []
+    for label in plan.report_on:
+        first = results[f"zero_shot_{label}"]
+        lines += ["", f"{label}: {first['images']} pictures, mAP50-95 over all classes, {len(plan.seeds)} seeds"]
+        lines.append(f"  {'zero-shot':<28}  {first['map50_95']:.3f}")
+        for arm in plan.arms:
+            for suffix, words in (("", arm), ("_alone", f"{arm}, not mixed with the start")):
+                names = [f"{arm}_{seed}{suffix}_{label}" for seed in plan.seeds]
+                if names[0] in results:
+                    lines.append(f"  {words:<28}  {_spread([results[name]['map50_95'] for name in names])}")
+        for pair in plan.compare:
+            lines += _pair_lines(pair.before, pair.after, results[f"compare_{pair.before}_{pair.after}_{label}"])
+    return lines
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.3f}"
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+
+
+def _pair_lines(before: str, after: str, document: dict[str, Any]) -> list[str]:
+    lines = []
+    for key, words in (("all_classes", "all classes"), ("headline", f"classes with {document['min_boxes']} boxes")):
+        figure = document[key]["map50_95"]
+        if figure["difference"] is None:
+            continue
+        interval = figure["interval"]
+        span = f", 95 % {interval[0]:+.3f} to {interval[1]:+.3f}" if interval else ""
+        lines.append(f"  {after} - {before}, {words}: {figure['difference']:+.3f}{span}: {figure['verdict']}")
+    return lines

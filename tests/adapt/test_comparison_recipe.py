@@ -1,0 +1,113 @@
+"""Recipes that compare ways to train: their plan, their errors, and one carried out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from drivetl.comparison_recipe import ComparisonRecipe, comparison_stages
+from drivetl.config import load_model, parse_model
+from drivetl.errors import ConfigError
+from drivetl.resources import resource_dir
+
+from .conftest import draw_dataset
+
+
+def plan(**changes: Any) -> ComparisonRecipe:
+    document = {
+        "kind": "comparison",
+        "name": "test",
+        "weights": "yolo11n",
+        "imgsz": 64,
+        "seeds": [0, 1],
+        "sources": {"a": {"format": "yolo", "source": "A"}, "b": {"format": "voc", "source": "B", "card": "dawn"}},
+        "train_on": ["a"],
+        "report_on": {"fog": {"data": "b", "split": "test"}},
+        "train": {"epochs": 1, "wise_ft": 0.5},
+        "arms": {"plain": {}, "file": {"albumentations": "x.json", "wise_ft": 1.0}},
+        "compare": [{"before": "zero_shot", "after": "plain"}],
+    }
+    return parse_model(ComparisonRecipe, {**document, **changes}, "test.yaml")
+
+
+def test_every_arm_is_trained_with_every_seed_and_measured_like_the_start() -> None:
+    stages = comparison_stages(plan(), Path("/run"), Path("/w.pt"), Path("/recipes"))
+    assert [stage.name for stage in stages] == [
+        *("import_a", "import_b", "zero_shot_fog"),
+        *("train_plain_0", "plain_0_fog", "plain_0_alone_fog", "train_plain_1", "plain_1_fog", "plain_1_alone_fog"),
+        *("train_file_0", "file_0_fog", "train_file_1", "file_1_fog"),
+        "compare_zero_shot_plain_fog",
+    ]
+    by_name = {stage.name: stage for stage in stages}
+    assert by_name["train_plain_1"].settings["seed"] == 1
+    assert by_name["train_plain_1"].settings["wise_ft"] == 0.5
+    assert by_name["train_file_0"].settings["albumentations"] == "/recipes/x.json"
+    assert Path("/recipes/x.json") in by_name["train_file_0"].sources
+    command = by_name["compare_zero_shot_plain_fog"].command
+    assert command.count("--before") == 1 and command.count("--after") == 2
+    known = set()
+    for stage in stages:
+        assert set(stage.needs) <= known
+        known.add(stage.name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_on": ["c"]}, "'c' is not among the sources: a, b"),
+        ({"compare": [{"before": "plain", "after": "fancy"}]}, "no arm 'fancy' to compare"),
+        ({"seeds": []}, "seeds"),
+        ({"armz": {}}, "did you mean 'arms'"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_an_error(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(**changes)
+
+
+def test_the_shipped_comparisons_load_and_their_files_exist() -> None:
+    found = list(resource_dir("configs").glob("bench_*.yaml"))
+    assert found
+    for path in found:
+        recipe = load_model(ComparisonRecipe, path)
+        for stage in comparison_stages(recipe, Path("/run"), Path("/w.pt"), path.parent):
+            assert all(file.is_file() for file in stage.sources if file.suffix == ".json")
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "drivetl", *words], capture_output=True, text=True, check=False)
+
+
+def test_a_comparison_is_carried_out_and_not_twice(tmp_path: Path, random_weights: Path) -> None:
+    source = draw_dataset(tmp_path / "drawn", train=4, val=3)
+    document = {
+        **plan().model_dump(mode="json"),
+        "weights": str(random_weights),
+        "seeds": [3],
+        "min_boxes": 1,
+        "threads": 1,
+        "sources": {"a": {"format": "yolo", "source": str(source)}},
+        "report_on": {"held_out": {"data": "a", "split": "val"}},
+        "train": {"epochs": 1, "batch": 2, "min_optimiser_steps": 1, "selection_split": None},
+        "arms": {"fog": {"weather": {"conditions": {"fog": 1.0}}}},
+        "compare": [{"before": "zero_shot", "after": "fog"}],
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(document))
+    command = ("run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "runs"), "--json")
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    stages = json.loads(done.stdout)["stages"]
+    assert {"zero_shot_held_out", "train_fog_3", "fog_3_held_out", "compare_zero_shot_fog_held_out"} <= stages.keys()
+    again = run(*command)
+    assert again.returncode == 0 and again.stderr.count("done before, unchanged") == len(stages)
+    assert json.loads(again.stdout)["stages"] == stages
+    wrong = run("run", str(tmp_path / "recipe.yaml"), "--set", "arms.fog.weather.conditions.hail=1")
+    assert wrong.returncode == 2 and "arm fog" in wrong.stderr and "'hail'" in wrong.stderr
+    missing = run("run", str(tmp_path / "recipe.yaml"), "--set", "sources.a.source=/nowhere")
+    assert missing.returncode == 2 and "sources.a.source" in missing.stderr
