@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,12 +39,30 @@ def sha256_file(path: Path) -> str:
 
 
 def git_commit() -> str | None:
-    """Return the commit that the working directory stands at; None outside a repository or without git."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+    """Return the commit that the working directory stands at, read from ``.git``; None outside a repository."""
+    here = Path.cwd()
+    place = next((folder / ".git" for folder in (here, *here.parents) if (folder / ".git").exists()), None)
+    if place is None:
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    try:
+        if place.is_file():  # a worktree
+            place = place.parent / place.read_text(encoding="utf-8").removeprefix("gitdir: ").strip()
+        head = (place / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        return _git_reference(place, head.removeprefix("ref: "))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _git_reference(place: Path, name: str) -> str | None:
+    shared = place / "commondir"
+    common = place / shared.read_text(encoding="utf-8").strip() if shared.is_file() else place
+    if (common / name).is_file():
+        return (common / name).read_text(encoding="utf-8").strip()
+    packed = common / "packed-refs"
+    lines = packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else []
+    return next((line.split()[0] for line in lines if line.endswith(f" {name}")), None)
 
 
 def json_bytes(document: Any) -> bytes:

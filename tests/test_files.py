@@ -88,13 +88,26 @@ def test_sha256_of_the_empty_file(tmp_path: Path) -> None:
 
 
 def test_the_commit_is_that_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    repository = tmp_path / "repository"
+    (repository / "folder").mkdir(parents=True)
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b.c", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    monkeypatch.chdir(repository / "folder")
     assert git_commit() is None
-    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-    for words in (("init", "-q"), (*identity, "commit", "-q", "--allow-empty", "-m", "begin")):
-        subprocess.run(["git", *words], check=True)
-    commit = git_commit()
-    assert commit is not None and len(commit) == 40
-    monkeypatch.setenv("PATH", "")
+    git("commit", "-q", "--allow-empty", "-m", "begin")
+    assert git_commit() == git("rev-parse", "HEAD")
+    git("pack-refs", "--all")
+    assert git_commit() == git("rev-parse", "HEAD")
+    git("worktree", "add", "-q", "-b", "other", str(tmp_path / "other"))
+    git("commit", "-q", "--allow-empty", "-m", "go on")
+    monkeypatch.chdir(tmp_path / "other")
+    assert git_commit() == git("rev-parse", "other") != git("rev-parse", "HEAD")
+    git("checkout", "-q", "--detach")
+    monkeypatch.chdir(repository)
+    assert git_commit() == git("rev-parse", "HEAD")
+    (repository / ".git" / "HEAD").unlink()
     assert git_commit() is None
