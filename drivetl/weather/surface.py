@@ -83,10 +83,13 @@ def snow_cover(view: SmallView, cover: float, corner_xy: NDArray[np.float64]) ->
     Patches have the size of patches on the road, not in the picture: the cloudy tile is laid on the ground plane.
     Cars without a box would be snowed over: a column's snow ends where, seen from below, the road does.
     """
-    distance = np.minimum(view.depth_m, 80.0)
+    begins = int(np.argmax(view.ground.max(axis=1) > 0.0))
+    distance = np.minimum(view.depth_m[begins:], 80.0)
     width = distance.shape[1]
     aside = (
-        (np.arange(width, dtype=np.float32) - width / 2) * distance / np.float32(DEFAULT_FOCAL * max(distance.shape))
+        (np.arange(width, dtype=np.float32) - width / 2)
+        * distance
+        / np.float32(DEFAULT_FOCAL * max(view.depth_m.shape))
     )
     map_x, map_y = f32(aside * 26 + np.float32(corner_xy[0])), f32(distance * 12 + np.float32(corner_xy[1]))
     patches = f32(cv2.remap(fractal_tile(2, 512, 8, 6), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))
@@ -94,11 +97,13 @@ def snow_cover(view: SmallView, cover: float, corner_xy: NDArray[np.float64]) ->
     patches = patches + (0.5 - patches) * np.clip(distance / 60.0, 0.0, 1.0)
     # Tyres clear two tracks, and traffic the lane between them a little; snow lies longest beside the lane.
     off_track = np.abs(np.abs(aside) - np.float32(0.8))
-    patches += np.float32(0.42) * np.exp(-((off_track / np.float32(0.34)) ** 2))
+    patches += np.float32(0.42) * cv2.exp(-np.square(off_track / np.float32(0.34)))
     patches += np.float32(0.25) * np.clip(1.0 - (np.abs(aside) - 1.6) / 1.2, 0.0, 1.0) - np.float32(0.15)
     # Patches thin out towards their edges, and thin snow lets the road through.
     lies = np.clip((1.3 * cover - patches) / 0.5 + 0.45, 0.0, 1.0) * np.float32(min(0.95, 0.45 + cover))
-    return f32(cv2.blur(f32(lies * view.ground * _road(view)), (3, 3)))
+    snow = np.zeros_like(view.ground)
+    snow[begins:] = lies * view.ground[begins:] * _road(view)[begins:]
+    return f32(cv2.blur(snow, (3, 3)))
 
 
 def _road(view: SmallView) -> Float:
