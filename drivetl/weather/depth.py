@@ -198,7 +198,7 @@ def _stand_boxes(inverse: Float, boxes: Float, horizon: float, ground_px_m: floa
         upward = np.maximum((bottom - np.arange(y0, y1) - 0.5) / (bottom - top), 0.0)
         # A superellipse keeps the flanks and rounds the upper corners, where a box shows what is behind the object.
         radius = aside[None, :] ** 4 + upward[:, None] ** 3
-        weight = np.clip((1.2 - radius) / 0.7, 0.0, 1.0).astype(np.float32)
+        weight = f32(np.clip((1.2 - radius) / 0.7, 0.0, 1.0))
         weight *= (aside <= 1.0)[None, :] & (upward <= 1.0)[:, None]
         if grey is not None:
             weight = _matted(weight, grey[y0:y1, x0:x1], margin)
@@ -218,6 +218,9 @@ def _matted(weight: Float, grey: Float, radius_px: int) -> Float:
         return f32(cv2.blur(values, size, borderType=cv2.BORDER_REPLICATE))
 
     level, share = mean(grey), mean(weight)
-    slope = (mean(grey * weight) - level * share) / (mean(grey * grey) - level * level + np.float32(_MATTING_NOISE))
+    slope = (mean(f32(grey * weight)) - level * share) / (
+        mean(f32(grey * grey)) - level * level + np.float32(_MATTING_NOISE)
+    )
     offset = share - slope * level
-    return f32(np.clip(mean(slope) * grey + mean(offset), 0.0, 1.0))
+    # A third on either side is sure: what the filter leaves of the air around an object is little, but seen.
+    return f32(np.clip(1.5 * (mean(f32(slope)) * grey + mean(f32(offset))) - 0.4, 0.0, 1.0))

@@ -71,6 +71,8 @@ def wet_lens(
     if softness > 0:
         alpha = f32(cv2.GaussianBlur(alpha, (0, 0), softness))
     scene = u8(cv2.blur(shrink(image, working_scale((image.shape[0], image.shape[1]), 160)), (3, 3)))
+    # A drop gathers light from nearly half the sphere, so it is never as dark as the bonnet that it shows.
+    scene = u8(cv2.addWeighted(scene, 0.7, np.full_like(scene, cv2.mean(scene)[:3]), 0.3, 0))
     through = _refracted(scene, bend_x, bend_y, (width, height))
     return lay_over(image, enlarge(through, image, slot=0), enlarge(scaled(alpha * np.float32(0.94)), image, slot=0))
 

@@ -157,9 +157,9 @@ def scaled(share: NDArray[Any]) -> BgrImage:
 def enlarge(small: BgrImage, like: BgrImage, *, slot: int) -> BgrImage:
     """Return a small uint8 map at the size of the picture ``like``, in memory kept for this thread and ``slot``.
 
-    The result is overwritten by the next call with the same slot.
+    The result is overwritten by the next call with the same slot and number of dimensions.
     """
-    place = u8(kept_memory(f"enlarged {slot}", (*like.shape[:2], *small.shape[2:]), np.uint8))
+    place = u8(kept_memory(f"enlarged {slot} {small.ndim}", (*like.shape[:2], *small.shape[2:]), np.uint8))
     cv2.resize(small, (like.shape[1], like.shape[0]), dst=place, interpolation=cv2.INTER_LINEAR)
     return place
 

@@ -101,12 +101,17 @@ def _wet_and_veiled(
     image: BgrImage, small: SmallView, wetness: float, beta: float, light: float, airlight: Bgr
 ) -> BgrImage:
     gain, mirrored = wet_ground(small, wetness)
-    arriving = np.exp(small.depth_m * np.float32(-beta))
-    grey = cv2.cvtColor(small.image_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32) * np.float32(_GREY / 255)
-    veil = (1.0 - arriving)[..., None] * (np.array(airlight, np.float32) / np.float32(255))
+    arriving = f32(cv2.exp(small.depth_m * np.float32(-beta)))
+    veil = 1.0 - arriving
     arriving *= np.float32(light)
-    veil += (mirrored + (grey * gain)[..., None]) * arriving[..., None]
-    return relight(image, gain * arriving * np.float32(1.0 - _GREY), veil)
+    gain *= arriving
+    grey = cv2.cvtColor(small.image_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32) * np.float32(_GREY / 255)
+    grey *= gain
+    added = [
+        mirror * arriving + grey + veil * np.float32(scattered / 255)
+        for mirror, scattered in zip(cv2.split(mirrored), airlight, strict=True)
+    ]
+    return relight(image, gain * np.float32(1.0 - _GREY), cv2.merge(added))
 
 
 def _drop_colour(airlight: Bgr) -> Bgr:

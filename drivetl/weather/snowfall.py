@@ -8,7 +8,7 @@ import numpy as np
 from drivetl.weather.checks import BgrImage, DepthMap, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
 from drivetl.weather.particles import Streaks, View, draw_streaks, fly
-from drivetl.weather.pixels import Bgr, Float, lay_over, relight, u8
+from drivetl.weather.pixels import Bgr, Float, f32, lay_over, relight, u8
 from drivetl.weather.scattering import extinction, scene_depth
 from drivetl.weather.sky import DEFAULT_HORIZON
 from drivetl.weather.surface import SmallView, small_view, snow_cover, view_airlight
@@ -87,14 +87,17 @@ def snow(
 def _whitened(image: BgrImage, small: SmallView, lying: Float, beta: float, level: float, airlight: Bgr) -> BgrImage:
     """Lay snow on the ground, then the veil of falling snow between the ground and the camera."""
     grey = cv2.cvtColor(small.image_bgr, cv2.COLOR_BGR2GRAY).astype(np.float32) * np.float32(_GREY / 255)
-    arriving = np.exp(small.depth_m * np.float32(-beta))
+    arriving = f32(cv2.exp(small.depth_m * np.float32(-beta)))
     # Snow takes the shape of what it lies on: some of the ground's detail stays.
-    gain = (1.0 - np.float32(_HIDDEN) * lying) * arriving
-    white = (np.float32(_HIDDEN) * lying * arriving)[..., None] * (
-        np.array(_white(level), np.float32) / np.float32(255)
-    )
-    veil = (1.0 - arriving)[..., None] * (np.array(airlight, np.float32) / np.float32(255))
-    return relight(image, gain * np.float32(1.0 - _GREY), white + veil + (grey * gain)[..., None])
+    white = lying * arriving * np.float32(_HIDDEN)
+    gain = arriving - white
+    grey *= gain
+    veil = 1.0 - arriving
+    light = [
+        white * np.float32(lit / 255) + veil * np.float32(scattered / 255) + grey
+        for lit, scattered in zip(_white(level), airlight, strict=True)
+    ]
+    return relight(image, gain * np.float32(1.0 - _GREY), cv2.merge(light))
 
 
 def _white(level: float) -> Bgr:

@@ -83,10 +83,13 @@ def snow_cover(view: SmallView, cover: float, corner_xy: NDArray[np.float64]) ->
     Patches have the size of patches on the road, not in the picture: the cloudy tile is laid on the ground plane.
     Cars without a box would be snowed over: a column's snow ends where, seen from below, the road does.
     """
-    distance = np.minimum(view.depth_m, 80.0)
+    begins = int(np.argmax(view.ground.max(axis=1) > 0.0))
+    distance = np.minimum(view.depth_m[begins:], 80.0)
     width = distance.shape[1]
     aside = (
-        (np.arange(width, dtype=np.float32) - width / 2) * distance / np.float32(DEFAULT_FOCAL * max(distance.shape))
+        (np.arange(width, dtype=np.float32) - width / 2)
+        * distance
+        / np.float32(DEFAULT_FOCAL * max(view.depth_m.shape))
     )
     map_x, map_y = f32(aside * 26 + np.float32(corner_xy[0])), f32(distance * 12 + np.float32(corner_xy[1]))
     patches = f32(cv2.remap(fractal_tile(2, 512, 8, 6), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))
@@ -94,38 +97,54 @@ def snow_cover(view: SmallView, cover: float, corner_xy: NDArray[np.float64]) ->
     patches = patches + (0.5 - patches) * np.clip(distance / 60.0, 0.0, 1.0)
     # Tyres clear two tracks, and traffic the lane between them a little; snow lies longest beside the lane.
     off_track = np.abs(np.abs(aside) - np.float32(0.8))
-    patches += np.float32(0.42) * np.exp(-((off_track / np.float32(0.34)) ** 2))
+    patches += np.float32(0.42) * cv2.exp(-np.square(off_track / np.float32(0.34)))
     patches += np.float32(0.25) * np.clip(1.0 - (np.abs(aside) - 1.6) / 1.2, 0.0, 1.0) - np.float32(0.15)
     # Patches thin out towards their edges, and thin snow lets the road through.
     lies = np.clip((1.3 * cover - patches) / 0.5 + 0.45, 0.0, 1.0) * np.float32(min(0.95, 0.45 + cover))
-    return f32(cv2.blur(f32(lies * view.ground * _road(view)), (3, 3)))
+    snow = np.zeros_like(view.ground)
+    snow[begins:] = lies * view.ground[begins:] * _road(view)[begins:]
+    return f32(cv2.blur(snow, (3, 3)))
 
 
 def _road(view: SmallView) -> Float:
     """Return how much each pixel looks like part of the road surface, seen upwards from the near ground."""
-    grey = cv2.cvtColor(view.image_bgr, cv2.COLOR_BGR2GRAY)
-    height = grey.shape[0]
-    sure = view.ground > 0.6
-    if not sure.any():
+    height, width = view.ground.shape
+    begins = int(np.argmax(view.ground.max(axis=1) > 0.05))
+    if not (view.ground > 0.6).any() or height - begins < 4 or width < 4:
         return view.ground
-    middle = float(np.median(grey[sure]))
+    # Half the grid is fine enough for what is blurred in the end, and nothing above the ground matters.
+    half_wh = (width // 2, (height - begins) // 2)
+    picture = view.image_bgr[begins:]
+    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    sure = cv2.resize(view.ground[begins:], half_wh, interpolation=cv2.INTER_NEAREST) > 0.6
+    # Asphalt is smooth; a car is full of edges.
+    edges = cv2.resize(cv2.absdiff(grey, cv2.blur(grey, (7, 5))), half_wh, interpolation=cv2.INTER_AREA)
+    like = np.clip(1.5 - cv2.blur(edges, (5, 3)).astype(np.float32) * np.float32(1 / 11), 0.15, 1.0)
+    like *= _surface_colour(u8(cv2.resize(picture, half_wh, interpolation=cv2.INTER_AREA)), sure)
+    # The own bonnet is no obstacle on the road; it is warm, and the snow on it is the wind's.
+    lowest = max(0, int((0.82 * height - begins) / 2))
+    bonnet = like[lowest:].copy()
+    like[lowest:] = 1.0
+    # min over the rows below of (like + slope * distance): what stands on a dark patch, for a sixth of the height.
+    climb = np.arange(half_wh[1], dtype=np.float32)[:, None] * np.float32(12.0 / height)
+    reached = np.minimum.accumulate((like + climb)[::-1], axis=0)[::-1] - climb
+    reached[lowest:] = bonnet
+    road = np.zeros_like(view.ground)
+    road[begins:] = cv2.resize(cv2.blur(reached, (5, 3)), (width, height - begins), interpolation=cv2.INTER_LINEAR)
+    return road
+
+
+def _surface_colour(picture: BgrImage, sure: NDArray[np.bool_]) -> Float:
+    """Return how much each pixel has the brightness and colour of the road, known at ``sure``; 0.15 to 1."""
+    blue, green, red = cv2.split(cv2.blur(picture, (3, 3)).astype(np.float32))
+    total = blue + green + red
+    level = float(np.median(total[sure])) if sure.any() else float(np.median(total))
+    share = total * np.float32(1.0 / (level + 3.0))
     # Much darker than the road is a tyre or the shadow under a car; the shadow of a tree is not as dark.
-    share = cv2.blur(grey, (5, 3)).astype(np.float32) / np.float32(middle + 1.0)
     like = np.clip((share - 0.24) / 0.16, 0.15, 1.0)
     # Much brighter is a wall, and so is brick or wood; grass beside the road is where snow stays first.
     like *= np.clip((2.6 - share) / 0.6, 0.15, 1.0)
-    blue, green, red = cv2.split(cv2.blur(view.image_bgr, (5, 3)).astype(np.float32))
-    warm = (red - blue) / (red + green + blue + np.float32(30.0))
-    warm -= np.float32(np.median(warm[sure]))
-    like *= np.where(green > red, 1.0, np.clip(1.0 - (warm - 0.07) / 0.10, 0.15, 1.0))
-    # Asphalt is smooth; a car is full of edges.
-    spread = cv2.absdiff(grey, cv2.blur(grey, (7, 5))).astype(np.float32)
-    like *= np.clip(1.5 - cv2.blur(spread, (9, 7)) / 11.0, 0.15, 1.0)
-    # The own bonnet is no obstacle on the road; it is warm, and the snow on it is the wind's.
-    bonnet = like[int(0.82 * height) :].copy()
-    like[int(0.82 * height) :] = 1.0
-    # min over the rows below of (like + slope * distance): what stands on a dark patch, for a sixth of the height.
-    climb = np.arange(height, dtype=np.float32)[:, None] * np.float32(6.0 / height)
-    reached = np.minimum.accumulate((like + climb)[::-1], axis=0)[::-1] - climb
-    reached[int(0.82 * height) :] = bonnet
-    return f32(cv2.blur(reached, (9, 3)))
+    warm = (red - blue) / (total + np.float32(30.0))
+    warm -= np.float32(np.median(warm[sure])) if sure.any() else np.float32(np.median(warm))
+    like *= np.where(green > red, np.float32(1.0), np.clip(1.0 - (warm - 0.07) / 0.10, 0.15, 1.0))
+    return f32(like)

@@ -76,67 +76,22 @@ class _Weather(A.ImageOnlyTransform):  # type: ignore[misc]
         return np.ascontiguousarray(result[..., ::-1]) if self.colour_order == "rgb" else result
 
 
-class Fog(_Weather):
-    """Fog of 750 to 50 m visibility; see `drivetl.weather.fog`."""
-
-    condition = "fog"
-
-
-class Haze(_Weather):
-    """Brownish haze; see `drivetl.weather.fog`."""
-
-    condition = "haze"
+def _transform(name: str, condition: str, what: str) -> type[_Weather]:
+    """Return the class of one condition; it knows its module and name, so pipelines with it save, load and pickle."""
+    kernel = {"haze": "fog", "jpeg": "jpeg_compression"}.get(condition, condition)
+    members = {"__module__": __name__, "__doc__": f"{what}; see `drivetl.weather.{kernel}`.", "condition": condition}
+    made: type[_Weather] = type(_Weather)(name, (_Weather,), members)
+    return made
 
 
-class Rain(_Weather):
-    """Rain of 2.5 to 100 mm/h; see `drivetl.weather.rain`."""
-
-    condition = "rain"
-
-
-class Snow(_Weather):
-    """Falling and lying snow; see `drivetl.weather.snow`."""
-
-    condition = "snow"
-
-
-class Night(_Weather):
-    """Night with headlights and lamps; see `drivetl.weather.night`."""
-
-    condition = "night"
-
-
-class Glare(_Weather):
-    """Low sun; see `drivetl.weather.glare`."""
-
-    condition = "glare"
-
-
-class WetLens(_Weather):
-    """Drops on the glass; see `drivetl.weather.wet_lens`."""
-
-    condition = "wet_lens"
-
-
-class DirtyLens(_Weather):
-    """Dirt on the glass; see `drivetl.weather.dirty_lens`."""
-
-    condition = "dirty_lens"
-
-
-class MotionBlur(_Weather):
-    """The camera turns during the exposure; see `drivetl.weather.motion_blur`."""
-
-    condition = "motion_blur"
-
-
-class SensorNoise(_Weather):
-    """Photon and read noise; see `drivetl.weather.sensor_noise`."""
-
-    condition = "sensor_noise"
-
-
-class Jpeg(_Weather):
-    """JPEG compression; see `drivetl.weather.jpeg_compression`."""
-
-    condition = "jpeg"
+Fog = _transform("Fog", "fog", "Fog of 750 to 50 m visibility")
+Haze = _transform("Haze", "haze", "Brownish haze")
+Rain = _transform("Rain", "rain", "Rain of 2.5 to 100 mm/h")
+Snow = _transform("Snow", "snow", "Falling and lying snow")
+Night = _transform("Night", "night", "Night with headlights and lamps")
+Glare = _transform("Glare", "glare", "Low sun")
+WetLens = _transform("WetLens", "wet_lens", "Drops on the glass")
+DirtyLens = _transform("DirtyLens", "dirty_lens", "Dirt on the glass")
+MotionBlur = _transform("MotionBlur", "motion_blur", "The camera turns during the exposure")
+SensorNoise = _transform("SensorNoise", "sensor_noise", "Photon and read noise")
+Jpeg = _transform("Jpeg", "jpeg", "JPEG compression")

@@ -10,7 +10,7 @@ import pytest
 
 from drivetl.errors import ImageError
 from drivetl.weather import depth_prior, ground_weight, transmission
-from drivetl.weather.sky import estimate_horizon, shrink, working_scale
+from drivetl.weather.sky import DEFAULT_HORIZON, estimate_horizon, shrink, working_scale
 
 from .scene import plane_scene
 
@@ -75,6 +75,32 @@ def test_trees_above_the_horizon_are_no_sky_and_meet_the_ground_softly() -> None
     assert np.abs(np.diff(arriving, axis=1)).max() < 0.02
 
 
+def test_a_white_lorry_before_a_white_sky_is_no_sky() -> None:
+    """Dark trees with a gap of sky in the middle, and beside it a lorry's side that is nearly as bright as the sky."""
+    image = np.full((720, 1280, 3), 95, np.uint8)
+    image[:331] = (45, 70, 60)
+    image[:300, 600:760] = 250
+    image[90:400, 330:560] = 225
+    depth = depth_prior(image, horizon_px=331)
+    assert np.isinf(depth[20:280, 620:740]).all()
+    assert np.isfinite(depth[100:331, 340:550]).all()
+
+
+def test_a_loose_box_leaves_no_halo_around_its_object() -> None:
+    """A dark object in a box with air around it: at its flanks the depth is that of the wall behind, not the box's."""
+    image = np.full((720, 1280, 3), 150, np.uint8)
+    even = image.copy()
+    image[260:480, 515:765] = 30
+    box = (500.0, 230.0, 780.0, 480.0)
+    behind, depth = (depth_prior(image, horizon_px=331, boxes_xyxy_px=b) for b in (None, [box]))
+    blind = depth_prior(even, horizon_px=331, boxes_xyxy_px=[box])
+    contact = 0.7 * 1280 * 1.5 / (480 - 331)
+    assert np.allclose(depth[290:440, 560:720], contact, rtol=0.15)
+    halo = np.s_[345:440, 769:778]
+    left, without = (float(np.abs(1 / d[halo] - 1 / behind[halo]).mean()) for d in (depth, blind))
+    assert left < 0.5 * without
+
+
 def test_ground_is_told_from_walls_and_sky() -> None:
     scene = plane_scene()
     weight = cv2.resize(ground_weight(scene.depth_m), (1280, 720))
@@ -100,3 +126,22 @@ def test_horizon_of_kitti(material: Path) -> None:
         errors.append(abs(estimate_horizon(shrink(image, scale)) / scale.y - 173))
     assert np.median(errors) < 5
     assert np.percentile(errors, 95) < 15
+
+
+# Rows in which lane lines and kerbs meet, marked by hand, as a share of the height.
+_MARKED = {
+    "0ace96c3-48481887": 0.33, "1": 0.51, "4": 0.37, "5": 0.52,
+    "6": 0.35, "7dd9ef45-f197db95": 0.39, "8e1c1ab0-a8b92173": 0.39, "adb4871d-4d063244": 0.50,
+}  # fmt: skip
+
+
+@pytest.mark.material
+def test_horizon_of_dashboard_cameras_is_nearer_than_the_usual_place(material: Path) -> None:
+    estimated, usual = [], []
+    for name, marked in _MARKED.items():
+        image = cv2.imread(str(material / "data" / "street-unlabelled" / f"{name}.jpg"))
+        small = shrink(image, working_scale(image.shape[:2]))
+        estimated.append(abs(estimate_horizon(small) / small.shape[0] - marked))
+        usual.append(abs(DEFAULT_HORIZON - marked))
+    assert np.mean(estimated) < 0.05
+    assert np.mean(estimated) < 0.7 * np.mean(usual)

@@ -150,6 +150,13 @@ def test_drops_show_the_scene_upside_down() -> None:
     assert down > up
 
 
+def test_drops_on_an_even_picture_only_darken_it_at_their_rims() -> None:
+    """Whatever a drop bends, an even picture looks the same; the rim keeps at least three tenths of the light."""
+    result = wet_lens(np.full((720, 1280, 3), 128, np.uint8), coverage=1.0, rng=rng())
+    assert result.max() <= 129
+    assert result.min() >= 0.3 * 128 - 1
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
 def test_lens_coverage_grows_as_asked(share: float) -> None:
     image = np.full((360, 640, 3), 240, np.uint8)
