@@ -15,7 +15,20 @@ from drivetl.verbs._console import error_document, write_document
 __all__ = ["app", "main"]
 
 # In the order in which a user meets them.
-_VERBS = ("data", "weights", "train", "evaluate", "export", "verify", "bench", "video", "weather", "run", "doctor")
+_VERBS = (
+    "data",
+    "weights",
+    "train",
+    "evaluate",
+    "export",
+    "verify",
+    "bench",
+    "video",
+    "weather",
+    "scenes",
+    "run",
+    "doctor",
+)
 
 _EXTRA_OF = {
     "torch": "train",

@@ -175,7 +175,7 @@ def _labels(
     """Read boxes, occlusion and truncation out of the face numbers."""
     height, width = camera.size_hw
     tracks = np.array([owner.track for owner in owners] + [-1], np.int32)
-    seen = raster.owner_of[raster.face]
+    seen = np.take(raster.owner_of, raster.face, mode="clip")
     scale = width / 960
     objects, ignore = [], []
     for index, owner in enumerate(owners):
@@ -195,4 +195,4 @@ def _labels(
         thing = SceneObject(owner.class_name, box, occluded, min(max(truncated, 0.0), 1.0), owner.track, owner.depth_m)
         large = box[3] - box[1] >= _LEAST_HEIGHT_PX * scale and box[2] - box[0] >= _LEAST_WIDTH_PX * scale
         (objects if large and 1 - occluded >= _LEAST_VISIBLE else ignore).append(thing)
-    return tuple(objects), tuple(ignore), tracks[seen]
+    return tuple(objects), tuple(ignore), np.take(tracks, seen, mode="wrap")

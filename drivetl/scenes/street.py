@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from drivetl.scenes.textures import CROWNS, tiles_of
 from drivetl.scenes.things import Foliage, Piece, Thing, palette
 
 __all__ = ["street_things"]
+
+T = TypeVar("T")
 
 _FLOOR_M, _TILE_M, _GROUND_FLOOR_M, _DEEP_M = 3.1, 9.0, 3.8, 12.0
 _BEHIND_M = -9.0
@@ -32,10 +35,14 @@ def street_things(road: Road, preset: Preset, rng: np.random.Generator) -> Itera
         yield from _signals(road, preset, junction, rng)
 
 
+def _one_of(values: Sequence[T], rng: np.random.Generator) -> T:
+    return values[int(rng.integers(len(values)))]
+
+
 def _frontage(road: Road, preset: Preset, hand: int, rng: np.random.Generator) -> Iterator[Thing]:
     style = preset.buildings
     z = _BEHIND_M + float(rng.uniform(0, 6))
-    while z < road.length_m + 60:
+    while z < road.length_m - 20:
         width = float(rng.uniform(*style.width_m))
         crossing = next((j for j in road.junctions if z < j[1] + 3 and z + width > j[0] - 3), None)
         if crossing:
@@ -56,9 +63,9 @@ def _building(front_x: float, z: float, width: float, preset: Preset, rng: np.ra
     floors = max(1, round((float(rng.uniform(*preset.buildings.height_m)) - _GROUND_FLOOR_M) / _FLOOR_M))
     height = _GROUND_FLOOR_M + floors * _FLOOR_M
     hand = 1 if front_x > 0 else -1
-    upper = int(rng.choice(tiles_of(style)))
+    upper = _one_of(tiles_of(style), rng)
     street = "shop" if preset.scene == "city street" and rng.random() < 0.6 else "base"
-    lower = upper if style in ("hall", "house", "glass") else int(rng.choice(tiles_of(street)))
+    lower = upper if style in ("hall", "house", "glass") else _one_of(tiles_of(street), rng)
     mesh = _box_of_walls(width, height, hand, (lower, upper), gabled=style == "house")
     colours = palette(
         {Slot.PAINT: tint, Slot.SECOND: tint * 0.85, Slot.DARK: rng.uniform(0.5, 1.0) * np.array([92, 62, 52])}
@@ -163,7 +170,7 @@ def _greenery(road: Road, preset: Preset, hand: int, rng: np.random.Generator) -
     gap = 100 / max(0.2, float(rng.uniform(*preset.green.trees_per_100m)))
     z = float(rng.uniform(0, gap)) - 4
     regular = bool(rng.random() < 0.5)
-    while z < road.length_m:
+    while z < road.length_m - 80:
         aside = max(0.8, road.verge_m / 2) if regular else float(rng.uniform(0.8, max(1.0, road.verge_m + 0.4)))
         if rng.random() < 0.2 and preset.buildings.setback_m[1] > 3:
             aside = road.verge_m + road.pavement_m + float(rng.uniform(1, 2.5))
@@ -189,7 +196,7 @@ def _posts(road: Road, preset: Preset, hand: int, rng: np.random.Generator) -> I
 
 
 def _sign(x: float, z: float, towards_us: bool, metal: Float, rng: np.random.Generator) -> Thing:
-    shape = str(rng.choice(SIGN_SHAPES))
+    shape = _one_of(SIGN_SHAPES, rng)
     red, blue, white, dark = (196, 24, 28), (22, 74, 160), (236, 236, 232), (24, 24, 26)
     rim, fill, mark = {
         "stop": (white, red, white),
@@ -222,7 +229,7 @@ def _sign(x: float, z: float, towards_us: bool, metal: Float, rng: np.random.Gen
 def _signals(road: Road, preset: Preset, junction: tuple[float, float], rng: np.random.Generator) -> Iterator[Thing]:
     if rng.random() > preset.traffic.lights_share:
         return
-    lit = int(rng.choice((0, 0, 1, 2, 2)))
+    lit = _one_of((0, 0, 1, 2, 2), rng)
     low, high = junction
     metal = palette({Slot.POLE: rng.uniform(0.5, 1.0) * np.array([110, 112, 112])})
     housing = palette(
@@ -252,4 +259,4 @@ def _skyline(road: Road, preset: Preset, rng: np.random.Generator) -> Iterator[T
         wood = Foliage((0.0, -2.0, 0.0), size, leaf.index, leaf.mirrored, leaf.bgr)
         yield Thing(float(x), float(rng.uniform(300, FAR_M - 5)), (0.3, 0.3), 0.0, (), (wood,), shadow="")
     for x in rng.uniform(-110, 110, int(10 * preset.buildings.frontage)):
-        yield _building(float(x), float(rng.uniform(260, 330)), float(rng.uniform(12, 26)), preset, rng)
+        yield _building(float(x), float(rng.uniform(245, 330)), float(rng.uniform(12, 26)), preset, rng)
