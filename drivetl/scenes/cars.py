@@ -12,7 +12,7 @@ from drivetl.scenes.mesh import Finish, Mesh, MeshBuilder, Slot
 
 __all__ = ["CAR_SHAPES", "add_wheels", "car_mesh", "plate_and_lamps"]
 
-CAR_SHAPES = 24
+CAR_SHAPES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def plate_and_lamps(builder: MeshBuilder, half_m: float, levels_m: tuple[float, 
     normal = (0, 0.1, forward)
     z += 0.012 * forward
     lamp = Slot.LAMP if forward > 0 else Slot.TAIL
-    inner, outer = half_m * (0.5 + 0.15 * fancy), half_m * 0.93
+    inner, outer = half_m * (0.58 + 0.15 * fancy), half_m * 0.94
     lamp_low = low + rise * (0.5 if forward > 0 else 0.48 - 0.1 * fancy)
     for side in (-1, 1):
         corners = [

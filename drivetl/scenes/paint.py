@@ -20,6 +20,8 @@ __all__ = ["Look", "paint"]
 
 # Fitting a plane to corners closer together than this would let it run wild between them.
 _STEADY_PX2 = 1.5
+# The nearest so many walls have windows, if they show in a box of so many pixels.
+_MOST_WALLS, _SMALLEST_WALL_PX = 255, 24
 _REMAINS = 1 - np.arange(256, dtype=np.float32) * np.float32(0.85 / 255)
 _LIT = 1 - np.arange(256, dtype=np.float32) / 255
 _SQUARES = (np.arange(256, dtype=np.float32) / 255) ** 2
@@ -127,7 +129,7 @@ def _grain(camera: Camera, look: Look, depth: Float, forward: Float, width: int)
     cos, sin = np.float32(math.cos(turn)), np.float32(math.sin(turn))
     result = np.ones((len(depth), width), np.float32)
     rng = np.random.default_rng([look.seed, 22])
-    layers = ((48.0, 0.11, 6.0, 8, 30.0, 1), (24.0, 0.05, 14.0, 4, 60.0, 1), (4.0, 0.06, 60.0, 64, 200.0, 2))
+    layers = ((48.0, 0.12, 5.0, 8, 11.0, 1), (24.0, 0.06, 14.0, 4, 40.0, 2), (4.0, 0.035, 60.0, 64, 150.0, 4))
     for pixels_m, strength, fades_m, coarsest, until_m, step in layers:
         tile = fractal_noise(int(rng.integers(4)), 512, coarsest, 0.8)
         first = int(np.searchsorted(-forward, -until_m))
@@ -208,31 +210,34 @@ def _walls(raster: Raster, camera: Camera) -> NDArray[np.uint8]:
     height, width = raster.face.shape
     texture = np.full((height, width, 3), 255, np.uint8)
     faces, first = raster.faces, 1 + raster.ground
-    textured = np.flatnonzero(faces.tile >= 0)
+    textured = np.flatnonzero(faces.tile >= 0)[-_MOST_WALLS:]
     if len(textured):
+        label = np.zeros(first + len(faces) + len(raster.crowns), np.uint8)
+        label[first + textured] = np.arange(1, len(textured) + 1)
+        wall = np.take(label, raster.face, mode="clip")
         matrices, levels = _homographies(raster, camera, textured)
-        low = np.floor(raster.pixels[textured].min(axis=1)).astype(int) - 1
+        low = np.maximum(np.floor(raster.pixels[textured].min(axis=1)).astype(int) - 1, 0).tolist()
         high = np.ceil(raster.pixels[textured].max(axis=1)).astype(int) + 1
-        for index, matrix, level, (x0, y0), (x1, y1) in zip(textured, matrices, levels, low, high, strict=True):
-            left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        high = np.minimum(high, (width, height)).tolist()
+        for index in range(len(textured)):
+            (left, top), (right, bottom) = low[index], high[index]
             if right <= left or bottom <= top:
                 continue
-            seen = raster.face[top:bottom, left:right] == first + index
-            columns = np.flatnonzero(seen.any(axis=0))
-            if not len(columns):
+            seen = cv2.compare(wall[top:bottom, left:right], index + 1, cv2.CMP_EQ)
+            # Most walls are hidden for the most part; only what shows is worth painting.
+            column, row, wide, tall = cv2.boundingRect(seen)
+            left, top, seen = left + column, top + row, seen[row : row + tall, column : column + wide]
+            if wide * tall < _SMALLEST_WALL_PX:
                 continue
-            # Most walls are hidden for the most part; only the columns that show are worth painting.
-            left, right, seen = left + columns[0], left + columns[-1] + 1, seen[:, columns[0] : columns[-1] + 1]
             shift = np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], np.float64)
-            tile = wall_tiles()[int(faces.tile[index])][int(level)]
             picture = cv2.warpPerspective(
-                tile,
-                matrix @ shift,
-                (int(right - left), int(bottom - top)),
+                wall_tiles()[int(faces.tile[textured[index]])][int(levels[index])],
+                matrices[index] @ shift,
+                (wide, tall),
                 flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                 borderMode=cv2.BORDER_WRAP,
             )
-            cv2.copyTo(picture, np.ascontiguousarray(seen).view(np.uint8), texture[top:bottom, left:right])
+            cv2.copyTo(picture, seen, texture[top : top + tall, left : left + wide])
     if raster.crowns:
         leaves = (raster.face >= first + len(faces)).view(np.uint8)
         cv2.copyTo(cv2.merge([raster.crown_shade] * 3), leaves, texture)

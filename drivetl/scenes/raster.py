@@ -18,6 +18,7 @@ __all__ = ["Raster", "fixed_point", "rasterise"]
 _SHIFT = 4
 _LIMIT = 1 << 20
 _SMALLEST_CROWN_PX = 3
+_SMALLEST_PX2 = 0.6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +84,11 @@ def rasterise(
     depth = faces.seen[..., 2].mean(axis=1)
     faces = faces.taken(np.lexsort((-depth, faces.layer, -faces.part_m, rank[faces.group])))
     pixels = faces.pixels(camera)
+    a, b = pixels[:, 2] - pixels[:, 0], pixels[:, 3] - pixels[:, 1]
+    # Ornaments that no pixel shows are left out.
+    large = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) > _SMALLEST_PX2
+    index = np.flatnonzero(large | (faces.layer == 0))
+    faces, pixels = faces.taken(index), pixels[index]
     corners = list(fixed_point(pixels))
     starts = np.searchsorted(rank[faces.group], np.arange(len(order) + 1))
     foliage: dict[int, list[Crown]] = {}

@@ -29,20 +29,24 @@ def ground_polygons(patches: Sequence[Patch], camera: Camera) -> tuple[list[NDAr
     first, _, _ = camera.ground_rows()
     base = np.array([(0, first), (width, first), (width, height), (0, height)], np.float32)
     polygons, colours = [fixed_point(base)], [patches[0].bgr]
-    quads = np.stack([p.points for p in patches if len(p.points) == 4])
-    pixels, depth = camera.project(np.insert(quads, 1, 0.0, axis=2))
-    plain = iter(zip(pixels, depth, strict=True))
-    for patch in patches:
-        if len(patch.points) == 4:
-            pixel, z = next(plain)
-            if (z < NEAR_M).all():
+    flat = np.zeros((len(patches), 4, 3), np.float32)
+    flat[..., ::2] = [patch.points if len(patch.points) == 4 else patch.points[:4] for patch in patches]
+    pixels, depth = camera.project(flat)
+    whole = (depth > NEAR_M).all(axis=1)
+    hidden = (depth < NEAR_M).all(axis=1)
+    low, high = pixels.min(axis=1), pixels.max(axis=1)
+    hidden |= whole & ((high <= 0) | (low >= (width, height))).any(axis=1)
+    fixed = fixed_point(np.where(whole[:, None, None], pixels, 0))
+    for index, patch in enumerate(patches):
+        polygon = fixed[index]
+        if len(patch.points) != 4 or not (whole[index] or hidden[index]):
+            cut = _on_picture(patch.points, camera)
+            if len(cut) < 3 or not _touches(cut, width, height):
                 continue
-            polygon = pixel if (z > NEAR_M).all() else _on_picture(patch.points, camera)
-        else:
-            polygon = _on_picture(patch.points, camera)
-        if len(polygon) < 3 or not _touches(polygon, width, height):
+            polygon = fixed_point(cut)
+        elif hidden[index]:
             continue
-        polygons.append(fixed_point(polygon))
+        polygons.append(polygon)
         colours.append(patch.bgr)
     return polygons, np.stack(colours).astype(np.float32)
 
@@ -54,7 +58,11 @@ def _touches(polygon: Float, width: int, height: int) -> bool:
 
 def _on_picture(points_xz: Float, camera: Camera) -> Float:
     """Project a polygon on the ground (k, 2), cut where it comes too near."""
-    seen = camera.to_camera(np.insert(points_xz, 1, 0.0, axis=1))
+    flat = np.zeros((len(points_xz), 3), np.float32)
+    flat[:, 0], flat[:, 2] = points_xz[:, 0], points_xz[:, 1]
+    seen = camera.to_camera(flat)
+    if seen[:, 2].min() >= NEAR_M:
+        return seen[:, :2] * (camera.focal_px / seen[:, 2:]) + np.array(camera.centre_px, np.float32)
     kept = []
     for a, b in zip(seen, np.roll(seen, -1, axis=0), strict=True):
         if a[2] >= NEAR_M:
@@ -110,7 +118,7 @@ def shadow_masks(
     for outline in houses:
         _fill(shadow, outline, 255, camera)
     for thing, place in things:
-        if light.sunny and thing.shadow in ("box", "round", "pole") and 0 < thing.height:
+        if light.sunny and thing.shadow in ("box", "round", "pole") and thing.height > 0:
             _fill(shadow, _cast(thing, place, light), 200 if thing.shadow == "round" else 245, camera)
         if thing.under:
             x, z = place

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
+from drivetl.scenes.bodies import PEOPLE
 from drivetl.scenes.cars import CAR_SHAPES
 from drivetl.scenes.heavies import HEAVY_SHAPES
 from drivetl.scenes.mesh import Slot
@@ -16,6 +18,8 @@ from drivetl.scenes.roads import Road
 from drivetl.scenes.things import Piece, Thing, mesh_of, palette
 
 __all__ = ["traffic_things"]
+
+T = TypeVar("T")
 
 _CLOTHES = (
     (32, 34, 40),
@@ -33,7 +37,6 @@ _CLOTHES = (
 )
 _SKINS = ((224, 180, 150), (196, 148, 116), (150, 104, 76), (96, 64, 46))
 _HAIRS = ((36, 28, 24), (70, 50, 34), (150, 118, 72), (120, 118, 116), (20, 18, 18))
-_FREE_Z = ((5.0, 95.0), (5.0, 95.0))
 
 
 def traffic_things(road: Road, preset: Preset, speed_mps: float, rng: np.random.Generator) -> Iterator[Thing]:
@@ -44,44 +47,48 @@ def traffic_things(road: Road, preset: Preset, speed_mps: float, rng: np.random.
     yield from _walking(road, preset, rng)
 
 
-def _pick(colours: tuple[tuple[int, int, int], ...], rng: np.random.Generator) -> tuple[int, int, int]:
-    return colours[int(rng.integers(len(colours)))]
+def _one_of(values: Sequence[T], rng: np.random.Generator) -> T:
+    return values[int(rng.integers(len(values)))]
 
 
 def _vehicle(kind: str, traffic: TrafficPreset, rng: np.random.Generator) -> Thing:
     """Return a vehicle at the origin that looks along the road."""
-    paint = np.clip(np.array(_pick(traffic.paint_rgb, rng)) * rng.uniform(0.75, 1.15) + rng.uniform(-8, 8, 3), 3, 252)
-    second = np.array(_pick(((225, 225, 222), (200, 198, 190), (60, 80, 130), (150, 50, 44), (70, 96, 78)), rng))
+    paint = np.clip(np.array(_one_of(traffic.paint_rgb, rng)) * rng.uniform(0.75, 1.15) + rng.uniform(-8, 8, 3), 3, 252)
+    second = np.array(_one_of(((225, 225, 222), (200, 198, 190), (60, 80, 130), (150, 50, 44), (70, 96, 78)), rng))
     colours = palette(
         {
             Slot.PAINT: paint,
             Slot.SECOND: second * rng.uniform(0.8, 1.1),
             Slot.RIM: np.array([150, 152, 156]) * rng.uniform(0.25, 1.2),
             Slot.GLASS: np.array([26, 32, 34]) * rng.uniform(0.5, 1.6),
-            Slot.PLATE: _pick(((236, 236, 230), (236, 200, 60), (236, 236, 230)), rng),
+            Slot.PLATE: _one_of(((236, 236, 230), (236, 200, 60), (236, 236, 230)), rng),
         }
     )
-    if kind == "car":
-        body = str(rng.choice(("sedan", "hatch", "hatch", "suv", "suv", "estate")))
-        piece = Piece(("car", body, int(rng.integers(CAR_SHAPES))), colours, "car")
-    elif kind == "van":
-        piece = Piece(("car", "van", int(rng.integers(CAR_SHAPES))), colours, "car")
-    elif kind in ("truck", "bus"):
-        piece = Piece((kind, int(rng.integers(HEAVY_SHAPES))), colours, kind)
-    else:
+    if kind in ("motorcycle", "bicycle"):
         return _two_wheeler(kind, colours, rng)
-    mesh = mesh_of(piece, False, -1)
-    return Thing(0, 0, (float(mesh.high[0]) - 0.12, float(mesh.high[2])), float(mesh.high[1]), (piece,), under=255)
+    size = float(rng.normal(1, 0.02))
+    scale = (
+        size * float(rng.uniform(0.97, 1.04)),
+        size * float(rng.uniform(0.95, 1.06)),
+        size * float(rng.uniform(0.95, 1.06)),
+    )
+    if kind in ("car", "van"):
+        body = "van" if kind == "van" else _one_of(("sedan", "hatch", "hatch", "suv", "suv", "estate"), rng)
+        piece = Piece(("car", body, int(rng.integers(CAR_SHAPES))), colours, "car", scale=scale)
+    else:
+        piece = Piece((kind, int(rng.integers(HEAVY_SHAPES))), colours, kind, scale=scale)
+    high = mesh_of(piece, False, -1).high * scale
+    return Thing(0, 0, (float(high[0]) - 0.12, float(high[2])), float(high[1]), (piece,), under=255)
 
 
 def _person_colours(rng: np.random.Generator) -> dict[Slot, tuple[int, int, int]]:
     return {
-        Slot.SKIN: _pick(_SKINS, rng),
-        Slot.HAIR: _pick(_HAIRS, rng),
-        Slot.TOP: _pick(_CLOTHES, rng),
-        Slot.LEGS: _pick(_CLOTHES[:6], rng),
-        Slot.SECOND: _pick(_CLOTHES, rng),
-        Slot.SHOES: _pick(((34, 32, 32), (200, 198, 192), (90, 70, 54)), rng),
+        Slot.SKIN: _one_of(_SKINS, rng),
+        Slot.HAIR: _one_of(_HAIRS, rng),
+        Slot.TOP: _one_of(_CLOTHES, rng),
+        Slot.LEGS: _one_of(_CLOTHES[:6], rng),
+        Slot.SECOND: _one_of(_CLOTHES, rng),
+        Slot.SHOES: _one_of(((34, 32, 32), (200, 198, 192), (90, 70, 54)), rng),
     }
 
 
@@ -90,9 +97,9 @@ def _two_wheeler(
 ) -> Thing:
     clothes = _person_colours(rng)
     if kind == "motorcycle" or rng.random() < 0.4:
-        clothes[Slot.HAIR] = _pick(((30, 30, 32), (210, 208, 204), (170, 30, 30), (40, 70, 150)), rng)
+        clothes[Slot.HAIR] = _one_of(((30, 30, 32), (210, 208, 204), (170, 30, 30), (40, 70, 150)), rng)
     machine = Piece((kind, int(rng.integers(HEAVY_SHAPES))), colours, kind)
-    rider = Piece(("rider", int(rng.integers(64)), int(kind == "motorcycle")), palette(dict(clothes)), "rider")
+    rider = Piece(("rider", int(rng.integers(PEOPLE)), int(kind == "motorcycle")), palette(dict(clothes)), "rider")
     return Thing(0, 0, (0.35, 0.95), 1.75, (machine, rider), under=140)
 
 
@@ -120,7 +127,7 @@ def _driving(road: Road, preset: Preset, speed: float, rng: np.random.Generator)
     for _ in range(count):
         thing = _vehicle(_kind(traffic, rng), traffic, rng)
         slim = thing.half[0] < 0.6
-        key = lanes[int(rng.integers(len(lanes)))] if not slim else (road.lanes - 1, int(rng.choice((1, 1, -1))))
+        key = lanes[int(rng.integers(len(lanes)))] if not slim else (road.lanes - 1, _one_of((1, 1, -1), rng))
         lane, direction = key
         nearest = 7.0 if key == (0, 1) else 2.5
         z = nearest + thing.half[1] + (road.length_m - 175) * float(rng.random()) ** 1.6 + 2 * float(rng.random())
@@ -173,8 +180,8 @@ def _walking(road: Road, preset: Preset, rng: np.random.Generator) -> Iterator[T
     places: list[tuple[float, float]] = []
     crossings = [(junction[0] - 5.0, junction[0] - 2.0) for junction in road.junctions[:1] if junction[0] > 14]
     for _ in range(int(rng.integers(low, high + 1))):
-        hand = int(rng.choice((-1, 1)))
-        pace = float(rng.uniform(0.9, 1.6)) * int(rng.choice((-1, 1)))
+        hand = _one_of((-1, 1), rng)
+        pace = float(rng.uniform(0.9, 1.6)) * _one_of((-1, 1), rng)
         if crossings and rng.random() < 0.3:
             x = float(rng.uniform(-road.kerb_m[0], road.kerb_m[1]))
             z, heading, velocity = float(rng.uniform(*crossings[0])), 90.0 if pace > 0 else -90.0, (pace, 0.0)
@@ -190,7 +197,10 @@ def _walking(road: Road, preset: Preset, rng: np.random.Generator) -> Iterator[T
             heading, velocity = float(rng.uniform(-180, 180)), (0.0, 0.0)
         tall = float(np.clip(rng.normal(0.98, 0.06), 0.7, 1.12))
         body = Piece(
-            ("person", int(rng.integers(64))), palette(dict(_person_colours(rng))), "person", scale=(tall, tall, tall)
+            ("person", int(rng.integers(PEOPLE))),
+            palette(dict(_person_colours(rng))),
+            "person",
+            scale=(tall, tall, tall),
         )
         yield Thing(
             x,

@@ -1,0 +1,106 @@
+"""A contact sheet: twelve scenes side by side, with their boxes if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.errors import ConfigError, OutputError, quoted
+from drivetl.files import atomic_file
+from drivetl.progress import Progress, silent, tracked
+from drivetl.scenes.frame import SceneFrame
+from drivetl.scenes.presets import Preset
+from drivetl.scenes.render import render_scene
+from drivetl.taxonomy import DRIVING_CLASSES
+
+__all__ = ["contact_sheet", "draw_boxes", "save_sheet"]
+
+_GAP_PX = 4
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+_LOWEST_QUALITY = 30
+# One colour a class, BGR, in the order of the taxonomy.
+_COLOURS = (
+    (60, 90, 250),
+    (60, 160, 255),
+    (80, 230, 250),
+    (60, 200, 140),
+    (80, 220, 60),
+    (220, 200, 40),
+    (250, 140, 40),
+    (240, 90, 120),
+    (200, 80, 240),
+    (150, 110, 255),
+)
+
+
+def draw_boxes(frame: SceneFrame) -> NDArray[np.uint8]:
+    """Return the picture with a one-pixel line around every labelled object: the line's outer edge is the box."""
+    image = frame.image_bgr.copy()
+    for thing in frame.objects:
+        left, top, right, bottom = (round(value) for value in thing.xyxy_px)
+        colour = _COLOURS[DRIVING_CLASSES.index(thing.class_name)]
+        cv2.rectangle(image, (left, top), (right - 1, bottom - 1), colour, 1)
+    return image
+
+
+def contact_sheet(
+    presets: Sequence[Preset],
+    *,
+    seed: int = 0,
+    count: int = 12,
+    columns: int = 3,
+    cell_width_px: int = 480,
+    boxes: bool = True,
+    progress: Progress = silent,
+) -> NDArray[np.uint8]:
+    """Return a picture of ``count`` scenes, uint8 BGR; the presets take turns, and the seeds count up from ``seed``.
+
+    Raises:
+        ConfigError: there is no preset or no scene to draw, or a seed is out of range.
+    """
+    if not presets or count < 1 or columns < 1:
+        raise ConfigError(f"a contact sheet needs a preset, a scene and a column, not {count} scenes in {columns}")
+    cells = []
+    for index in tracked(range(count), "rendering", count, progress):
+        frame = render_scene(presets[index % len(presets)], seed=seed + index)
+        image = draw_boxes(frame) if boxes else frame.image_bgr
+        height_px = round(cell_width_px * image.shape[0] / image.shape[1])
+        cells.append(cv2.resize(image, (cell_width_px, height_px), interpolation=cv2.INTER_AREA))
+    rows = -(-count // columns)
+    height_px = cells[0].shape[0]
+    size = (rows * (height_px + _GAP_PX) + _GAP_PX, columns * (cell_width_px + _GAP_PX) + _GAP_PX, 3)
+    sheet = np.full(size, 24, np.uint8)
+    for index, cell in enumerate(cells):
+        top = _GAP_PX + (index // columns) * (height_px + _GAP_PX)
+        left = _GAP_PX + (index % columns) * (cell_width_px + _GAP_PX)
+        sheet[top : top + height_px, left : left + cell_width_px] = cell
+    return sheet
+
+
+def save_sheet(
+    sheet_bgr: NDArray[np.uint8], out: Path, *, limit_bytes: int | None = None, overwrite: bool = False
+) -> None:
+    """Write a contact sheet, whole or not at all; with ``limit_bytes`` a JPEG's quality falls until it fits.
+
+    Raises:
+        OutputError: another ending than .jpg, .png or .webp, the file exists and ``overwrite`` is false, it cannot be
+            written, or it does not fit at any acceptable quality.
+    """
+    ending = out.suffix.lower()
+    if ending not in _ENDINGS:
+        raise OutputError(f"cannot tell the format of {quoted(out)}; end --out with {', '.join(_ENDINGS)}")
+    jpeg = ending in (".jpg", ".jpeg")
+    for quality in range(92, _LOWEST_QUALITY - 1, -4) if jpeg else (92,):
+        _, data = cv2.imencode(ending, sheet_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality] if jpeg else [])
+        if limit_bytes is None or len(data) <= limit_bytes:
+            break
+    else:
+        raise OutputError(f"the sheet does not fit into {limit_bytes} bytes; make its cells smaller with --cell-width")
+    if limit_bytes is not None and len(data) > limit_bytes:
+        raise OutputError(f"the sheet has {len(data)} bytes, more than {limit_bytes}; write it as .jpg")
+    with atomic_file(out, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data.tobytes())
