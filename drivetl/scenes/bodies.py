@@ -9,10 +9,11 @@ import numpy as np
 
 from drivetl.scenes.mesh import Finish, Mesh, MeshBuilder, Slot
 
-__all__ = ["PHASES", "bicycle_mesh", "motorcycle_mesh", "person_mesh", "rider_mesh"]
+__all__ = ["PEOPLE", "PHASES", "bicycle_mesh", "motorcycle_mesh", "person_mesh", "rider_mesh"]
 
 # A walk is so many still meshes; a step takes half of them.
-PHASES = 12
+PHASES = 8
+PEOPLE = 16
 _Point = tuple[float, float, float]
 
 
@@ -166,7 +167,7 @@ def _tyre(builder: MeshBuilder, z: float, radius: float, thick: float, sides: in
         shift = np.array([side * thick * 0.4, 0, 0])
         quads = [[outer[i] + shift, outer[i + 1] + shift, inner[i + 1] + shift, inner[i] + shift] for i in range(sides)]
         builder.quads(quads, (side, 0, 0), Slot.TYRE)
-    left, right = outer - [thick * 0.4, 0, 0], outer + [thick * 0.4, 0, 0]
+    left, right = outer - np.array([thick * 0.4, 0, 0]), outer + np.array([thick * 0.4, 0, 0])
     tread = np.stack([left[:-1], right[:-1], right[1:], left[1:]], axis=1)
     outward = np.column_stack([np.zeros(sides), sin[:-1], cos[:-1]])[:, None, :]
     builder.quads(tread, outward, Slot.TYRE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from drivetl.scenes.mesh import Finish, Mesh, MeshBuilder, Slot
 
 __all__ = ["HEAVY_SHAPES", "bus_mesh", "truck_mesh"]
 
-HEAVY_SHAPES = 16
+HEAVY_SHAPES = 10
 
 
 def _rounded(half_m: float, low_m: float, high_m: float, round_m: float) -> Float:
@@ -63,9 +64,7 @@ def bus_mesh(variant: int, fine: bool) -> Mesh:
     for side in (-1, 1):
         x = side * (half + 0.01)
         builder.quads([_aside(x, belt - 0.06, top + 0.06, edges[0], edges[-1])], (side, 0, 0), Slot.DARK, layer=1)
-        panes = [
-            _aside(x + 0.006 * side, belt, top, a + 0.05, b - 0.05) for a, b in zip(edges, edges[1:], strict=False)
-        ]
+        panes = [_aside(x + 0.006 * side, belt, top, a + 0.05, b - 0.05) for a, b in pairwise(edges)]
         builder.quads(panes, (side, 0.12, 0), Slot.GLASS, Finish.GLASS, layer=2)
         builder.quads([_aside(x, 0.5, 0.75, edges[0], edges[-1])], (side, 0, 0), Slot.SECOND, Finish.PAINT, layer=1)
         if side > 0:

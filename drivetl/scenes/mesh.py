@@ -117,11 +117,14 @@ class MeshBuilder:
         slot: Any,
         finish: Finish = Finish.MATTE,
         *,
-        layer: int = 0,
-        tile: int = -1,
-        repeat: tuple[float, float] = (1.0, 1.0),
+        layer: Any = 0,
+        tile: Any = -1,
+        repeat: Any = (1.0, 1.0),
     ) -> MeshBuilder:
-        """Add quads (n, 4, 3) with normals (n, 4, 3), (n, 1, 3) or (3,); ``slot`` is one, or one a quad."""
+        """Add quads (n, 4, 3) with normals (n, 4, 3), (n, 1, 3) or (3,).
+
+        ``slot``, ``layer``, ``tile`` and ``repeat`` are one for all, or one a quad.
+        """
         c = np.asarray(corners, dtype=np.float32).reshape(-1, 4, 3)
         tags = np.empty((len(c), 5), np.intp)
         tags[:, 0], tags[:, 1], tags[:, 2], tags[:, 3], tags[:, 4] = slot, finish, self._part, layer, tile

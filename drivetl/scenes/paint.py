@@ -218,25 +218,34 @@ def _walls(raster: Raster, camera: Camera) -> NDArray[np.uint8]:
             if right <= left or bottom <= top:
                 continue
             seen = raster.face[top:bottom, left:right] == first + index
-            columns = np.flatnonzero(seen.any(axis=0))
-            if not len(columns):
+            shown = _extent(seen.view(np.uint8))
+            if shown is None:
                 continue
-            # Most walls are hidden for the most part; only the columns that show are worth painting.
-            left, right, seen = left + columns[0], left + columns[-1] + 1, seen[:, columns[0] : columns[-1] + 1]
+            # Most walls are hidden for the most part; only what shows is worth painting.
+            column, row, wide, high = shown
+            left, top, seen = left + column, top + row, seen[row : row + high, column : column + wide]
             shift = np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], np.float64)
             tile = wall_tiles()[int(faces.tile[index])][int(level)]
             picture = cv2.warpPerspective(
                 tile,
                 matrix @ shift,
-                (int(right - left), int(bottom - top)),
+                (wide, high),
                 flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                 borderMode=cv2.BORDER_WRAP,
             )
-            cv2.copyTo(picture, np.ascontiguousarray(seen).view(np.uint8), texture[top:bottom, left:right])
+            cv2.copyTo(
+                picture, np.ascontiguousarray(seen).view(np.uint8), texture[top : top + high, left : left + wide]
+            )
     if raster.crowns:
         leaves = (raster.face >= first + len(faces)).view(np.uint8)
         cv2.copyTo(cv2.merge([raster.crown_shade] * 3), leaves, texture)
     return texture
+
+
+def _extent(mask: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
+    """Return the box (x, y, width, height) around what is not zero."""
+    x, y, wide, high = cv2.boundingRect(mask)
+    return (x, y, wide, high) if wide else None
 
 
 def _homographies(raster: Raster, camera: Camera, textured: NDArray[np.intp]) -> tuple[Double, NDArray[np.intp]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -87,7 +88,7 @@ def _view(world: World, houses: list[Float], seconds: float, rng: np.random.Gene
     present = [
         (thing, place)
         for thing in world.things
-        if _BEHIND_M < (place := thing.at(seconds))[1] + thing.half[1] - camera.z_m and _in_reach(thing, place, camera)
+        if (place := thing.at(seconds))[1] + thing.half[1] - camera.z_m > _BEHIND_M and _in_reach(thing, place, camera)
     ]
     instances, crowns, owners = _instances(present, houses, camera, seconds)
     faces = seen_faces(instances, camera, world.light)
@@ -186,8 +187,8 @@ def _labels(
         visible = int(np.count_nonzero(region))
         if not visible:
             continue
-        rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
-        box = float(x0 + columns[0]), float(y0 + rows[0]), float(x0 + columns[-1] + 1), float(y0 + rows[-1] + 1)
+        x, y, wide, high = cv2.boundingRect(region.view(np.uint8))
+        box = float(x0 + x), float(y0 + y), float(x0 + x + wide), float(y0 + y + high)
         occluded = 1 - visible / max(int(raster.whole[index]), visible)
         inside = max(0.0, min(right, width) - max(left, 0.0)) * max(0.0, min(bottom, height) - max(top, 0.0))
         truncated = 1 - inside / max((right - left) * (bottom - top), 1e-6)

@@ -163,41 +163,52 @@ def _repairs(painter: _Painter, road: Road, asphalt: Float, rng: np.random.Gener
             x, z = x + dx, z + dz
 
 
-def _markings(painter: _Painter, road: Road, preset: RoadPreset, asphalt: Float, rng: np.random.Generator) -> None:
-    white = linear_bgr((218, 218, 212))
+class _Marker:
+    """Paints lines on the road, more or less worn."""
 
-    def worn(colour: Float) -> Float:
-        return asphalt + (colour - asphalt) * np.float32(1 - road.wear * rng.uniform(0.6, 1.0))
+    def __init__(self, painter: _Painter, road: Road, asphalt: Float, rng: np.random.Generator) -> None:
+        self.painter, self.road, self.asphalt, self.rng = painter, road, asphalt, rng
 
-    def line(x: float, width: float, dash: tuple[float, float] | None, colour: Float) -> None:
-        for low, high in _open_stretches(road):
+    def worn(self, colour: Float) -> Float:
+        """Return a marking's colour after some years of traffic."""
+        return self.asphalt + (colour - self.asphalt) * np.float32(1 - self.road.wear * self.rng.uniform(0.6, 1.0))
+
+    def line(self, x: float, width: float, dash: tuple[float, float] | None, colour: Float) -> None:
+        """Paint a line along the road: solid, or dashes of a length with gaps of another."""
+        across = (x - width / 2, x + width / 2)
+        for low, high in _open_stretches(self.road):
             if dash is None:
-                painter.quad((x - width / 2, x + width / 2), (low, high), worn(colour))
+                self.painter.quad(across, (low, high), self.worn(colour))
                 continue
-            start = low + float(rng.uniform(0, dash[1]))
-            for z in np.arange(start, min(high, 130.0), dash[0] + dash[1]):
-                painter.quad((x - width / 2, x + width / 2), (z, min(z + dash[0], high)), worn(colour))
+            start = low + float(self.rng.uniform(0, dash[1]))
+            for z in np.arange(start, min(high, self.road.length_m - 120), dash[0] + dash[1]):
+                self.painter.quad(across, (z, min(z + dash[0], high)), self.worn(colour))
 
-    centre = linear_bgr(preset.centre_line_rgb)
-    kind = int(rng.integers(3))
-    if kind == 0:
-        line(0.0, 0.13, (3.0, float(rng.uniform(3, 6))), centre)
-    elif kind == 1:
-        line(0.0, 0.14, None, centre)
-    else:
-        line(-0.13, 0.11, None, centre)
-        line(0.13, 0.11, None, centre)
-    for lane in range(1, road.lanes):
-        for hand in (-1, 1):
-            line(hand * lane * road.lane_m, 0.12, (3.0, 6.0), white)
+
+def _markings(painter: _Painter, road: Road, preset: RoadPreset, asphalt: Float, rng: np.random.Generator) -> None:
+    marker = _Marker(painter, road, asphalt, rng)
+    white = linear_bgr((218, 218, 212))
+    _centre_line(marker, linear_bgr(preset.centre_line_rgb), int(rng.integers(3)))
     for hand in (-1, 1):
+        for lane in range(1, road.lanes):
+            marker.line(hand * lane * road.lane_m, 0.12, (3.0, 6.0), white)
         if road.parking[(hand + 1) // 2]:
             edge = hand * (road.lanes * road.lane_m + 0.1)
-            line(edge, 0.1, (1.0, 1.0) if rng.random() < 0.5 else None, white)
+            marker.line(edge, 0.1, (1.0, 1.0) if rng.random() < 0.5 else None, white)
         elif rng.random() < 0.5:
-            line(hand * (road.kerb_m[(hand + 1) // 2] - 0.3), 0.12, None, white)
+            marker.line(hand * (road.kerb_m[(hand + 1) // 2] - 0.3), 0.12, None, white)
     for low, high in road.junctions:
-        _crossing(painter, road, (low, high), worn(white), bool(rng.random() < 0.75))
+        _crossing(painter, road, (low, high), marker.worn(white), bool(rng.random() < 0.75))
+
+
+def _centre_line(marker: _Marker, colour: Float, kind: int) -> None:
+    if kind == 0:
+        marker.line(0.0, 0.13, (3.0, float(marker.rng.uniform(3, 6))), colour)
+    elif kind == 1:
+        marker.line(0.0, 0.14, None, colour)
+    else:
+        marker.line(-0.13, 0.11, None, colour)
+        marker.line(0.13, 0.11, None, colour)
 
 
 def _open_stretches(road: Road) -> list[tuple[float, float]]:

@@ -54,7 +54,11 @@ def _touches(polygon: Float, width: int, height: int) -> bool:
 
 def _on_picture(points_xz: Float, camera: Camera) -> Float:
     """Project a polygon on the ground (k, 2), cut where it comes too near."""
-    seen = camera.to_camera(np.insert(points_xz, 1, 0.0, axis=1))
+    flat = np.zeros((len(points_xz), 3), np.float32)
+    flat[:, 0], flat[:, 2] = points_xz[:, 0], points_xz[:, 1]
+    seen = camera.to_camera(flat)
+    if seen[:, 2].min() >= NEAR_M:
+        return seen[:, :2] * (camera.focal_px / seen[:, 2:]) + np.array(camera.centre_px, np.float32)
     kept = []
     for a, b in zip(seen, np.roll(seen, -1, axis=0), strict=True):
         if a[2] >= NEAR_M:
@@ -110,7 +114,7 @@ def shadow_masks(
     for outline in houses:
         _fill(shadow, outline, 255, camera)
     for thing, place in things:
-        if light.sunny and thing.shadow in ("box", "round", "pole") and 0 < thing.height:
+        if light.sunny and thing.shadow in ("box", "round", "pole") and thing.height > 0:
             _fill(shadow, _cast(thing, place, light), 200 if thing.shadow == "round" else 245, camera)
         if thing.under:
             x, z = place

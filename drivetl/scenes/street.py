@@ -8,7 +8,7 @@ import numpy as np
 
 from drivetl.scenes.camera import Float
 from drivetl.scenes.light import linear_bgr
-from drivetl.scenes.mesh import Mesh, MeshBuilder, Slot
+from drivetl.scenes.mesh import Mesh, Slot
 from drivetl.scenes.presets import Preset
 from drivetl.scenes.props import SIGN_SHAPES
 from drivetl.scenes.roads import FAR_M, Road
@@ -69,75 +69,93 @@ def _building(front_x: float, z: float, width: float, preset: Preset, rng: np.ra
 
 def _box_of_walls(width: float, height: float, hand: int, tiles: tuple[int, int], *, gabled: bool) -> Mesh:
     """Return a building whose front looks to -hand; it stands on the ground, its middle at 0."""
-    builder = MeshBuilder()
     lower, upper = tiles
     front, back, half = -hand * _DEEP_M / 2, hand * _DEEP_M / 2, width / 2
-    levels = ((0.0, _GROUND_FLOOR_M, lower, Slot.SECOND), (_GROUND_FLOOR_M, height, upper, Slot.PAINT))
-    for low, high, tile, slot in levels:
-        turns = (high - low) / (3 * _FLOOR_M) if tile == upper else 1.0
-        across = max(1.0, round(width / _TILE_M * 3) / 3)
-        flank = max(1.0, round(_DEEP_M / _TILE_M * 3) / 3)
-        a, b = (half, -half) if hand < 0 else (-half, half)
-        builder.quads(
-            [[(front, low, a), (front, low, b), (front, high, b), (front, high, a)]],
-            (-hand, 0, 0),
-            slot,
-            tile=tile,
-            repeat=(across, turns),
-        )
+    across = max(1.0, round(width / _TILE_M * 3) / 3)
+    flank = max(1.0, round(_DEEP_M / _TILE_M * 3) / 3)
+    a, b = (half, -half) if hand < 0 else (-half, half)
+    quads, normals, slots, stretched = [], [], [], []
+    for low, high, tile, slot in (
+        (0.0, _GROUND_FLOOR_M, lower, Slot.SECOND),
+        (_GROUND_FLOOR_M, height, upper, Slot.PAINT),
+    ):
+        turns = (high - low) / (3 * _FLOOR_M)
+        quads.append([(front, low, a), (front, low, b), (front, high, b), (front, high, a)])
+        normals.append((-hand, 0, 0))
+        stretched.append((tile, across, turns if tile == upper else 1.0))
         for z, normal in ((-half, -1), (half, 1)):
-            builder.quads(
-                [[(back, low, z), (front, low, z), (front, high, z), (back, high, z)]],
-                (0, 0, normal),
-                slot,
-                tile=upper,
-                repeat=(flank, (high - low) / (3 * _FLOOR_M)),
-            )
+            quads.append([(back, low, z), (front, low, z), (front, high, z), (back, high, z)])
+            normals.append((0, 0, normal))
+            stretched.append((upper, flank, turns))
+        slots += [slot] * 3
     if gabled:
         ridge, over = height + 3.2, -hand * 0.4
-        builder.quads(
-            [
-                [
-                    (front + over, height - 0.2, -half),
-                    (front + over, height - 0.2, half),
-                    (0, ridge, half),
-                    (0, ridge, -half),
-                ]
-            ],
-            (-hand, 1, 0),
-            Slot.DARK,
-        )
-        for z, normal in ((-half, -1), (half, 1)):
-            builder.quads(
-                [[(back, height, z), (front, height, z), (0, ridge, z), (0, ridge, z)]], (0, 0, normal), Slot.PAINT
-            )
+        eaves = height - 0.2
+        quads.append([(front + over, eaves, -half), (front + over, eaves, half), (0, ridge, half), (0, ridge, -half)])
+        for z in (-half, half):
+            quads.append([(back, height, z), (front, height, z), (0, ridge, z), (0, ridge, z)])
+        normals += [(-hand, 1, 0), (0, 0, -1), (0, 0, 1)]
+        slots += [Slot.DARK, Slot.PAINT, Slot.PAINT]
+        stretched += [(-1, 1, 1)] * 3
     else:
-        out = front - hand * 0.12
-        strip = [
-            (out, height - 0.35, -half),
-            (out, height - 0.35, half),
-            (out, height + 0.25, half),
-            (out, height + 0.25, -half),
-        ]
-        builder.quads([strip], (-hand, 0.1, 0), Slot.SECOND, layer=1)
-    return builder.build()
+        out, foot, head = front - hand * 0.12, height - 0.35, height + 0.25
+        quads.append([(out, foot, -half), (out, foot, half), (out, head, half), (out, head, -half)])
+        normals.append((-hand, 0.1, 0))
+        slots.append(Slot.SECOND)
+        stretched.append((-1, 1, 1))
+    return _walls_as_mesh(quads, normals, slots, stretched)
 
 
-def _tree(x: float, z: float, preset: Preset, rng: np.random.Generator) -> Thing:
+def _walls_as_mesh(
+    quads: list[list[tuple[float, float, float]]],
+    normals: list[tuple[float, float, float]],
+    slots: list[Slot],
+    stretched: list[tuple[int, float, float]],
+) -> Mesh:
+    """Return flat matte quads as a mesh. A scene has some forty buildings, so this skips what `MeshBuilder` checks."""
+    corners, facing = np.array(quads, np.float32), np.array(normals, np.float32)
+    facing /= np.sqrt((facing * facing).sum(axis=1, keepdims=True))
+    tiles = np.array(stretched, np.float32)
+    count = len(quads)
+    layer = np.zeros(count, np.intp)
+    layer[6:] = 1
+    zero = np.zeros(count, np.intp)
+    points = corners.reshape(-1, 3)
+    return Mesh(
+        corners,
+        np.repeat(facing[:, None], 4, axis=1),
+        facing,
+        np.array(slots, np.intp),
+        zero,
+        zero,
+        layer,
+        tiles[:, 0].astype(np.intp),
+        tiles[:, 1:],
+        points.mean(axis=0, keepdims=True),
+        points.min(axis=0),
+        points.max(axis=0),
+    )
+
+
+def _foliage(height: float, preset: Preset, rng: np.random.Generator) -> Foliage:
     green = preset.green
-    height = float(rng.uniform(*green.tree_height_m))
     conifer = bool(rng.random() < green.conifer_share)
     index = int(rng.integers(CROWNS * 3 // 4, CROWNS)) if conifer else int(rng.integers(0, CROWNS * 3 // 4))
-    rgb = np.array(green.crown_rgb[int(rng.integers(len(green.crown_rgb)))]) * rng.uniform(0.75, 1.25)
-    bgr = linear_bgr(np.clip(rgb * rng.uniform(0.9, 1.1, 3), 0, 255))
+    rgb = np.array(green.crown_rgb[int(rng.integers(len(green.crown_rgb)))]) * rng.uniform(0.7, 1.3, 3) ** 0.8
     bare = height * (0.1 if conifer else float(rng.uniform(0.22, 0.34)))
     wide = height * (0.45 if conifer else float(rng.uniform(0.6, 0.85)))
     tall = (height - bare) * 1.15
-    foliage = [Foliage((0.0, bare - 0.1 * tall, 0.0), (wide, tall), index, bool(rng.random() < 0.5), bgr)]
+    bgr = linear_bgr(np.clip(rgb, 0, 255))
+    return Foliage((0.0, bare - 0.1 * tall, 0.0), (wide, tall), index, bool(rng.random() < 0.5), bgr)
+
+
+def _tree(x: float, z: float, preset: Preset, rng: np.random.Generator) -> Thing:
+    height = float(rng.uniform(*preset.green.tree_height_m))
+    crown = _foliage(height, preset, rng)
     thick = 0.02 * height
     bark = palette({Slot.POLE: rng.uniform(0.7, 1.2) * np.array([84, 72, 60])})
     trunk = Piece(("trunk", int(rng.integers(16))), bark, scale=(thick, height * 0.55, thick))
-    return Thing(x, z, (0.3, 0.3), height, (trunk,), tuple(foliage), under=60, shadow="round")
+    return Thing(x, z, (0.3, 0.3), height, (trunk,), (crown,), under=60, shadow="round")
 
 
 def _greenery(road: Road, preset: Preset, hand: int, rng: np.random.Generator) -> Iterator[Thing]:
@@ -228,12 +246,10 @@ def _signals(road: Road, preset: Preset, junction: tuple[float, float], rng: np.
 
 def _skyline(road: Road, preset: Preset, rng: np.random.Generator) -> Iterator[Thing]:
     """Close the view along the road with far trees and houses."""
-    for x in rng.uniform(-130, 130, 34):
-        tree = _tree(float(x), float(rng.uniform(300, FAR_M - 5)), preset, rng)
-        grown = tuple(
-            Foliage((0, -2.0, 0), (f.size_wh_m[0] * 3.0, f.size_wh_m[1] * 1.6), f.index, f.mirrored, f.bgr)
-            for f in tree.foliage
-        )
-        yield Thing(tree.x, tree.z, (0.3, 0.3), 0, (), grown, shadow="")
+    for x in rng.uniform(-130, 130, 26):
+        leaf = _foliage(float(rng.uniform(*preset.green.tree_height_m)), preset, rng)
+        size = leaf.size_wh_m[0] * 3.0, leaf.size_wh_m[1] * 1.6
+        wood = Foliage((0.0, -2.0, 0.0), size, leaf.index, leaf.mirrored, leaf.bgr)
+        yield Thing(float(x), float(rng.uniform(300, FAR_M - 5)), (0.3, 0.3), 0.0, (), (wood,), shadow="")
     for x in rng.uniform(-110, 110, int(10 * preset.buildings.frontage)):
         yield _building(float(x), float(rng.uniform(260, 330)), float(rng.uniform(12, 26)), preset, rng)

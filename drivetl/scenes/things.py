@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from drivetl.scenes.bodies import PHASES, bicycle_mesh, motorcycle_mesh, person_mesh, rider_mesh
 from drivetl.scenes.camera import Float
 from drivetl.scenes.cars import car_mesh
@@ -112,8 +110,7 @@ class Thing:
 def palette(colours: dict[Slot, Sequence[float] | Float]) -> Float:
     """Return a palette; what is not given (as sRGB, 0 to 255) keeps its usual colour."""
     result = _PLAIN.copy()
-    for slot, colour in colours.items():
-        result[slot] = linear_bgr(colour)
+    result[list(colours)] = linear_bgr(list(colours.values()))
     return result
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from drivetl.scenes.bodies import PEOPLE
 from drivetl.scenes.cars import CAR_SHAPES
 from drivetl.scenes.heavies import HEAVY_SHAPES
 from drivetl.scenes.mesh import Slot
@@ -33,7 +34,6 @@ _CLOTHES = (
 )
 _SKINS = ((224, 180, 150), (196, 148, 116), (150, 104, 76), (96, 64, 46))
 _HAIRS = ((36, 28, 24), (70, 50, 34), (150, 118, 72), (120, 118, 116), (20, 18, 18))
-_FREE_Z = ((5.0, 95.0), (5.0, 95.0))
 
 
 def traffic_things(road: Road, preset: Preset, speed_mps: float, rng: np.random.Generator) -> Iterator[Thing]:
@@ -61,17 +61,21 @@ def _vehicle(kind: str, traffic: TrafficPreset, rng: np.random.Generator) -> Thi
             Slot.PLATE: _pick(((236, 236, 230), (236, 200, 60), (236, 236, 230)), rng),
         }
     )
-    if kind == "car":
-        body = str(rng.choice(("sedan", "hatch", "hatch", "suv", "suv", "estate")))
-        piece = Piece(("car", body, int(rng.integers(CAR_SHAPES))), colours, "car")
-    elif kind == "van":
-        piece = Piece(("car", "van", int(rng.integers(CAR_SHAPES))), colours, "car")
-    elif kind in ("truck", "bus"):
-        piece = Piece((kind, int(rng.integers(HEAVY_SHAPES))), colours, kind)
-    else:
+    if kind in ("motorcycle", "bicycle"):
         return _two_wheeler(kind, colours, rng)
-    mesh = mesh_of(piece, False, -1)
-    return Thing(0, 0, (float(mesh.high[0]) - 0.12, float(mesh.high[2])), float(mesh.high[1]), (piece,), under=255)
+    size = float(rng.normal(1, 0.02))
+    scale = (
+        size * float(rng.uniform(0.97, 1.04)),
+        size * float(rng.uniform(0.95, 1.06)),
+        size * float(rng.uniform(0.95, 1.06)),
+    )
+    if kind in ("car", "van"):
+        body = "van" if kind == "van" else str(rng.choice(("sedan", "hatch", "hatch", "suv", "suv", "estate")))
+        piece = Piece(("car", body, int(rng.integers(CAR_SHAPES))), colours, "car", scale=scale)
+    else:
+        piece = Piece((kind, int(rng.integers(HEAVY_SHAPES))), colours, kind, scale=scale)
+    high = mesh_of(piece, False, -1).high * scale
+    return Thing(0, 0, (float(high[0]) - 0.12, float(high[2])), float(high[1]), (piece,), under=255)
 
 
 def _person_colours(rng: np.random.Generator) -> dict[Slot, tuple[int, int, int]]:
@@ -92,7 +96,7 @@ def _two_wheeler(
     if kind == "motorcycle" or rng.random() < 0.4:
         clothes[Slot.HAIR] = _pick(((30, 30, 32), (210, 208, 204), (170, 30, 30), (40, 70, 150)), rng)
     machine = Piece((kind, int(rng.integers(HEAVY_SHAPES))), colours, kind)
-    rider = Piece(("rider", int(rng.integers(64)), int(kind == "motorcycle")), palette(dict(clothes)), "rider")
+    rider = Piece(("rider", int(rng.integers(PEOPLE)), int(kind == "motorcycle")), palette(dict(clothes)), "rider")
     return Thing(0, 0, (0.35, 0.95), 1.75, (machine, rider), under=140)
 
 
@@ -190,7 +194,10 @@ def _walking(road: Road, preset: Preset, rng: np.random.Generator) -> Iterator[T
             heading, velocity = float(rng.uniform(-180, 180)), (0.0, 0.0)
         tall = float(np.clip(rng.normal(0.98, 0.06), 0.7, 1.12))
         body = Piece(
-            ("person", int(rng.integers(64))), palette(dict(_person_colours(rng))), "person", scale=(tall, tall, tall)
+            ("person", int(rng.integers(PEOPLE))),
+            palette(dict(_person_colours(rng))),
+            "person",
+            scale=(tall, tall, tall),
         )
         yield Thing(
             x,
