@@ -32,6 +32,7 @@ class Table:
 class Bars:
     """A bar chart. ``rows``: label, value, and how the value is written; bars are scaled to the largest value."""
 
+    caption: str
     rows: Sequence[tuple[str, float, str]]
 
     @property

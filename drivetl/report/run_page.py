@@ -149,22 +149,22 @@ def _training_section(stages: Mapping[str, Any], log: Sequence[Mapping[str, Any]
         f"{train['epochs']} epochs, {train['optimiser_steps']} optimiser steps, {train['seconds']:.0f} s on "
         f"{train['threads']} threads; epoch {train['chosen_epoch']} was chosen on the val pictures.",
         *train["notes"],
+        "Where the classifier row of each class starts from:",
     ]
     rows = [(row["target"], " + ".join(row["sources"]) or "new", row["kind"]) for row in train["head_transfer"]]
     key = "metrics/mAP50-95(B)"
     epochs = [
         (f"epoch {line['epoch']}", float(line[key]), f"{line[key]:.3f}") for line in log if line.get(key) is not None
     ]
-    bars = [Bars(epochs)] if epochs else []
-    if bars:
-        paragraphs.append("mAP50-95 on the val pictures after each epoch, by the trainer's own validator:")
+    caption = "mAP50-95 on the val pictures after each epoch, by the trainer's own validator:"
+    bars = [Bars(caption, epochs)] if epochs else []
     return Section("Adaptation", paragraphs, [Table(("class", "starts from", "because"), rows)], bars)
 
 
 def _bundle_section(stages: Mapping[str, Any]) -> Section:
     verify, bench, export = stages["verify"], stages["bench"], stages["export"]
     paragraphs = [
-        f"Parity on {verify.get('images', 'the report')} pictures: raw scores differ by at most "
+        f"Parity on {verify['pictures']} pictures: raw scores differ by at most "
         f"{verify['max_abs_diff_scores']:.1e}, boxes by at most {verify['max_abs_diff_px']:.3f} px; "
         f"{verify['matched']:.2%} of the detections match.",
         f"Latency in ms on {bench['provider']}, {bench.get('machine', {}).get('cpu', 'this machine')}:",
@@ -173,7 +173,9 @@ def _bundle_section(stages: Mapping[str, Any]) -> Section:
     rows = [[name.replace("_", " "), *(f"{ms[p]:.1f}" for p in _LATENCY)] for name, ms in latency.items()]
     bars = [(name.replace("_", " "), float(ms["p50"]), f"{ms['p50']:.1f} ms") for name, ms in latency.items()]
     size = f"The bundle: precision {export['precision']}, {export['bytes'] / 1e6:.1f} MB."
-    return Section("What goes into the car", [size, *paragraphs], [Table(("ms", *_LATENCY), rows)], [Bars(bars)])
+    return Section(
+        "What goes into the car", [size, *paragraphs], [Table(("ms", *_LATENCY), rows)], [Bars("Medians:", bars)]
+    )
 
 
 def _video_section(stages: Mapping[str, Any], pictures: RunPictures) -> Section | None:

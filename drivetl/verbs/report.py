@@ -106,7 +106,8 @@ def _labelled(dataset: Path, split: str) -> Iterator[NDArray[np.uint8]]:
     from drivetl.video.draw import class_colour_bgr
 
     samples = list(open_dataset(dataset).samples(split))
-    for index in range(0, len(samples), max(1, -(-len(samples) // _CELLS))):
+    count = min(_CELLS, len(samples))
+    for index in (number * len(samples) // count for number in range(count)):
         image = decode_picture(samples[index].image)
         for box in samples[index].boxes:
             left, top, right, bottom = (round(v) for v in box.xyxy_px)
