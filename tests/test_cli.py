@@ -54,6 +54,7 @@ def test_every_verb_has_help(verb: str) -> None:
         ("evaluate", "no-such-weights", "--data", "nowhere"),
         ("data", "import", "kity", "nowhere", "--out", "d"),
         ("data", "check", "nowhere"),
+        ("compare", "--data", "nowhere", "--before", "a.json", "--after", "b.json"),
         ("run", "nowhere.yaml"),
         ("video", "nowhere.mp4", "--model", "nowhere", "--out", "v.mp4"),
         ("bench", "nowhere"),

@@ -20,8 +20,8 @@ __all__ = ["REPLICATES", "average_precision", "class_scores", "mean_over", "repl
 REPLICATES = 1000
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
-# Numbers that one array of a portion of replicates may hold: 4 MB as float64, which stays near the cache.
-_PORTION = 500_000
+# Numbers that one array of a portion of replicates may hold: 2 MB as float64, which stays near the cache.
+_PORTION = 250_000
 
 Weights = NDArray[np.int32]
 

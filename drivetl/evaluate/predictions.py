@@ -24,6 +24,8 @@ __all__ = ["Picture", "Predictions", "check_dataset", "picture_of", "read_predic
 PREDICTIONS_SCHEMA = 1
 
 _LIMIT_BYTES = 2 << 30
+# A network that averages or is stored in few bits may pass 1 by a rounding error.
+_MAX_SCORE = 1 + 1e-6
 _KEYS = {"image_id", "category_id", "bbox", "score"}
 
 
@@ -236,7 +238,7 @@ def _problem(row: Any, pictures: int, classes: int) -> str | None:
         return f"is of the unknown class {quoted(category)} ('categories' has ids from 0 to {classes - 1})"
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box) or min(box[2:]) < 0:
         return f"has the bbox {quoted(box)}, not finite left, top, width and height in pixels"
-    if not _is_number(score) or not 0 <= score <= 1:
+    if not _is_number(score) or not 0 <= score <= _MAX_SCORE:
         return f"has the score {quoted(score)}, not a number from 0 to 1"
     return None
 

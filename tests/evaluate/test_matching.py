@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from drivetl.evaluate.bootstrap import average_precision, class_scores, mean_ove
 from drivetl.evaluate.matching import IOU_THRESHOLDS, Found, Matches, Truth, match
 
 CLASSES = 3
+Reference = Callable[..., np.ndarray]
 
 
 def random_world(seed: int, pictures: int = 14) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -61,33 +61,6 @@ def matched(truth: list[dict[str, Any]], found: list[dict[str, Any]], pictures: 
     return match(Truth.of(truth, pictures, classes), found_of(found))
 
 
-def reference_ap(
-    module: str, truth: list[dict[str, Any]], found: list[dict[str, Any]], pictures: int, classes: int = CLASSES
-) -> np.ndarray:
-    """AP by class and threshold, ``(classes, 10)``, NaN without boxes, by one of the two well-known evaluators."""
-    if module == "pycocotools":
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    else:
-        from faster_coco_eval import COCO
-        from faster_coco_eval import COCOeval_faster as COCOeval
-    with contextlib.redirect_stdout(io.StringIO()):
-        reference = COCO()
-        reference.dataset = {
-            "info": {},
-            "images": [{"id": i, "height": 100, "width": 100} for i in range(pictures)],
-            "annotations": [dict(row) for row in truth],
-            "categories": [{"id": i, "name": f"class {i}"} for i in range(classes)],
-        }
-        reference.createIndex()
-        evaluation = COCOeval(reference, reference.loadRes([dict(row) for row in found]), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-    table = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]
-    table = np.where(table < 0, np.nan, table)
-    return table.mean(axis=1).T
-
-
 def own_ap(matches: Matches) -> np.ndarray:
     once = np.ones((1, matches.pictures), np.int32)
     return np.stack([average_precision(entry, once)[0] for entry in matches.classes])
@@ -95,14 +68,14 @@ def own_ap(matches: Matches) -> np.ndarray:
 
 @pytest.mark.parametrize("module", ["pycocotools", "faster_coco_eval"])
 @pytest.mark.parametrize("seed", range(20))
-def test_ap_equals_the_reference(seed: int, module: str) -> None:
+def test_ap_equals_the_reference(seed: int, module: str, reference_ap: Reference) -> None:
     truth, found = random_world(seed)
     ours = own_ap(matched(truth, found, 14))
     np.testing.assert_allclose(ours, reference_ap(module, truth, found, 14), atol=1e-6)
     assert 0.05 < np.nanmean(ours) < 0.95
 
 
-def test_a_hundred_detections_count() -> None:
+def test_a_hundred_detections_count(reference_ap: Reference) -> None:
     truth = [annotation(1, 0, 0, [0, 0, 20, 20], crowd=False)]
     misses = [result(0, 0, [50, 50, 10, 10], 0.9) for _ in range(100)]
     found = [*misses, result(0, 0, [0, 0, 20, 20], 0.1)]
@@ -125,7 +98,7 @@ def test_thresholds_are_cocos() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_weight_is_a_number_of_copies(seed: int) -> None:
+def test_a_weight_is_a_number_of_copies(seed: int, reference_ap: Reference) -> None:
     """The reference scores a dataset in which each picture really stands as often as its weight says."""
     truth, found = random_world(100 + seed)
     rng = np.random.default_rng(seed)

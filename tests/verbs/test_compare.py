@@ -1,0 +1,64 @@
+"""``drivetl evaluate --predictions`` and ``drivetl compare`` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from drivetl.cli import app
+from drivetl.errors import ConfigError, OutputError
+
+
+def run(*words: str) -> str:
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+@pytest.fixture
+def lamps(tmp_path: Path) -> Path:
+    """Six dark pictures, each with a bright square where `tiny_bundle` finds one; every square is labelled."""
+    folder = tmp_path / "lamps"
+    for kind in ("images", "labels"):
+        (folder / kind / "val").mkdir(parents=True)
+    for number in range(6):
+        image = np.zeros((64, 64, 3), np.uint8)
+        image[16:24, 8 * number : 8 * number + 8] = 255
+        assert cv2.imwrite(str(folder / "images" / "val" / f"{number}.png"), image)
+        (folder / "labels" / "val" / f"{number}.txt").write_text(f"0 {(8 * number + 4) / 64} {20 / 64} 0.25 0.25\n")
+    (folder / "data.yaml").write_text("train: images/val\nval: images/val\nnames: [bright, dark]\n")
+    return folder
+
+
+def test_predictions_are_written_and_compared(
+    lamps: Path, tmp_path: Path, tiny_bundle: Callable[..., Path], recwarn: Any
+) -> None:
+    bundle, file = str(tiny_bundle()), tmp_path / "p.json"
+    words = ("evaluate", bundle, "--data", str(lamps), "--predictions", str(file))
+    document = json.loads(run(*words, "--json"))
+    assert document["interval"]["groups"] == 6
+    with pytest.raises(OutputError, match="--overwrite"):
+        run(*words)
+    assert "95 % interval over 6 groups" in run(*words, "--overwrite")
+    weak = json.loads(file.read_text())
+    weak["predictions"] = [row for row in weak["predictions"] if row["image_id"] == 0]
+    (tmp_path / "weak.json").write_text(json.dumps(weak))
+    sides = ("--before", str(tmp_path / "weak.json"), "--after", str(file), "--min-boxes", "5")
+    compared = json.loads(run("compare", "--data", str(lamps), *sides, "--json"))
+    assert compared["verb"] == "compare"
+    assert compared["headline"]["map50_95"]["after"] == pytest.approx(document["map50_95"], abs=1e-6)
+    assert compared["headline"]["map50"]["verdict"] == "better"
+    text = run("compare", "--data", str(lamps), *sides)
+    assert "better" in text and "bright" in text
+
+
+def test_one_predictions_file_is_for_one_dataset(lamps: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one --data, not 2"):
+        run("evaluate", "m", "--data", str(lamps), "--data", str(lamps), "--predictions", str(tmp_path / "p.json"))
