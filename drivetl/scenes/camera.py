@@ -13,9 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Camera", "Float"]
+__all__ = ["Camera", "Float", "f32", "u8"]
 
 Float = NDArray[np.float32]
+
+
+def f32(values: Any) -> Float:
+    """Return an array as float32, without a copy where it is already: OpenCV's results have no exact type."""
+    return np.asarray(values, dtype=np.float32)
+
+
+def u8(values: Any) -> NDArray[np.uint8]:
+    """Return an array as uint8, without a copy where it is already."""
+    return np.asarray(values, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

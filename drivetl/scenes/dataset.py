@@ -18,10 +18,9 @@ from drivetl.data.records import Box, IgnoreRegion, Sample
 from drivetl.errors import ConfigError, quoted
 from drivetl.files import refuse_existing_dir, writing
 from drivetl.progress import Progress, silent, tracked
-from drivetl.scenes.frame import SceneFrame, SceneObject
+from drivetl.scenes.frame import SCENE_CLASSES, SceneFrame, SceneObject
 from drivetl.scenes.presets import Preset
 from drivetl.scenes.render import render_scene
-from drivetl.taxonomy import DRIVING_CLASSES
 
 __all__ = ["scene_seed", "write_scenes_dataset"]
 
@@ -79,7 +78,7 @@ def write_scenes_dataset(
         dataset = write_dataset(
             out,
             samples,
-            DRIVING_CLASSES,
+            SCENE_CLASSES,
             Origin("scenes", preset.name, "driving", ignored=sum(len(sample.ignore) for sample in samples)),
             link="copy",
             overwrite=overwrite,

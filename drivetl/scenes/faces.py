@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.scenes.camera import Camera, Float
+from drivetl.scenes.camera import Camera, Float, f32
 from drivetl.scenes.light import Light, shade
 from drivetl.scenes.mesh import Mesh
 
@@ -100,12 +100,12 @@ def seen_faces(instances: Sequence[Instance], camera: Camera, light: Light) -> F
     meshes = [instance.mesh for instance in instances]
     which = np.repeat(np.arange(len(meshes)), [len(mesh.slot) for mesh in meshes])
     yaw = np.radians([instance.yaw_deg for instance in instances])
-    cos, sin = np.cos(yaw).astype(np.float32), np.sin(yaw).astype(np.float32)
+    cos, sin = f32(np.cos(yaw)), f32(np.sin(yaw))
     scale = np.array([instance.scale for instance in instances], np.float32)
     place = np.array([instance.position for instance in instances], np.float32)
     eye = np.array([camera.x_m, camera.height_m, camera.z_m], np.float32)
 
-    facing = _turned(np.concatenate([mesh.facing for mesh in meshes]) / scale[which], cos[which], sin[which])
+    facing = _turned(f32(np.concatenate([mesh.facing for mesh in meshes]) / scale[which]), cos[which], sin[which])
     local = np.concatenate([mesh.corners for mesh in meshes])
     first = _turned(local[:, 0] * scale[which], cos[which], sin[which]) + place[which]
     index = np.flatnonzero(((first - eye) * facing).sum(axis=1) < 0)
@@ -120,7 +120,7 @@ def seen_faces(instances: Sequence[Instance], camera: Camera, light: Light) -> F
         values: NDArray[np.intp] = np.concatenate([getattr(mesh, name) for mesh in meshes])[index]
         return values
 
-    normals = np.concatenate([mesh.normals for mesh in meshes])[index] / scale[which][:, None]
+    normals = f32(np.concatenate([mesh.normals for mesh in meshes])[index] / scale[which][:, None])
     normals = _turned(normals, cos[which][:, None], sin[which][:, None])
     normals /= np.sqrt((normals * normals).sum(axis=-1, keepdims=True))
     palettes = np.stack([instance.palette for instance in instances])

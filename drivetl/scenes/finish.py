@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.scenes.camera import Float
+from drivetl.scenes.camera import Float, u8
 from drivetl.scenes.presets import FinishPreset
 from drivetl.scenes.textures import grain_tile
 
@@ -34,19 +34,22 @@ class CameraFinish:
 
 def sample_finish(preset: FinishPreset, rng: np.random.Generator) -> CameraFinish:
     """Draw one camera's settings."""
-    values = [
-        float(rng.uniform(*span))
-        for span in (preset.noise, preset.blur_px, preset.vignette, preset.saturation, preset.contrast)
-    ]
     low, high = preset.jpeg_quality
-    return CameraFinish(*values, jpeg_quality=int(rng.integers(low, high + 1)))
+    return CameraFinish(
+        noise=float(rng.uniform(*preset.noise)),
+        blur_px=float(rng.uniform(*preset.blur_px)),
+        vignette=float(rng.uniform(*preset.vignette)),
+        saturation=float(rng.uniform(*preset.saturation)),
+        contrast=float(rng.uniform(*preset.contrast)),
+        jpeg_quality=int(rng.integers(low, high + 1)),
+    )
 
 
 def develop(light_bgr: Float, exposure: float, finish: CameraFinish, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return the picture of linear light, uint8 (height, width, 3). ``light_bgr`` is used up."""
     height, width = light_bgr.shape[:2]
     gain = _vignette(height, width, round(finish.vignette, 2))
-    light_bgr = cv2.multiply(light_bgr, gain, dst=light_bgr, scale=exposure)  # type: ignore[assignment]
+    cv2.multiply(light_bgr, gain, dst=light_bgr, scale=exposure)
     cv2.sqrt(light_bgr, dst=light_bgr)
     picture = cv2.convertScaleAbs(light_bgr, alpha=255 / _WHITE)
     sigma = finish.blur_px * width / 960
@@ -61,7 +64,7 @@ def develop(light_bgr: Float, exposure: float, finish: CameraFinish, rng: np.ran
         y, x = rng.integers(0, _SPARE_PX, 2)
         grain = tile[y : y + height, x : x + width]
         picture = cv2.addWeighted(picture, 1.0, grain, finish.noise / 24, -128 * finish.noise / 24)
-    return picture  # type: ignore[return-value]
+    return u8(picture)
 
 
 @lru_cache(maxsize=32)

@@ -9,8 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.scenes.camera import Camera, Float
+from drivetl.taxonomy import DRIVING_CLASSES
 
-__all__ = ["SceneFrame", "SceneObject"]
+__all__ = ["SCENE_CLASSES", "SceneFrame", "SceneObject"]
+
+# The driving taxonomy without trains: no scene has rails, and a class without examples has no figure.
+SCENE_CLASSES = tuple(name for name in DRIVING_CLASSES if name != "train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,7 @@ class SceneObject:
     """One object that can be seen.
 
     Attributes:
-        class_name: a class of `drivetl.taxonomy.DRIVING_CLASSES`.
+        class_name: one of `SCENE_CLASSES`.
         xyxy_px: the box around its visible pixels, in continuous pixels.
         occluded: share of its pixels in the picture that something nearer covers, 0 to 1.
         truncated: share of its whole box that lies outside the picture, 0 to 1.

@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.scenes.camera import Float
+from drivetl.scenes.camera import Float, f32
 
 __all__ = ["Finish", "Mesh", "MeshBuilder", "Slot"]
+
+
+_TAGS = ("slot", "finish", "part", "layer", "tile")
 
 
 class Slot(IntEnum):
@@ -82,7 +85,7 @@ class Mesh:
 def _unit(vectors: Any) -> Float:
     v = np.asarray(vectors, dtype=np.float32)
     length = np.sqrt((v * v).sum(axis=-1, keepdims=True))
-    return v / np.maximum(length, np.float32(1e-9))
+    return f32(v / np.maximum(length, np.float32(1e-9)))
 
 
 def _cross(a: Float, b: Float) -> Float:
@@ -241,12 +244,12 @@ class MeshBuilder:
         middle = np.stack([corners[tags[:, 2] == part].mean(axis=(0, 1)) for part in range(len(parts))])
         points = corners.reshape(-1, 3)
         return Mesh(
-            corners,
-            np.ascontiguousarray(normals),
-            facing.astype(np.float32),
-            *(np.ascontiguousarray(tags[:, i]) for i in range(5)),
-            repeats,
-            middle.astype(np.float32),
-            points.min(axis=0),
-            points.max(axis=0),
+            corners=corners,
+            normals=np.ascontiguousarray(normals),
+            facing=facing.astype(np.float32),
+            **{name: np.ascontiguousarray(tags[:, i]) for i, name in enumerate(_TAGS)},
+            repeat=repeats,
+            part_middle=middle.astype(np.float32),
+            low=points.min(axis=0),
+            high=points.max(axis=0),
         )

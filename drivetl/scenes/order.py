@@ -12,22 +12,25 @@ __all__ = ["far_to_near"]
 _TOUCH_M = 0.02
 
 
-def far_to_near(boxes: Float, camera_xz: tuple[float, float]) -> list[int]:
+def far_to_near(boxes: Float, camera_xz: tuple[float, float], spread_m: Float) -> list[int]:
     """Return the order in which to draw things with the given footprints, the far ones first.
 
     Two footprints that a line across or along the road separates have a sure order: what is on the camera's side of
-    the line cannot be covered by the other. Footprints that overlap go by the distance of their middles. Where the
-    sure orders form a circle, the farthest thing is drawn first.
+    the line cannot be covered by the other. Footprints that overlap go by the distance of their middles. Only what
+    is seen in the same direction is compared: seen from one point, such orders never form a circle. Where crowns and
+    arms that reach over other footprints make one, the farthest thing is drawn first.
 
     Args:
         boxes: float32 (n, 4): lowest x, highest x, lowest z, highest z in metres.
         camera_xz: where the camera is.
+        spread_m: float32 (n,), how far each reaches beyond its footprint higher up.
     """
     count = len(boxes)
     x0, x1, z0, z1 = (boxes[:, i] for i in range(4))
     middle_x, middle_z = (x0 + x1) / 2 - camera_xz[0], (z0 + z1) / 2 - camera_xz[1]
     distance = np.hypot(middle_x, middle_z)
-    front = _in_front(x0 - camera_xz[0], x1 - camera_xz[0], z0, z1, distance)
+    front = _same_direction(boxes - np.repeat(np.array(camera_xz, np.float32), 2), spread_m)
+    front &= _in_front(x0 - camera_xz[0], x1 - camera_xz[0], z0, z1, distance)
     waiting = front.sum(axis=1).astype(np.int64)
     left = np.ones(count, bool)
     order: list[int] = []
@@ -53,3 +56,16 @@ def _in_front(x0: Float, x1: Float, z0: Float, z1: Float, distance: Float) -> ND
     front: NDArray[np.bool_] = nearer_z | (overlap_z & (np.where(sideways, by_x, by_distance)))
     np.fill_diagonal(front, False)
     return front
+
+
+def _same_direction(boxes: Float, spread_m: Float) -> NDArray[np.bool_]:
+    """Return (n, n): whether two things may overlap in the picture. The camera is at 0."""
+    x = boxes[:, [0, 0, 1, 1]] + spread_m[:, None] * np.array([-1, -1, 1, 1], np.float32)
+    z = boxes[:, [2, 3, 2, 3]] + spread_m[:, None] * np.array([-1, 1, -1, 1], np.float32)
+    angle = np.arctan2(x, z)
+    low, high = angle.min(axis=1), angle.max(axis=1)
+    # What surrounds the camera, or lies right behind it, is in every direction.
+    around = high - low > np.pi
+    low, high = np.where(around, -4, low), np.where(around, 4, high)
+    shared: NDArray[np.bool_] = (low[:, None] <= high[None, :]) & (low[None, :] <= high[:, None])
+    return shared

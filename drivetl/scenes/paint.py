@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.scenes.camera import Camera, Float
+from drivetl.scenes.camera import Camera, Float, f32
 from drivetl.scenes.faces import NEAR_M
 from drivetl.scenes.light import Light
 from drivetl.scenes.raster import Raster
@@ -62,12 +62,12 @@ def paint(raster: Raster, camera: Camera, light: Light, look: Look) -> tuple[Flo
     standing = (raster.face > raster.ground).view(np.uint8)
     colour = cv2.cvtColor(value, cv2.COLOR_BGRA2BGR)
     texture = _walls(raster, camera)
-    colour = cv2.multiply(colour, cv2.LUT(texture, _SQUARES), dst=colour)
+    cv2.multiply(colour, cv2.LUT(texture, _SQUARES), dst=colour)
     cv2.copyTo(colour, standing, image)
     inverse = cv2.extractChannel(value, 3)
     cv2.copyTo(1 / np.clip(inverse, np.float32(1e-3), np.float32(1 / NEAR_M)), standing, depth)
     # A quad's colours are planes, so beside its corners they may be a little below zero.
-    return cv2.max(image, 0.0, dst=image), depth
+    return np.maximum(image, 0, out=image), depth
 
 
 def _sky(camera: Camera, light: Light, seed: int, rows: int) -> Float:
@@ -93,7 +93,7 @@ def _sky(camera: Camera, light: Light, seed: int, rows: int) -> Float:
     grey = light.horizon_bgr * 0.92 + light.sun_bgr * 0.06
     body = (1.0 - np.clip(clouds - edge - 0.8, 0, 2) * 0.13)[..., None] * grey
     sky += (body - sky) * (cover * np.float32(0.9))[..., None]
-    return cv2.resize(sky, (width, small_h * 2), interpolation=cv2.INTER_LINEAR)[:rows]
+    return f32(cv2.resize(sky, (width, small_h * 2), interpolation=cv2.INTER_LINEAR)[:rows])
 
 
 def _ground(face: NDArray[np.int32], camera: Camera, light: Light, look: Look, rows_m: tuple[Float, Float]) -> Float:
@@ -105,7 +105,7 @@ def _ground(face: NDArray[np.int32], camera: Camera, light: Light, look: Look, r
     colour = np.take(albedo, face.astype(np.intp), axis=0, mode="clip")
     gain = _grain(camera, look, depth, forward, width)
     top = camera.size_hw[0] - height
-    gain = cv2.multiply(gain, cv2.LUT(look.under[top:], _REMAINS), dst=gain)
+    cv2.multiply(gain, cv2.LUT(look.under[top:], _REMAINS), dst=gain)
     ambient = light.ambient[-1]
     if light.sunny:
         lit = cv2.multiply(gain, cv2.LUT(look.shadow[top:], _LIT))
@@ -113,7 +113,7 @@ def _ground(face: NDArray[np.int32], camera: Camera, light: Light, look: Look, r
         gains = [cv2.addWeighted(lit, float(sun[i]), gain, float(ambient[i]), 0) for i in range(3)]
     else:
         gains = [gain * ambient[i] for i in range(3)]
-    colour = cv2.multiply(colour, cv2.merge(gains), dst=colour)
+    cv2.multiply(colour, cv2.merge(gains), dst=colour)
     kept = np.exp(depth * np.float32(-light.extinction_per_m))[:, None]
     near = np.broadcast_to(kept[..., None], (height, 1, 3))
     for row in range(height):
@@ -223,7 +223,7 @@ def _walls(raster: Raster, camera: Camera) -> NDArray[np.uint8]:
             (left, top), (right, bottom) = low[index], high[index]
             if right <= left or bottom <= top:
                 continue
-            seen = cv2.compare(wall[top:bottom, left:right], index + 1, cv2.CMP_EQ)
+            seen = cv2.inRange(wall[top:bottom, left:right], index + 1, index + 1)
             # Most walls are hidden for the most part; only what shows is worth painting.
             column, row, wide, tall = cv2.boundingRect(seen)
             left, top, seen = left + column, top + row, seen[row : row + tall, column : column + wide]

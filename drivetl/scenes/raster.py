@@ -54,7 +54,8 @@ class Raster:
 
 def fixed_point(pixels: Float) -> NDArray[np.int32]:
     """Return pixel coordinates as OpenCV's polygon filler takes them: sixteenths, from the middle of a pixel."""
-    return np.clip(np.rint((pixels - 0.5) * (1 << _SHIFT)), -_LIMIT, _LIMIT).astype(np.int32)
+    rounded = np.clip(np.rint((pixels - 0.5) * (1 << _SHIFT)), -_LIMIT, _LIMIT)
+    return np.asarray(rounded, dtype=np.int32)
 
 
 def rasterise(
@@ -102,8 +103,8 @@ def rasterise(
     fill, line = cv2.fillConvexPoly, cv2.LINE_8
     for place, group in enumerate(order):
         start, end = int(starts[place]), int(starts[place + 1])
-        for index in range(start, end):
-            fill(face, corners[index], first + index, line, _SHIFT)
+        for quad in range(start, end):
+            fill(face, corners[quad], first + quad, line, _SHIFT)
         for leaf in foliage.get(group, ()):
             if _stamp(face, shade, leaf, camera, first + len(faces) + len(drawn)):
                 drawn.append(leaf)

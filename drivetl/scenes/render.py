@@ -96,7 +96,8 @@ def _view(world: World, houses: list[Float], seconds: float, rng: np.random.Gene
         [(x - t.half[0], x + t.half[0], z - t.half[1], z + t.half[1]) for t, (x, z) in present], np.float32
     )
     polygons, colours = ground_polygons(world.patches, camera)
-    order = far_to_near(boxes, (camera.x_m, camera.z_m))
+    spread = np.array([thing.spread_m for thing, _ in present], np.float32)
+    order = far_to_near(boxes, (camera.x_m, camera.z_m), spread)
     raster = rasterise(camera, polygons, faces, crowns, order, len(owners))
     shadow, under = shadow_masks(present, houses, camera, world.light)
     look = Look(colours, shadow, under, world.seed, 0.5 + world.road.wear)
@@ -117,7 +118,9 @@ def _in_reach(thing: Thing, place: tuple[float, float], camera: Camera) -> bool:
 def _instances(
     present: list[tuple[Thing, tuple[float, float]]], houses: list[Float], camera: Camera, seconds: float
 ) -> tuple[list[Instance], list[Crown], list[_Owner]]:
-    instances, crowns, owners = [], [], []
+    instances: list[Instance] = []
+    crowns: list[Crown] = []
+    owners: list[_Owner] = []
     for group, (thing, (x, z)) in enumerate(present):
         turn = np.radians(thing.yaw_deg)
         cos, sin = float(np.cos(turn)), float(np.sin(turn))
@@ -177,7 +180,8 @@ def _labels(
     tracks = np.array([owner.track for owner in owners] + [-1], np.int32)
     seen = np.take(raster.owner_of, raster.face, mode="clip")
     scale = width / 960
-    objects, ignore = [], []
+    objects: list[SceneObject] = []
+    ignore: list[SceneObject] = []
     for index, owner in enumerate(owners):
         if not raster.whole[index]:
             continue

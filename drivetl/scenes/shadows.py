@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.scenes.camera import Camera, Float
+from drivetl.scenes.camera import Camera, Float, f32
 from drivetl.scenes.faces import NEAR_M
 from drivetl.scenes.light import Light
 from drivetl.scenes.raster import fixed_point
@@ -32,8 +32,8 @@ def ground_polygons(patches: Sequence[Patch], camera: Camera) -> tuple[list[NDAr
     flat = np.zeros((len(patches), 4, 3), np.float32)
     flat[..., ::2] = [patch.points if len(patch.points) == 4 else patch.points[:4] for patch in patches]
     pixels, depth = camera.project(flat)
-    whole = (depth > NEAR_M).all(axis=1)
-    hidden = (depth < NEAR_M).all(axis=1)
+    whole = np.all(depth > NEAR_M, axis=1)
+    hidden = np.all(depth < NEAR_M, axis=1)
     low, high = pixels.min(axis=1), pixels.max(axis=1)
     hidden |= whole & ((high <= 0) | (low >= (width, height))).any(axis=1)
     fixed = fixed_point(np.where(whole[:, None, None], pixels, 0))
@@ -87,9 +87,8 @@ def _cast(thing: Thing, place: tuple[float, float], light: Light) -> Float:
         direction = reach / max(float(np.linalg.norm(reach)), 1e-6)
         across = np.array([-direction[1], direction[0]])
         stretched = radius * (1 + 0.6 * long)
-        return (
-            middle + stretched * np.cos(turn)[:, None] * direction + radius * np.sin(turn)[:, None] * across
-        ).astype(np.float32)
+        round_about = stretched * np.cos(turn)[:, None] * direction + radius * np.sin(turn)[:, None] * across
+        return f32(middle + round_about)
     corners = np.array([(-half_x, -half_z), (half_x, -half_z), (half_x, half_z), (-half_x, half_z)]) + np.array(place)
     scale = 0.9 if thing.shadow == "box" else 1.0
     both = np.concatenate([corners, (corners - place) * scale + place + reach]).astype(np.float32)

@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 from drivetl.errors import ConfigError, OutputError, quoted
 from drivetl.files import atomic_file
 from drivetl.progress import Progress, silent, tracked
-from drivetl.scenes.frame import SceneFrame
+from drivetl.scenes.frame import SCENE_CLASSES, SceneFrame
 from drivetl.scenes.presets import Preset
 from drivetl.scenes.render import render_scene
-from drivetl.taxonomy import DRIVING_CLASSES
 
 __all__ = ["contact_sheet", "draw_boxes", "save_sheet"]
 
 _GAP_PX = 4
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _LOWEST_QUALITY = 30
-# One colour a class, BGR, in the order of the taxonomy.
+# One colour a class, BGR, in the order of `SCENE_CLASSES`.
 _COLOURS = (
     (60, 90, 250),
     (60, 160, 255),
@@ -33,7 +32,6 @@ _COLOURS = (
     (250, 140, 40),
     (240, 90, 120),
     (200, 80, 240),
-    (150, 110, 255),
 )
 
 
@@ -42,7 +40,7 @@ def draw_boxes(frame: SceneFrame) -> NDArray[np.uint8]:
     image = frame.image_bgr.copy()
     for thing in frame.objects:
         left, top, right, bottom = (round(value) for value in thing.xyxy_px)
-        colour = _COLOURS[DRIVING_CLASSES.index(thing.class_name)]
+        colour = _COLOURS[SCENE_CLASSES.index(thing.class_name)]
         cv2.rectangle(image, (left, top), (right - 1, bottom - 1), colour, 1)
     return image
 

@@ -81,7 +81,10 @@ def _box_of_walls(width: float, height: float, hand: int, tiles: tuple[int, int]
     across = max(1.0, round(width / _TILE_M * 3) / 3)
     flank = max(1.0, round(_DEEP_M / _TILE_M * 3) / 3)
     a, b = (half, -half) if hand < 0 else (-half, half)
-    quads, normals, slots, stretched = [], [], [], []
+    quads: list[list[tuple[float, float, float]]] = []
+    normals: list[tuple[float, float, float]] = []
+    slots: list[Slot] = []
+    stretched: list[tuple[int, float, float]] = []
     for low, high, tile, slot in (
         (0.0, _GROUND_FLOOR_M, lower, Slot.SECOND),
         (_GROUND_FLOOR_M, height, upper, Slot.PAINT),

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.scenes.camera import Float
+from drivetl.scenes.camera import Float, f32, u8
 
 __all__ = ["CROWNS", "TILES", "TILE_PX", "crown", "fractal_noise", "grain_tile", "tiles_of", "wall_tiles"]
 
@@ -57,7 +57,7 @@ def fractal_noise(seed: int, size_px: int = 512, coarsest_px: int = 128, roughne
         cell //= 2
         weight *= roughness
     total -= total.mean()
-    return total / total.std()
+    return f32(total / total.std())
 
 
 @lru_cache(maxsize=2)
@@ -67,7 +67,7 @@ def grain_tile(height_px: int, width_px: int) -> Picture:
     fine = rng.standard_normal((height_px, width_px, 1)).astype(np.float32)
     colour = rng.standard_normal((height_px, width_px, 3)).astype(np.float32)
     soft = cv2.GaussianBlur(fine * 0.85 + colour * 0.5, (3, 3), 0.6)
-    return np.clip(128 + 24 * soft / soft.std(), 0, 255).astype(np.uint8)
+    return u8(np.clip(128 + 24 * soft / soft.std(), 0, 255))
 
 
 @lru_cache(maxsize=CROWNS)
@@ -94,7 +94,7 @@ def crown(index: int) -> tuple[Picture, Picture]:
         angle = float(rng.uniform(0, 180))
         cv2.ellipse(mask, centre, axes, angle, 0, 360, 255, -1)
         cv2.ellipse(shade, centre, axes, angle, 0, 360, float(light), -1)
-    shade = cv2.GaussianBlur(shade, (3, 3), 0.7)
+    shade = f32(cv2.GaussianBlur(shade, (3, 3), 0.7))
     return mask, (np.sqrt(np.clip(shade, 20, 255) / 256) * 255).astype(np.uint8)
 
 
@@ -107,8 +107,7 @@ def wall_tiles() -> tuple[tuple[Picture, ...], ...]:
     pictures = [_tile(style, index) for index, style in enumerate(TILES)]
     sizes = [TILE_PX >> level for level in range(4)]
     return tuple(
-        tuple(cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA) for side in sizes)  # type: ignore[misc]
-        for p in pictures
+        tuple(u8(cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA)) for side in sizes) for p in pictures
     )
 
 
@@ -132,7 +131,7 @@ def _tile(style: str, index: int) -> Picture:
             y = floor * TILE_PX // 3
             wall[y : y + 5] *= 0.86
             wall[y + 5 : y + 7] *= 1.1
-    return np.clip(np.sqrt(np.clip(wall, 0, 1)) * 255, 0, 255).astype(np.uint8)
+    return u8(np.clip(np.sqrt(np.clip(wall, 0, 1)) * 255, 0, 255))
 
 
 def _bricks(wall: Float, rng: np.random.Generator) -> None:

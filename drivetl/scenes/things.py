@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from drivetl.scenes.bodies import PHASES, bicycle_mesh, motorcycle_mesh, person_mesh, rider_mesh
 from drivetl.scenes.camera import Float
@@ -33,6 +37,7 @@ _COMMON = {
     Slot.AMBER: (255, 150, 20),
     Slot.POLE: (110, 112, 114),
 }
+_LONGEST_ARM_M = 4.8
 _PLAIN = linear_bgr([_COMMON[slot] for slot in Slot])
 
 
@@ -96,6 +101,12 @@ class Thing:
     phase: float = -1.0
     track: int = field(default=-1)
 
+    @property
+    def spread_m(self) -> float:
+        """How far it reaches beyond its footprint: the arms of poles and the crowns of trees."""
+        crowns = max((leaf.size_wh_m[0] / 2 for leaf in self.foliage), default=0.0)
+        return max(crowns, _LONGEST_ARM_M if self.shadow == "pole" else 0.0)
+
     def at(self, seconds: float) -> tuple[float, float]:
         """Return where it is (x, z)."""
         return self.x + self.velocity[0] * seconds, self.z + self.velocity[1] * seconds
@@ -107,10 +118,11 @@ class Thing:
         return int((self.phase + 0.95 * seconds) * PHASES) % PHASES
 
 
-def palette(colours: dict[Slot, Sequence[float] | Float]) -> Float:
+def palette(colours: dict[Slot, Sequence[float] | NDArray[np.floating[Any]]]) -> Float:
     """Return a palette; what is not given (as sRGB, 0 to 255) keeps its usual colour."""
     result = _PLAIN.copy()
-    result[list(colours)] = linear_bgr(list(colours.values()))
+    if colours:
+        result[list(colours)] = linear_bgr(list(colours.values()))
     return result
 
 
