@@ -9,7 +9,8 @@ import pytest
 
 from drivetl.config import load_yaml, parse_model, set_values
 from drivetl.errors import ConfigError
-from drivetl.recipe import Recipe, source_state, stages
+from drivetl.recipe import Recipe, source_state
+from drivetl.recipe_stages import stages
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -51,6 +52,7 @@ def test_more_epochs_repeat_training_and_what_follows_but_not_the_import(tmp_pat
         "verify",
         "bench",
         "video",
+        "page",
     }
 
 
@@ -69,6 +71,48 @@ def test_the_reported_split_is_never_trained_on(tmp_path: Path) -> None:
     assert commands["split"][-8:] == ("--from", "train", "--into", "val", "--fraction", "0.2", "--seed", "0")
     for name in ("zero_shot", "adapted", "verify"):
         assert commands[name][commands[name].index("--split") + 1] == "test"
+
+
+def demo(*settings: str) -> Recipe:
+    document = load_yaml(PROJECT / "configs" / "demo.yaml")
+    return parse_model(Recipe, set_values(document, list(settings)), "demo.yaml")
+
+
+def test_the_demo_renders_measures_in_fog_and_ends_with_the_page(tmp_path: Path) -> None:
+    found = {stage.name: stage for stage in stages(demo(), tmp_path, tmp_path / "w.pt")}
+    assert list(found) == [
+        *("render", "weather", "zero_shot", "zero_shot_weather", "train", "adapted", "adapted_weather"),
+        *("export", "verify", "bench", "drive", "video", "page"),
+    ]
+    assert "--depth" in found["render"].command
+    assert set(found["page"].needs) >= {"zero_shot_weather", "adapted_weather", "verify", "bench", "video"}
+    seen = set()
+    for stage in found.values():
+        assert set(stage.needs) <= seen
+        seen.add(stage.name)
+
+
+def test_the_fallback_trains_in_another_city_first_and_compares_with_that(tmp_path: Path) -> None:
+    plan = demo()
+    assert plan.fallback is not None
+    found = {stage.name: stage for stage in stages(plan, tmp_path, tmp_path / "w.weights", fell_back=True)}
+    source, train = found["source_train"], found["train"]
+    assert found["source"].command[2] == "source-city" and found["render"].command[2] == "target-city"
+    assert source.command[source.command.index("--weights") + 1] == str(tmp_path / "w.weights")
+    before = str(tmp_path / "source_train" / "weights" / "adapted.pt")
+    assert train.command[train.command.index("--weights") + 1] == before
+    assert found["zero_shot"].command[1] == found["zero_shot_weather"].command[1] == before
+    assert source.settings["epochs"] == plan.fallback.source_train.epochs
+    assert train.settings["epochs"] == plan.fallback.train.epochs
+
+
+def test_a_recipe_imports_or_renders_and_not_both() -> None:
+    with pytest.raises(ConfigError, match="either the section 'data' or the section 'scenes'"):
+        demo("data={format: voc, source: x}")
+    with pytest.raises(ConfigError, match="go with 'scenes'"):
+        demo("scenes=null", "data={format: voc, source: x}")
+    with pytest.raises(ConfigError, match=r"'scenes\.presett', did you mean 'preset'"):
+        demo("scenes.presett=x")
 
 
 def test_source_state_sees_names_sizes_and_times(tmp_path: Path) -> None:

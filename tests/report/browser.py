@@ -128,7 +128,7 @@ def _look(pipe: _Pipe, page: Path, screenshot: Path | None, width_px: int) -> Vi
             url = params["request"]["url"]
             seen.requests += [] if url.startswith("data:") else [url]
         elif event.get("method") in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
-            seen.console.append(json.dumps(params)[:500])
+            seen.console.append(json.dumps(params)[:4000])
     return seen
 
 

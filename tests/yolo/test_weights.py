@@ -121,3 +121,39 @@ def test_every_shipped_hash_is_one_and_stands_once() -> None:
     hashes = [value for values in weights.PUBLISHED_SHA256.values() for value in values]
     assert all(len(value) == 64 and int(value, 16) for value in hashes)
     assert len(set(hashes)) == len(hashes)
+
+
+def test_the_verb_takes_what_is_here_else_fetches_else_takes_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+    import sys
+
+    from drivetl import cli
+
+    asked = []
+
+    def get(name: str, **_: object) -> tuple[Path, str]:
+        asked.append(name)
+        if name == "yolo11n":
+            raise DownloadError("no network")
+        return place(weights_cache(), "yolov3-tiny-coco.weights"), "0" * 64
+
+    def path() -> str:
+        monkeypatch.setattr(
+            sys, "argv", ["drivetl", *["weights", "get", "yolo11n", "--or", "yolov3-tiny-coco", "--json"]]
+        )
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        captured = capsys.readouterr()
+        assert left.value.code == 0, captured.err
+        assert "error" not in captured.err and "Traceback" not in captured.err
+        return str(json.loads(captured.out)["path"])
+
+    monkeypatch.setattr(weights, "get_weights", get)
+    assert path() == str(weights_cache() / "yolov3-tiny-coco.weights")
+    assert asked == ["yolo11n", "yolov3-tiny-coco"]
+    own = place(tmp_path / "own", "yolo11n.pt")
+    monkeypatch.setenv("DRIVETL_WEIGHTS", str(own.parent))
+    assert path() == str(own)
+    assert len(asked) == 2
