@@ -26,10 +26,15 @@ __all__ = [
     "Recipe",
     "ScenesStage",
     "Stage",
-    "TrainStage",
+    "TrainSettings",
     "WeatherStage",
     "source_state",
 ]
+
+
+# Settings of ``drivetl train`` under its names; what is left out keeps its default. `drivetl run` checks them against
+# `drivetl.adapt.config.TrainConfig` before it starts, so that there is one list of them.
+TrainSettings = dict[str, Any]
 
 
 class DataStage(StrictModel):
@@ -70,14 +75,6 @@ class DriveStage(StrictModel):
     severity: int = Field(default=3, ge=1, le=5)
 
 
-class TrainStage(StrictModel):
-    """Settings of ``drivetl train``, under its names; what is left out keeps that verb's default."""
-
-    epochs: int | None = Field(default=None, ge=1)
-    batch: int | None = Field(default=None, ge=1)
-    lr0: float | None = Field(default=None, gt=0)
-
-
 class VerifyStage(StrictModel):
     """Options of ``drivetl verify``."""
 
@@ -107,8 +104,8 @@ class FallbackStage(StrictModel):
 
     weights: str
     source: ScenesStage
-    source_train: TrainStage = TrainStage()
-    train: TrainStage = TrainStage()
+    source_train: TrainSettings = Field(default_factory=dict)
+    train: TrainSettings = Field(default_factory=dict)
 
 
 class Recipe(StrictModel):
@@ -127,7 +124,7 @@ class Recipe(StrictModel):
     scenes: ScenesStage | None = None
     weather: WeatherStage | None = None
     fallback: FallbackStage | None = None
-    train: TrainStage = TrainStage()
+    train: TrainSettings = Field(default_factory=dict)
     verify: VerifyStage = VerifyStage()
     bench: BenchStage = BenchStage()
     video: VideoStage = VideoStage()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drivetl.config import StrictModel
-from drivetl.recipe import DataStage, FallbackStage, Recipe, ScenesStage, Stage, TrainStage, WeatherStage
+from drivetl.recipe import DataStage, FallbackStage, Recipe, ScenesStage, Stage, TrainSettings, WeatherStage
 
 __all__ = ["stages"]
 
@@ -90,7 +90,7 @@ def _source_stages(recipe: Recipe, fallback: FallbackStage, folder: Path, weight
 
 
 def _train_stage(
-    name: str, recipe: Recipe, train: TrainStage, dataset: Path, weights: Path, out: Path, needs: tuple[str, ...]
+    name: str, recipe: Recipe, train: TrainSettings, dataset: Path, weights: Path, out: Path, needs: tuple[str, ...]
 ) -> Stage:
     command = ("train", "--data", str(dataset), "--weights", str(weights), "--out", str(out))
     # The stages before and after measure, on the split that nothing was chosen with.
@@ -102,8 +102,8 @@ def _train_stage(
         sources=(weights,),
         replaces=True,
         resumes=True,
-        share=10 + 12 * (train.epochs or 10),
-        settings=train.model_dump(mode="json", exclude_unset=True),
+        share=10 + 12 * float(train.get("epochs", 10)),
+        settings=train,
     )
 
 

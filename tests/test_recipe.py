@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from drivetl.comparison_recipe import ComparisonRecipe
 from drivetl.config import load_yaml, parse_model, set_values
 from drivetl.errors import ConfigError
 from drivetl.recipe import Recipe, source_state
 from drivetl.recipe_stages import stages
+from drivetl.verbs._stages import check_train_settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -32,14 +34,28 @@ def keys_of(recipe: Recipe, folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads_and_carries_no_machine_path(path: Path) -> None:
-    parse_model(Recipe, load_yaml(path), str(path))
+    document = load_yaml(path)
+    if document.get("kind") == "comparison":
+        comparison = parse_model(ComparisonRecipe, document, str(path))
+        sections = [{**comparison.train, **own} for own in comparison.arms.values()]
+    else:
+        recipe = parse_model(Recipe, document, str(path))
+        sections = [recipe.train]
+        if recipe.fallback is not None:
+            sections += [recipe.fallback.train, recipe.fallback.source_train]
+    for section in sections:
+        check_train_settings(section, str(path))
     assert not re.search(r"(?m)^[^#]*(/home/|/work/|/Users/|\.\./)", path.read_text())
 
 
 def test_unknown_key_is_named_with_file_and_suggestion() -> None:
-    document = set_values(load_yaml(PROJECT / "configs" / "clear_to_fog.yaml"), ["train.epoch=3"])
-    with pytest.raises(ConfigError, match=r"recipe\.yaml.*'train\.epoch', did you mean 'epochs'"):
+    document = set_values(load_yaml(PROJECT / "configs" / "clear_to_fog.yaml"), ["data.sauce=3"])
+    with pytest.raises(ConfigError, match=r"recipe\.yaml.*'data\.sauce', did you mean 'source'"):
         parse_model(Recipe, document, "recipe.yaml")
+    with pytest.raises(
+        ConfigError, match=r"recipe\.yaml, section train.*'epoch', did you mean 'epochs'.*'lr0' is '-1'"
+    ):
+        check_train_settings({"epoch": 3, "lr0": -1}, "recipe.yaml, section train")
 
 
 def test_more_epochs_repeat_training_and_what_follows_but_not_the_import(tmp_path: Path) -> None:
@@ -102,8 +118,8 @@ def test_the_fallback_trains_in_another_city_first_and_compares_with_that(tmp_pa
     before = str(tmp_path / "source_train" / "weights" / "adapted.pt")
     assert train.command[train.command.index("--weights") + 1] == before
     assert found["zero_shot"].command[1] == found["zero_shot_weather"].command[1] == before
-    assert source.settings["epochs"] == plan.fallback.source_train.epochs
-    assert train.settings["epochs"] == plan.fallback.train.epochs
+    assert source.settings == plan.fallback.source_train
+    assert train.settings == plan.fallback.train
 
 
 def test_a_recipe_imports_or_renders_and_not_both() -> None:

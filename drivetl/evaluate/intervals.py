@@ -3,8 +3,8 @@
 The interval is the *expanded* percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap",
 The American Statistician 69(4)): percentiles taken a little farther out, by the factor with which Student's t replaces
 the normal distribution, because the plain percentile interval is too short for few groups. In simulations of grouped
-pictures nominal 95 % held the true AP50-95 in 94 % (100 groups) and 93 % (20 groups) of the cases; the plain interval in
-93 and 90 %, the basic one in 90 % where boxes are few. ``tests/evaluate/test_coverage.py`` repeats the first.
+pictures nominal 95 % held the true AP50-95 in 94 % (100 groups) and 93 % (20 groups) of the cases; the plain interval
+in 93 and 90 %, the basic one in 90 % where boxes are few. ``tests/evaluate/test_coverage.py`` repeats the first.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from drivetl.errors import ConfigError, quoted
 from drivetl.files import write_json
 from drivetl.verbs._console import Reporter
-from drivetl.verbs._stages import carry_out_all
+from drivetl.verbs._stages import carry_out_all, check_train_settings
 
 if TYPE_CHECKING:
     from drivetl.comparison_recipe import ComparisonRecipe
@@ -53,12 +53,8 @@ def carry_out_comparison(
 
 def _check_settings(plan: ComparisonRecipe, path: Path) -> None:
     """Find every problem of every arm before the first of them is trained."""
-    from drivetl.adapt.config import TrainConfig
-    from drivetl.config import parse_model
-
     for arm, own in plan.arms.items():
-        settings = {**plan.train, **own, "data": path, "weights": plan.weights, "imgsz": plan.imgsz}
-        parse_model(TrainConfig, settings, f"{path}, arm {arm}")
+        check_train_settings({**plan.train, **own, "imgsz": plan.imgsz}, f"{path}, arm {arm}")
 
 
 def _summary(plan: ComparisonRecipe, results: dict[str, Any]) -> list[str]:

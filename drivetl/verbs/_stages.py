@@ -17,7 +17,7 @@ from drivetl.verbs._console import Reporter
 if TYPE_CHECKING:
     from drivetl.recipe import Stage
 
-__all__ = ["carry_out_all"]
+__all__ = ["carry_out_all", "check_train_settings"]
 
 
 def carry_out_all(stages: Sequence[Stage], folder: Path, reporter: Reporter) -> dict[str, Any]:
@@ -36,6 +36,18 @@ def carry_out_all(stages: Sequence[Stage], folder: Path, reporter: Reporter) -> 
         results[stage.name] = _carry_out(stage, folder, keys, reporter, title + clock.left(number - 1))
         clock.done(stage, _read(folder / f"{stage.name}.json"))
     return results
+
+
+def check_train_settings(settings: dict[str, Any], where: str) -> None:
+    """Find every problem of the training settings of a recipe before its first stage starts.
+
+    Raises:
+        ConfigError: with all of them; ``where`` names the file and the section.
+    """
+    from drivetl.adapt.config import TrainConfig
+    from drivetl.config import parse_model
+
+    parse_model(TrainConfig, {"data": ".", "weights": "the recipe's", **settings}, where)
 
 
 class _Clock:

@@ -16,7 +16,7 @@ from drivetl.resources import resource_dir
 from drivetl.verbs._comparison import carry_out_comparison
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import percent
-from drivetl.verbs._stages import carry_out_all
+from drivetl.verbs._stages import carry_out_all, check_train_settings
 
 if TYPE_CHECKING:
     from drivetl.recipe import Recipe
@@ -118,6 +118,10 @@ def carry_out_recipe(
             f"{quoted(path)}: data.source is {quoted(plan.data.source)}, which does not exist; "
             f"say where the dataset lies with --set data.source=FOLDER"
         )
+    check_train_settings(plan.train, f"{path}, section train")
+    if plan.fallback is not None:
+        check_train_settings(plan.fallback.train, f"{path}, section fallback.train")
+        check_train_settings(plan.fallback.source_train, f"{path}, section fallback.source_train")
     weights, fell_back = _weights(plan, reporter)
     folder = folder_of(plan)
     document = {**json.loads(plan.model_dump_json()), "started_from": weights.name, "fell_back": fell_back}
