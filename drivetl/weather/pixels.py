@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
@@ -18,10 +17,8 @@ __all__ = [
     "Bgr",
     "Float",
     "add_light",
-    "blend",
     "enlarge",
     "f32",
-    "kept_memory",
     "lay_over",
     "planck_bgr",
     "relight",
@@ -44,16 +41,6 @@ def strips(height: int, width: int, strip_px: int = _STRIP_PX) -> Iterator[slice
     rows = max(1, strip_px // width)
     for top in range(0, height, rows):
         yield slice(top, min(height, top + rows))
-
-
-def kept_memory(slot: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-    """Return memory of this thread for temporary results, overwritten by the next use of the same slot."""
-    pool: dict[str, NDArray[Any]] = _kept.__dict__.setdefault("pool", {})
-    size = math.prod(shape)
-    place = pool.get(slot)
-    if place is None or place.size < size:
-        place = pool[slot] = np.empty(size, dtype)
-    return place[:size].reshape(shape)
 
 
 def f32(array: NDArray[Any]) -> Float:
@@ -100,53 +87,17 @@ def add_light(image_bgr: BgrImage, light: NDArray[Any]) -> BgrImage:
 
 def lay_over(image_bgr: BgrImage, paint: BgrImage | Bgr, alpha: BgrImage) -> BgrImage:
     """Lay a colour or another picture over the picture; ``alpha`` is uint8 (height, width), 255 covers."""
-    image = np.ascontiguousarray(image_bgr)
-    result = np.empty_like(image)
+    result = np.empty_like(image_bgr)
     for rows in strips(*alpha.shape):
-        # 256 for nothing laid over, 0 for 255: shifting by eight bits then divides.
-        share = alpha[rows].astype(np.uint16)
-        kept = np.uint16(256) - share - (share >> 7)
-        blend(image[rows], kept, paint if isinstance(paint, tuple) else paint[rows], result[rows])
+        share = alpha[rows]
+        inverse = cv2.bitwise_not(share)
+        kept = cv2.multiply(image_bgr[rows], cv2.cvtColor(inverse, cv2.COLOR_GRAY2BGR), scale=1 / 255)
+        if isinstance(paint, tuple):
+            laid = cv2.merge([cv2.convertScaleAbs(share, alpha=min(channel, 255.0) / 255) for channel in paint])
+        else:
+            laid = cv2.multiply(paint[rows], cv2.cvtColor(share, cv2.COLOR_GRAY2BGR), scale=1 / 255)
+        cv2.add(kept, laid, dst=result[rows])
     return result
-
-
-def blend(strip_bgr: BgrImage, kept: NDArray[np.uint16], paint: BgrImage | Bgr, out: BgrImage) -> None:
-    """Write the mixture of a contiguous strip and a paint into ``out``, rounded once, in 16-bit integers.
-
-    ``kept`` is the strip's share in 1/256, uint16 (rows, columns). Sixteen bits hold 255 * 256 and the half that
-    rounds, and twice as many of them as of floats fit a vector register. A colour keeps eight bits of its fraction.
-    """
-    share, left, mixed = (kept_memory(slot, strip_bgr.shape, np.uint16) for slot in ("share", "left", "mixed"))
-    cv2.merge([kept, kept, kept], dst=share)
-    np.subtract(np.uint16(256), share, out=left)
-    np.copyto(mixed, strip_bgr)
-    mixed *= share
-    if isinstance(paint, tuple):
-        whole, fraction = (part[: kept.size].reshape(left.shape) for part in _flat_colour(paint, kept.shape[1]))
-        if fraction[0, 0].any():
-            # Its high byte; the low one is less than the rounding.
-            np.multiply(left, fraction, out=share)
-            share >>= 8
-            mixed += share
-        left *= whole
-    else:
-        np.copyto(share, paint)
-        left *= share
-    mixed += left
-    mixed += np.uint16(128)
-    mixed >>= 8
-    np.copyto(out, mixed, casting="unsafe")
-
-
-@lru_cache(maxsize=4)
-def _flat_colour(paint: Bgr, width: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Return the pixels of the largest strip in one colour, (pixels, 3): whole grey levels, and the rest in 1/256.
-
-    Plain memory is what NumPy multiplies fastest; repeating three values takes it twice as long.
-    """
-    colour = np.rint(np.minimum(paint, 255.0) * np.float64(256)).astype(np.uint16)
-    pixels = max(_STRIP_PX, width)
-    return np.tile(colour >> 8, (pixels, 1)), np.tile(colour & 255, (pixels, 1))
 
 
 def scaled(share: NDArray[Any]) -> BgrImage:
@@ -157,9 +108,13 @@ def scaled(share: NDArray[Any]) -> BgrImage:
 def enlarge(small: BgrImage, like: BgrImage, *, slot: int) -> BgrImage:
     """Return a small uint8 map at the size of the picture ``like``, in memory kept for this thread and ``slot``.
 
-    The result is overwritten by the next call with the same slot and number of dimensions.
+    The result is overwritten by the next call with the same slot.
     """
-    place = u8(kept_memory(f"enlarged {slot} {small.ndim}", (*like.shape[:2], *small.shape[2:]), np.uint8))
+    shape = (*like.shape[:2], *small.shape[2:])
+    pool: dict[tuple[int, int], BgrImage] = _kept.__dict__.setdefault("pool", {})
+    place = pool.get((slot, len(shape)))
+    if place is None or place.shape != shape:
+        place = pool[slot, len(shape)] = np.empty(shape, np.uint8)
     cv2.resize(small, (like.shape[1], like.shape[0]), dst=place, interpolation=cv2.INTER_LINEAR)
     return place
 

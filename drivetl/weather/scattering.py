@@ -19,13 +19,15 @@ from drivetl.weather.checks import (
     require_rng,
 )
 from drivetl.weather.depth import depth_prior
-from drivetl.weather.pixels import Bgr, Float, blend, enlarge, f32, kept_memory, scaled, strips
+from drivetl.weather.pixels import Bgr, Float, enlarge, f32, scaled, strips
 from drivetl.weather.sky import shrink, working_scale
 from drivetl.weather.tiles import fractal_tile, window
 
 __all__ = ["airlight_of", "estimate_airlight", "extinction", "fog", "scene_depth", "transmission"]
 
 
+# Strips of float32 that fit the cache, in few enough calls.
+_FLOAT_STRIP_PX = 40960
 # 100 for the middle leaves room for a factor of 2.5 in a byte.
 _BANK_SCALE = 100.0
 
@@ -119,14 +121,9 @@ def fog(
     image = require_image(image_bgr)
     beta = extinction(visibility_m, contrast_threshold=contrast_threshold)
     depth = scene_depth(image, depth_m)
-    blue, green, red = require_colour("tint_bgr", tint_bgr, highest=1.0)
-    if airlight_bgr is None:
-        estimate = estimate_airlight(image, depth)
-        # An estimate has no fractions of a grey level, and whole ones are faster.
-        airlight: Bgr = (round(estimate[0] * blue), round(estimate[1] * green), round(estimate[2] * red))
-    else:
-        given = require_colour("airlight_bgr", airlight_bgr)
-        airlight = (given[0] * blue, given[1] * green, given[2] * red)
+    airlight = estimate_airlight(image, depth) if airlight_bgr is None else require_colour("airlight_bgr", airlight_bgr)
+    tint = require_colour("tint_bgr", tint_bgr, highest=1.0)
+    airlight = (airlight[0] * tint[0], airlight[1] * tint[1], airlight[2] * tint[2])
     banks = None
     if require_number("patchiness", patchiness, 0.0, 0.9) > 0:
         banks = _banks(image, patchiness, require_rng(rng), time_s)
@@ -154,19 +151,23 @@ def _arriving(depth: Float, beta: float, banks: BgrImage | None, out: Float | No
 
 
 def _mix(image: BgrImage, airlight: Bgr, depth: Float, beta: float, banks: BgrImage | None) -> BgrImage:
-    """Return J t + A (1 - t) with t in 1/256: that is 0.5 grey levels of error at most, and 0.5 of rounding."""
+    """Return A + (J - A) t, in float32 and rounded once, strip by strip in four strips of memory."""
     height, width = depth.shape
-    image = np.ascontiguousarray(image)
     result = np.empty_like(image)
-    for rows in strips(height, width):
-        size = (rows.stop - rows.start, width)
-        share = kept_memory("arriving", size, np.float32)
-        _arriving(depth[rows], beta, None if banks is None else banks[rows], share)
-        share *= np.float32(256)
-        share += np.float32(0.5)
-        kept = kept_memory("kept", size, np.uint16)
-        np.copyto(kept, share, casting="unsafe")
-        blend(image[rows], kept, airlight, result[rows])
+    target: Float | None = None
+    for rows in strips(height, width, _FLOAT_STRIP_PX):
+        count = rows.stop - rows.start
+        if target is None:
+            target = np.empty((count, width, 3), np.float32)
+            target[:] = airlight
+            values, weight, share = np.empty_like(target), np.empty_like(target), np.empty((count, width), np.float32)
+        strip, goal, factor = values[:count], target[:count], weight[:count]
+        arriving = _arriving(depth[rows], beta, None if banks is None else banks[rows], share[:count])
+        np.copyto(strip, image[rows])
+        cv2.subtract(strip, goal, dst=strip)
+        cv2.multiply(strip, cv2.merge([arriving, arriving, arriving], dst=factor), dst=strip)
+        cv2.add(strip, goal, dst=strip)
+        cv2.convertScaleAbs(strip, dst=result[rows])
     return result
 
 

@@ -6,6 +6,7 @@ Importing this module needs albumentations; `drivetl.weather` loads it only when
 from __future__ import annotations
 
 import os
+from types import new_class
 from typing import Any, ClassVar, Literal
 
 # On import, albumentations would ask PyPI for a newer version of itself.
@@ -80,7 +81,7 @@ def _transform(name: str, condition: str, what: str) -> type[_Weather]:
     """Return the class of one condition; it knows its module and name, so pipelines with it save, load and pickle."""
     kernel = {"haze": "fog", "jpeg": "jpeg_compression"}.get(condition, condition)
     members = {"__module__": __name__, "__doc__": f"{what}; see `drivetl.weather.{kernel}`.", "condition": condition}
-    made: type[_Weather] = type(_Weather)(name, (_Weather,), members)
+    made: type[_Weather] = new_class(name, (_Weather,), exec_body=lambda namespace: namespace.update(members))
     return made
 
 
