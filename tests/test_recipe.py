@@ -52,9 +52,7 @@ def test_unknown_key_is_named_with_file_and_suggestion() -> None:
     document = set_values(load_yaml(PROJECT / "configs" / "clear_to_fog.yaml"), ["data.sauce=3"])
     with pytest.raises(ConfigError, match=r"recipe\.yaml.*'data\.sauce', did you mean 'source'"):
         parse_model(Recipe, document, "recipe.yaml")
-    with pytest.raises(
-        ConfigError, match=r"recipe\.yaml, section train.*'epoch', did you mean 'epochs'.*'lr0' is '-1'"
-    ):
+    with pytest.raises(ConfigError, match=r"yaml, section train.*'lr0' is '-1'.*'epoch', did you mean 'epochs'"):
         check_train_settings({"epoch": 3, "lr0": -1}, "recipe.yaml, section train")
 
 
