@@ -2,9 +2,11 @@
 
 The interval is the *expanded* percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap",
 The American Statistician 69(4)): percentiles taken a little farther out, by the factor with which Student's t replaces
-the normal distribution, because the plain percentile interval is too short for few groups. In simulations of grouped
-pictures nominal 95 % held the true AP50-95 in 94 % (100 groups) and 93 % (20 groups) of the cases; the plain interval
-in 93 and 90 %, the basic one in 90 % where boxes are few. ``tests/evaluate/test_coverage.py`` repeats the first.
+the normal distribution, because the plain percentile interval is too short for few groups.
+
+Measured with the simulation of ``tests/evaluate/test_coverage.py`` (500 datasets each, 600 replicates), the share of
+nominal 95 % intervals that held the true AP50-95: of 20 groups 93 % (plain percentile 89 %, basic 87 %), of 100 groups
+95 % (95 %, 93 %). Chance moves such a share by 1 % (one standard error).
 """
 
 from __future__ import annotations
