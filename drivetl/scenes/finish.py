@@ -48,7 +48,7 @@ def sample_finish(preset: FinishPreset, rng: np.random.Generator) -> CameraFinis
 def develop(light_bgr: Float, exposure: float, finish: CameraFinish, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return the picture of linear light, uint8 (height, width, 3). ``light_bgr`` is used up."""
     height, width = light_bgr.shape[:2]
-    gain = _vignette(height, width, round(finish.vignette, 2))
+    gain = _vignette(height, width, round(20 * finish.vignette))
     cv2.multiply(light_bgr, gain, dst=light_bgr, scale=exposure)
     cv2.sqrt(light_bgr, dst=light_bgr)
     picture = cv2.convertScaleAbs(light_bgr, alpha=255 / _WHITE)
@@ -67,11 +67,11 @@ def develop(light_bgr: Float, exposure: float, finish: CameraFinish, rng: np.ran
     return u8(picture)
 
 
-@lru_cache(maxsize=32)
-def _vignette(height: int, width: int, strength: float) -> Float:
+@lru_cache(maxsize=8)
+def _vignette(height: int, width: int, twentieths: int) -> Float:
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
-    gain = 1 - np.float32(strength) * (x * x + y * y * np.float32(0.6))
+    gain = 1 - np.float32(twentieths / 20) * (x * x + y * y * np.float32(0.6))
     return np.repeat(gain[..., None], 3, axis=2)
 
 
