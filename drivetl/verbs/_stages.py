@@ -33,7 +33,7 @@ def carry_out_all(stages: Sequence[Stage], folder: Path, reporter: Reporter) -> 
     clock = _Clock(stages)
     for number, stage in enumerate(stages, start=1):
         title = f"[{number}/{len(stages)}] {stage.name}"
-        results[stage.name] = _carry_out(stage, folder, keys, reporter, title + clock.left(number - 1))
+        results[stage.name] = _carry_out(stage, folder, keys, reporter, (title, clock.left(number - 1)))
         clock.done(stage, _read(folder / f"{stage.name}.json"))
     return results
 
@@ -70,14 +70,14 @@ class _Clock:
         return f", about {max(1, round(seconds / 60))} min left" if seconds > 45 else ", less than a minute left"
 
 
-def _carry_out(stage: Stage, folder: Path, keys: dict[str, str], reporter: Reporter, title: str) -> Any:
-    """Run one stage unless its result is there and unchanged; return the JSON of its verb."""
+def _carry_out(stage: Stage, folder: Path, keys: dict[str, str], reporter: Reporter, title: tuple[str, str]) -> Any:
+    """Run one stage unless its result is there and unchanged; return its JSON. ``title``: stage, time left."""
     keys[stage.name] = key = stage.key(keys)
     result_file = folder / f"{stage.name}.json"
     started_file = folder / f"{stage.name}.started"
     recorded = _read(result_file)
     if recorded is not None and recorded.get("key") == key:
-        reporter.say(f"{title}: done before, unchanged")
+        reporter.say(f"{title[0]}: done before, unchanged")
         return recorded["result"]
     command = list(stage.command)
     if stage.resumes and started_file.is_file() and started_file.read_text(encoding="utf-8") == key:
@@ -88,7 +88,7 @@ def _carry_out(stage: Stage, folder: Path, keys: dict[str, str], reporter: Repor
         command += ["--recipe", str(_write_settings(folder / f"{stage.name}.yaml", stage))]
     with writing(started_file):
         started_file.write_text(key, encoding="utf-8")
-    reporter.say(f"{title}: drivetl {' '.join(command)}")
+    reporter.say(f"{title[0]}{title[1]}: drivetl {' '.join(command)}")
     began = time.monotonic()
     result = _call(stage, command, reporter)
     write_json(
