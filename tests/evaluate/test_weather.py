@@ -41,10 +41,11 @@ def finder(seen: list[np.ndarray] | None = None) -> Model:
         if seen is not None:
             seen.append(tensor_nchw.copy())
         output = np.zeros((1, 5, 1), np.float32)
-        scale, top = 64 / 200, (64 - round(120 * 64 / 200)) / 2
-        car = tensor_nchw[0, :, int(top + 75 * scale) : int(top + 95 * scale), 28:40].mean()
-        road = tensor_nchw[0, :, int(top + 75 * scale) : int(top + 95 * scale), 2:20].mean()
-        output[0, :, 0] = (105 * scale, top + 85 * scale, 50 * scale, 30 * scale, float(road - car > 0.1))
+        # 200x120 pixels lie as 64x38 in the input, from row 13 on: each axis has its own scale.
+        across, down, top = 64 / 200, 38 / 120, 13
+        rows = slice(top + 24, top + 30)
+        contrast = tensor_nchw[0, :, rows, 2:20].mean() - tensor_nchw[0, :, rows, 28:40].mean()
+        output[0, :, 0] = (105 * across, top + 85 * down, 50 * across, 30 * down, float(contrast > 0.1))
         return output
 
     return Model("finder", ("car",), Letterbox((64, 64)), raw, 0.7, 300, "test")
