@@ -11,7 +11,8 @@ from drivetl.runtime.bundle import Bundle, open_bundle
 from drivetl.runtime.contract import Contract
 from drivetl.runtime.decode import decode
 from drivetl.runtime.detections import Detections
-from drivetl.runtime.letterbox import Geometry, to_tensor
+from drivetl.runtime.letterbox import Geometry
+from drivetl.runtime.preprocess import Preprocessor
 
 __all__ = ["Detector"]
 
@@ -20,7 +21,7 @@ class Detector:
     """Run a bundle: ``Detector(bundle)(image_bgr) -> Detections``.
 
     The three stages are methods of their own, so that latency can be measured stage by stage on the code that runs.
-    A detector keeps no state between frames and may be shared by threads.
+    A detector may be shared by threads: each has its own buffers, and nothing else is kept between frames.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Detector:
         """
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.session = self._bundle.session(provider, threads=threads)
+        self._preprocess = Preprocessor(self.contract.letterbox)
         limits = self.contract.thresholds
         self.confidence = limits.confidence if confidence is None else confidence
 
@@ -68,9 +70,11 @@ class Detector:
         return self.postprocess(self.infer(tensor), geometry)
 
     def preprocess(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Geometry]:
-        """Return the input tensor, float32 ``(1, 3, h, w)``, and how the picture lies in it."""
-        letterboxed, geometry = self.contract.letterbox(image_bgr)
-        return to_tensor(letterboxed), geometry
+        """Return the input tensor, float32 ``(1, 3, h, w)``, and how the picture lies in it.
+
+        The tensor is a buffer of the calling thread, overwritten by its next call: copy it to keep it.
+        """
+        return self._preprocess(image_bgr)
 
     def infer(self, tensor_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the raw output, float32 of the contract's output shape."""

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from drivetl.errors import ImageError
 
-__all__ = ["Geometry", "Letterbox", "check_image", "to_tensor"]
+__all__ = ["UNIT_SCALE", "Geometry", "Letterbox", "check_image", "to_tensor"]
 
 # float32 x/255 for every byte: exactly what dividing the float picture gives, at the price of a table look-up.
-_UNIT_SCALE = (np.arange(256, dtype=np.float32) / np.float32(255.0)).reshape(1, 256)
+UNIT_SCALE = (np.arange(256, dtype=np.float32) / np.float32(255.0)).reshape(1, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +125,5 @@ def to_tensor(letterboxed_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
     height, width = letterboxed_bgr.shape[:2]
     tensor = np.empty((1, 3, height, width), dtype=np.float32)
     for channel, plane in enumerate(reversed(cv2.split(letterboxed_bgr))):
-        cv2.LUT(plane, _UNIT_SCALE, dst=tensor[0, channel])
+        cv2.LUT(plane, UNIT_SCALE, dst=tensor[0, channel])
     return tensor
