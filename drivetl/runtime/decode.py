@@ -50,6 +50,7 @@ def decode(
         anchor = np.flatnonzero(best > confidence)
         kept = best[anchor]
         class_id = _best_class(scores, anchor)
+        del best  # the largest array of a frame
     if len(kept) > _MAX_CANDIDATES:
         strongest = np.argsort(-kept, kind="stable")[:_MAX_CANDIDATES]
         class_id, anchor, kept = class_id[strongest], anchor[strongest], kept[strongest]
