@@ -92,10 +92,43 @@ def _scale_scores(model: Any) -> None:
     model.graph.node.append(onnx.helper.make_node("Mul", ["unscaled", "factor"], [before]))
 
 
+def _bgr_for_rgb(model: Any) -> None:
+    """Swap the first and third channel of the input inside the graph."""
+    name = model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = ["swapped" if wanted == name else wanted for wanted in node.input]
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0], np.int64), "bgr"))
+    model.graph.node.insert(0, onnx.helper.make_node("Gather", [name, "bgr"], ["swapped"], axis=1))
+
+
+def _sigmoid_twice(model: Any) -> None:
+    node = model.graph.node[-1]
+    before = node.output[0]
+    node.output[0] = "once"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([4, 80], np.int64), "parts"))
+    model.graph.node.append(onnx.helper.make_node("Split", ["once", "parts"], ["boxes", "scores"], axis=1))
+    model.graph.node.append(onnx.helper.make_node("Sigmoid", ["scores"], ["twice"]))
+    model.graph.node.append(onnx.helper.make_node("Concat", ["boxes", "twice"], [before], axis=1))
+
+
+def _other_class_order(model: Any) -> None:
+    """Exchange the scores of the first and the third class; the names stay."""
+    node = model.graph.node[-1]
+    before = node.output[0]
+    node.output[0] = "ordered"
+    order = np.arange(84)
+    order[[4, 6]] = order[[6, 4]]
+    model.graph.initializer.append(numpy_helper.from_array(order, "order"))
+    model.graph.node.append(onnx.helper.make_node("Gather", ["ordered", "order"], [before], axis=1))
+
+
 @pytest.mark.material
 @pytest.mark.parametrize(
     ("graph", "sentence"),
     [
+        (_bgr_for_rgb, "raw scores differ by"),
+        (_sigmoid_twice, "raw scores differ by 0.5"),
+        (_other_class_order, "raw scores differ by"),
         (_shift_boxes, "raw boxes differ by 0.5"),
         (_scale_scores, "raw scores differ by"),
     ],
