@@ -127,7 +127,7 @@ def _other_class_order(model: Any) -> None:
     ("graph", "sentence"),
     [
         (_bgr_for_rgb, "raw scores differ by"),
-        (_sigmoid_twice, "raw scores differ by 0.5"),
+        (_sigmoid_twice, "raw scores differ by 5.00e-01"),
         (_other_class_order, "raw scores differ by"),
         (_shift_boxes, "raw boxes differ by 0.5"),
         (_scale_scores, "raw scores differ by"),

@@ -45,7 +45,7 @@ def finder(seen: list[np.ndarray] | None = None) -> Model:
         across, down, top = 64 / 200, 38 / 120, 13
         rows = slice(top + 24, top + 30)
         contrast = tensor_nchw[0, :, rows, 2:20].mean() - tensor_nchw[0, :, rows, 28:40].mean()
-        output[0, :, 0] = (105 * across, top + 85 * down, 50 * across, 30 * down, float(contrast > 0.1))
+        output[0, :, 0] = (105 * across, top + 85 * down, 50 * across, 30 * down, float(contrast > 0.35))
         return output
 
     return Model("finder", ("car",), Letterbox((64, 64)), raw, 0.7, 300, "test")
