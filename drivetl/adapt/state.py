@@ -20,7 +20,7 @@ from drivetl.files import atomic_file
 
 __all__ = ["RunState", "load_state", "save_state", "trim_log"]
 
-_FORMAT = 1
+_FORMAT = 2
 # torch's unpickler trusts its input to be a pickle, and fails on other bytes in as many ways.
 _UNREADABLE = (
     OSError,
@@ -44,6 +44,7 @@ _FIELDS = {
     "best_epoch": int,
     "best_fitness": float | None,
     "seconds": float,
+    "finished": bool,
 }
 
 
@@ -63,6 +64,7 @@ class RunState:
         best_epoch: that epoch.
         best_fitness: its mAP50-95 on the selection split; None without one.
         seconds: training time so far.
+        finished: whether this was the last epoch: the last one planned, or the one that patience ended with.
     """
 
     model: dict[str, Any]
@@ -76,6 +78,7 @@ class RunState:
     best_epoch: int
     best_fitness: float | None
     seconds: float
+    finished: bool
 
 
 def save_state(state: RunState, path: Path) -> None:

@@ -158,6 +158,14 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.eval()
 
+    def _do_train(self) -> None:
+        """Train; a run that was stopped after its last epoch, before its weights were written, has nothing to train."""
+        if self.job.state is not None and self.job.state.finished:
+            self._setup_train()
+            self.epoch = self.job.state.epoch
+            return
+        super()._do_train()
+
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Turn the pictures into tensors, in the memory layout of the network."""
         batch = super().preprocess_batch(batch)
@@ -241,6 +249,7 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
                 best_epoch=self.best_epoch,
                 best_fitness=None if self.best_fitness is None else float(self.best_fitness),
                 seconds=self.seconds,
+                finished=bool(self.stop),
             ),
             self.job.state_path,
         )

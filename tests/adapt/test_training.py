@@ -99,6 +99,32 @@ def test_a_resumed_run_ends_in_the_same_weights(
         train(configure(), run, resume=True)
 
 
+@pytest.mark.parametrize("patience", [0, 1])
+def test_a_run_stopped_after_its_last_epoch_is_not_trained_further(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    from drivetl.adapt import training
+
+    # Random weights find nothing, so with patience 1 the second epoch, without gain, is the last.
+    config = configure(patience=patience)
+    whole = train(config, tmp_path / "whole")
+    write = training._write_weights
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_write_weights", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run")
+    monkeypatch.setattr(training, "_write_weights", write)
+    result = train(config, tmp_path / "run", resume=True)
+    assert (result.epochs, result.optimiser_steps) == (whole.epochs, whole.optimiser_steps)
+    assert log_of(tmp_path / "run")[-1]["epoch"] == whole.epochs
+    for path in ("adapted.pt", "last.pt"):
+        expected, got = (state_of(folder / "weights" / path) for folder in (tmp_path / "whole", tmp_path / "run"))
+        assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
 def test_a_resumed_run_keeps_what_it_began_with(configure: Configure, tmp_path: Path, drawn: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
@@ -125,7 +151,7 @@ def test_a_state_with_code_in_it_is_refused(configure: Configure, tmp_path: Path
 
     with pytest.raises(KeyboardInterrupt):
         train(configure(), run, progress=interrupt_at(3))
-    torch.save({"format": 1, "model": Hostile()}, RunFolder(run).state)
+    torch.save({"format": 2, "model": Hostile()}, RunFolder(run).state)
     with pytest.raises(WeightsError, match="is not the state of a run"):
         train(configure(), run, resume=True)
     assert not witness.exists()
