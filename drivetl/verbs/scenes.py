@@ -157,7 +157,8 @@ def bench(
     lines = [
         f"{preset}, {size_hw[1]}x{size_hw[0]}, one thread, {count} scenes after {count} to warm up",
         f"one scene      median {times.median_ms:.1f} ms, p95 {times.p95_ms:.1f}, fastest {times.fastest_ms:.1f}",
-        f"scenes         {times.scenes_per_s:.1f} a second ({times.cold_scenes_per_s:.1f} while warming up)",
+        f"scenes         {times.scenes_per_s:.1f} a second ({times.cold_scenes_per_s:.1f} while warming up), "
+        f"{times.scenes_per_cpu_s:.1f} a second of CPU time",
         f"a drive        {times.frames_per_s:.1f} frames a second",
     ]
     reporter.finish(document, [*lines, json_module.dumps(document)])
