@@ -226,10 +226,10 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Add one line to the log."""
-        line = {"epoch": self.epoch + 1, "seconds": round(self.seconds, 2), "optimiser_steps": self.optimiser_steps}
-        line |= {name: _plain(value) for name, value in metrics.items()}
+        line: dict[str, float | None] = {name: _plain(value) for name, value in metrics.items()}
+        done = {"epoch": self.epoch + 1, "seconds": round(self.seconds, 2), "optimiser_steps": self.optimiser_steps}
         with self.job.log_path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")
+            log.write(json.dumps({**done, **line}) + "\n")
 
     def save_model(self) -> bool:
         """Keep the state; remember the epoch if it is the best so far, or the last when nothing selects."""

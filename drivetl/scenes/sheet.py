@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from drivetl.errors import ConfigError, OutputError, quoted
 from drivetl.files import atomic_file
 from drivetl.progress import Progress, silent, tracked
+from drivetl.scenes.camera import u8
 from drivetl.scenes.frame import SCENE_CLASSES, SceneFrame
 from drivetl.scenes.presets import Preset
 from drivetl.scenes.render import render_scene
@@ -35,14 +36,23 @@ _COLOURS = (
 )
 
 
-def draw_boxes(frame: SceneFrame) -> NDArray[np.uint8]:
-    """Return the picture with a one-pixel line around every labelled object: the line's outer edge is the box."""
-    image = frame.image_bgr.copy()
+def draw_boxes(frame: SceneFrame, width_px: int | None = None) -> NDArray[np.uint8]:
+    """Return the picture, scaled to a width if one is given, with a line around every labelled object.
+
+    The line's outer edge is the box.
+    """
+    scale = 1.0 if width_px is None else width_px / frame.image_bgr.shape[1]
+    image = frame.image_bgr.copy() if width_px is None else _scaled(frame.image_bgr, width_px)
     for thing in frame.objects:
-        left, top, right, bottom = (round(value) for value in thing.xyxy_px)
+        left, top, right, bottom = (round(value * scale) for value in thing.xyxy_px)
         colour = _COLOURS[SCENE_CLASSES.index(thing.class_name)]
-        cv2.rectangle(image, (left, top), (right - 1, bottom - 1), colour, 1)
+        cv2.rectangle(image, (left, top), (max(right - 1, left), max(bottom - 1, top)), colour, 1)
     return image
+
+
+def _scaled(image_bgr: NDArray[np.uint8], width_px: int) -> NDArray[np.uint8]:
+    height_px = round(width_px * image_bgr.shape[0] / image_bgr.shape[1])
+    return u8(cv2.resize(image_bgr, (width_px, height_px), interpolation=cv2.INTER_AREA))
 
 
 def contact_sheet(
@@ -65,9 +75,7 @@ def contact_sheet(
     cells = []
     for index in tracked(range(count), "rendering", count, progress):
         frame = render_scene(presets[index % len(presets)], seed=seed + index)
-        image = draw_boxes(frame) if boxes else frame.image_bgr
-        height_px = round(cell_width_px * image.shape[0] / image.shape[1])
-        cells.append(cv2.resize(image, (cell_width_px, height_px), interpolation=cv2.INTER_AREA))
+        cells.append(draw_boxes(frame, cell_width_px) if boxes else _scaled(frame.image_bgr, cell_width_px))
     rows = -(-count // columns)
     height_px = cells[0].shape[0]
     size = (rows * (height_px + _GAP_PX) + _GAP_PX, columns * (cell_width_px + _GAP_PX) + _GAP_PX, 3)

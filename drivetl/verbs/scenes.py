@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_module
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,18 +83,21 @@ def render(
             progress=reporter.progress,
             overwrite=overwrite,
         )
-        boxes = sum(len(sample.boxes) for split in dataset.splits for sample in dataset.samples(split))
+        per_class = Counter(
+            box.class_name for split in dataset.splits for sample in dataset.samples(split) for box in sample.boxes
+        )
     document = {
         "dataset": str(out),
         "preset": preset,
         "seed": seed,
         "splits": dataset.splits,
         "images": sum(dataset.splits.values()),
-        "boxes": boxes,
+        "boxes": per_class.total(),
+        "per_class": {name: per_class[name] for name in dataset.names},
         "fingerprint": dataset.fingerprint,
     }
     splits = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
-    reporter.finish(document, [f"{out}: {splits}; {boxes} boxes"])
+    reporter.finish(document, [f"{out}: {splits}; {per_class.total()} boxes"])
 
 
 @scenes.command("sheet")
@@ -165,7 +169,8 @@ def bench(
     lines = [
         f"{preset}, {size_hw[1]}x{size_hw[0]}, one thread, {count} scenes after {count} to warm up",
         f"one scene      median {times.median_ms:.1f} ms, p95 {times.p95_ms:.1f}, fastest {times.fastest_ms:.1f}",
-        f"scenes         {times.scenes_per_s:.1f} a second ({times.cold_scenes_per_s:.1f} while warming up)",
+        f"scenes         {times.scenes_per_s:.1f} a second ({times.cold_scenes_per_s:.1f} while warming up), "
+        f"{times.scenes_per_cpu_s:.1f} a second of CPU time",
         f"a drive        {times.frames_per_s:.1f} frames a second",
     ]
     reporter.finish(document, [*lines, json_module.dumps(document)])

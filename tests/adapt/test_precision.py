@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 
@@ -50,19 +51,21 @@ def test_the_run_says_in_what_it_was_trained(
     assert all(value.is_contiguous() for value in state.values())
 
 
-def test_both_precisions_learn_nearly_the_same(
-    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_weights: Path
-) -> None:
-    monkeypatch.setattr(trainer_module, "cpu_computes_bfloat16", lambda: True)
-    half, full = (
-        load_checkpoint(train(configure(epochs=1, amp=amp, optimizer="SGD", lr0=1e-3), tmp_path / str(amp)).weights)
-        for amp in (True, False)
-    )
-    start = load_checkpoint(random_weights).model.state_dict()
-    for name in ("model.0.conv.weight", "model.16.cv1.conv.weight", "model.23.cv2.0.0.conv.weight"):
-        moved, moved_half = (model.model.state_dict()[name] - start[name] for model in (full, half))
-        # bfloat16 rounds to 8 bits; the direction of a step must survive that.
-        assert torch.nn.functional.cosine_similarity(moved.flatten(), moved_half.flatten(), dim=0) > 0.9, name
+@pytest.mark.material
+def test_the_network_says_nearly_the_same_in_both(material: Path) -> None:
+    model: Any = load_checkpoint(material / "weights" / "yolo11n.pt", for_training=True).model.train()
+    picture = cv2.imread(str(next((material / "data" / "street-unlabelled").glob("*.jpg"))))
+    pixels = cv2.cvtColor(cv2.resize(picture, (320, 192)), cv2.COLOR_BGR2RGB)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        full = model(tensor)
+        with cpu_autocast(True):
+            half = model(tensor)
+    assert full["scores"].dtype == torch.float32 and half["scores"].dtype == torch.bfloat16
+    for name in ("scores", "boxes"):
+        # bfloat16 keeps 8 bits, an error of 0.4 % in each of some hundred layers.
+        pair = torch.stack([full[name].flatten(), half[name].float().flatten()])
+        assert torch.corrcoef(pair)[0, 1] > 0.99, name
 
 
 def test_frozen_batch_norm_keeps_its_statistics(configure: Configure, tmp_path: Path, random_weights: Path) -> None:

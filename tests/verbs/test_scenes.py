@@ -102,4 +102,4 @@ def test_a_drive_is_numbered_frames_in_the_weather(tmp_path: Path, capsys: pytes
     assert np.abs(clear[2] - clear[0]).mean() > 1.0, "it moves"
     assert foggy[1].std() < clear[1].std(), "fog takes contrast"
     error = call(capsys, "scenes", "drive", "target-city", "--out", str(tmp_path / "x"), "--size", "9x9")["error"]
-    assert "must be 64 to 4096 pixels" in error["message"]
+    assert "64 to 4096 pixels" in error["message"]
