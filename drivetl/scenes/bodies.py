@@ -13,7 +13,7 @@ __all__ = ["PEOPLE", "PHASES", "bicycle_mesh", "motorcycle_mesh", "person_mesh",
 
 # A walk is so many still meshes; a step takes half of them.
 PHASES = 8
-PEOPLE = 16
+PEOPLE = 8
 _Point = tuple[float, float, float]
 
 
@@ -48,7 +48,8 @@ def _limb(
 ) -> None:
     for i, slot in enumerate(slots):
         builder.next_part()
-        builder.tube(points[i], points[i + 1], (radii[i], radii[i + 1]), slot, sides=sides)
+        # Far away, nobody sees the ends of a limb.
+        builder.tube(points[i], points[i + 1], (radii[i], radii[i + 1]), slot, sides=sides, closed=sides >= 8)
 
 
 def _torso(builder: MeshBuilder, hip: _Point, neck: _Point, width: float, sides: int) -> None:

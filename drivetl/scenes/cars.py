@@ -12,7 +12,7 @@ from drivetl.scenes.mesh import Finish, Mesh, MeshBuilder, Slot
 
 __all__ = ["CAR_SHAPES", "add_wheels", "car_mesh", "plate_and_lamps"]
 
-CAR_SHAPES = 12
+CAR_SHAPES = 8
 
 
 @dataclass(frozen=True, slots=True)

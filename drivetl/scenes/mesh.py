@@ -95,6 +95,14 @@ def _cross(a: Float, b: Float) -> Float:
     return result
 
 
+def _slope(points: Float, axis: int) -> Float:
+    """Return the difference between each point's neighbours along an axis; at the ends, to the one neighbour."""
+    count = points.shape[axis]
+    after = np.minimum(np.arange(count) + 1, count - 1)
+    before = np.maximum(np.arange(count) - 1, 0)
+    return f32(points.take(after, axis) - points.take(before, axis))
+
+
 def _flat(corners: Float) -> Float:
     return _unit(_cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]))
 
@@ -169,7 +177,7 @@ class MeshBuilder:
         p = np.asarray(rings, dtype=np.float32)
         if closed:
             p = np.concatenate([p, p[:, :1]], axis=1)
-        along, around = np.gradient(p, axis=0), np.gradient(p, axis=1)
+        along, around = _slope(p, 0), _slope(p, 1)
         if closed:
             around[:, 0] = around[:, -1] = p[:, 1] - p[:, -2]
         rounded = _unit(_cross(along, around))
@@ -217,8 +225,9 @@ class MeshBuilder:
         *,
         sides: int = 6,
         layer: int = 0,
+        closed: bool = True,
     ) -> MeshBuilder:
-        """Add a round, perhaps tapering rod with closed ends."""
+        """Add a round, perhaps tapering rod; its ends are open unless it is ``closed``."""
         a, b = np.asarray(start, dtype=np.float32), np.asarray(end, dtype=np.float32)
         axis = _unit(b - a)
         other = np.array([0, 0, 1] if abs(axis[2]) < 0.8 else [1, 0, 0], dtype=np.float32)
@@ -227,7 +236,7 @@ class MeshBuilder:
         turn = np.arange(sides) * (2 * math.pi / sides)
         ring = np.cos(turn)[:, None] * right + np.sin(turn)[:, None] * up
         self.loft([a + ring * radii[0], b + ring * radii[1]], slot, finish, smooth=1.0, closed=True, layer=layer)
-        for place, direction, radius in ((a, -axis, radii[0]), (b, axis, radii[1])):
+        for place, direction, radius in ((a, -axis, radii[0]), (b, axis, radii[1])) if closed else ():
             self.disc(place, direction, radius, slot, finish, layer=layer, sides=sides - sides % 2)
         return self
 

@@ -20,7 +20,7 @@ __all__ = ["Look", "paint"]
 
 # Fitting a plane to corners closer together than this would let it run wild between them.
 _STEADY_PX2 = 1.5
-# The nearest so many walls have windows, if they show in a box of so many pixels.
+# The nearest so many walls have windows, if so many of their pixels show.
 _MOST_WALLS, _SMALLEST_WALL_PX = 255, 24
 _STRIP = 54
 _REMAINS = 1 - np.arange(256, dtype=np.float32) * np.float32(0.85 / 255)
@@ -126,6 +126,8 @@ def _ground(face: NDArray[np.int32], camera: Camera, light: Light, look: Look, r
     gain = _grain(camera, look, depth, forward, width)
     top = camera.size_hw[0] - height
     cv2.multiply(gain, cv2.LUT(look.under[top:], _REMAINS), dst=gain)
+    kept = np.exp(depth * np.float32(-light.extinction_per_m))
+    gain *= kept[:, None]
     ambient = light.ambient[-1]
     if light.sunny:
         lit = cv2.multiply(gain, cv2.LUT(look.shadow[top:], _LIT))
@@ -134,13 +136,8 @@ def _ground(face: NDArray[np.int32], camera: Camera, light: Light, look: Look, r
     else:
         gains = [gain * ambient[i] for i in range(3)]
     cv2.multiply(colour, cv2.merge(gains), dst=colour)
-    kept = np.exp(depth * np.float32(-light.extinction_per_m))[:, None]
-    near = np.broadcast_to(kept[..., None], (height, 1, 3))
-    for row in range(height):
-        if near[row, 0, 0] > 0.995:
-            break
-        colour[row] = colour[row] * kept[row] + light.horizon_bgr * (1 - kept[row])
-    return colour
+    veil = f32((1 - kept)[:, None, None] * light.horizon_bgr)
+    return f32(cv2.add(colour, cv2.resize(veil, (width, height), interpolation=cv2.INTER_NEAREST), dst=colour))
 
 
 def _grain(camera: Camera, look: Look, depth: Float, forward: Float, width: int) -> Float:
@@ -224,16 +221,13 @@ def _walls(raster: Raster, camera: Camera) -> NDArray[np.uint8]:
         low = np.maximum(np.floor(raster.pixels[textured].min(axis=1)).astype(int) - 1, 0).tolist()
         high = np.ceil(raster.pixels[textured].max(axis=1)).astype(int) + 1
         high = np.minimum(high, (width, height)).tolist()
-        for index in range(len(textured)):
+        shown = np.bincount(wall.ravel(), minlength=len(textured) + 1)[1:]
+        for index in np.flatnonzero(shown >= _SMALLEST_WALL_PX).tolist():
             (left, top), (right, bottom) = low[index], high[index]
-            if right <= left or bottom <= top:
-                continue
             seen = cv2.inRange(wall[top:bottom, left:right], index + 1, index + 1)
             # Most walls are hidden for the most part; only what shows is worth painting.
             column, row, wide, tall = cv2.boundingRect(seen)
             left, top, seen = left + column, top + row, seen[row : row + tall, column : column + wide]
-            if wide * tall < _SMALLEST_WALL_PX:
-                continue
             shift = np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], np.float64)
             picture = cv2.warpPerspective(
                 wall_tiles()[int(faces.tile[textured[index]])][int(levels[index])],

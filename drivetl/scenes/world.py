@@ -80,8 +80,9 @@ def build_world(preset: Preset, *, seed: int, size_hw: tuple[int, int], seconds:
     finish = sample_finish(preset.finish, finish_rng)
     things, tracks = [], 0
     for thing in (*street_things(road, preset, street_rng), *traffic_things(road, preset, speed, traffic_rng)):
-        things.append(replace(thing, track=tracks))
-        tracks += sum(bool(piece.class_name) for piece in thing.pieces)
+        labelled = sum(bool(piece.class_name) for piece in thing.pieces)
+        things.append(replace(thing, track=tracks) if labelled else thing)
+        tracks += labelled
     weather = "clear" if light.sunny and light.cloud_cover < 0.35 else "partly cloudy" if light.sunny else "overcast"
     attributes: dict[str, str | int | float] = {
         "weather": weather,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from drivetl.scenes import Camera, known_presets
+from drivetl.scenes import Camera, known_presets, load_preset
+from drivetl.scenes import render as rendering
 from drivetl.scenes.faces import Instance, seen_faces
 from drivetl.scenes.light import sample_light
 from drivetl.scenes.mesh import MeshBuilder, Slot
 from drivetl.scenes.order import far_to_near
 from drivetl.scenes.presets import LightPreset
-from drivetl.scenes.raster import rasterise
+from drivetl.scenes.raster import Raster, rasterise
 from drivetl.scenes.roads import Patch
 from drivetl.scenes.shadows import ground_polygons
 from drivetl.scenes.things import palette
 
-from .drawn import scene
+from .drawn import SMALL_HW, scene
 
 # Every pixel that a polygon touches is its own; corners are rounded to a sixteenth.
 _PIXEL = 1 + 1 / 16
@@ -74,8 +77,6 @@ def test_a_known_box_is_drawn_where_its_corners_project(camera: Camera) -> None:
 
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_a_patch_on_the_ground_is_drawn_where_its_corners_project(camera: Camera) -> None:
-    import cv2
-
     corners = [(0.5, 8.0), (2.0, 8.0), (2.0, 14.0), (0.5, 14.0)]
     points = np.array(corners, np.float32) + np.array([camera.x_m, camera.z_m], np.float32)
     polygons, _ = ground_polygons([Patch(points, np.ones(3, np.float32))], camera)
@@ -133,3 +134,46 @@ def test_what_a_ray_meets_first_is_drawn_last() -> None:
             wrong += int((np.diff(place[order]) > 0).sum())
         assert met > 50
         assert wrong == 0
+
+
+def _nearest_group(raster: Raster) -> NDArray[np.intp]:
+    """Return what a depth buffer finds at every pixel: the quad with the largest inverse depth."""
+    height, width = raster.face.shape
+    nearest = np.zeros((height, width), np.float64)
+    group = np.full((height, width), -1, np.intp)
+    y, x = np.mgrid[0:height, 0:width] + 0.5
+    for index in range(len(raster.faces)):
+        seen = raster.faces.seen[index].astype(np.float64)
+        mask = np.zeros((height, width), np.uint8)
+        cv2.fillConvexPoly(mask, np.rint((raster.pixels[index] - 0.5) * 16).astype(np.int32), 1, cv2.LINE_8, 4)
+        rows, columns = np.nonzero(mask)
+        # The plane 1/z = a x + b y + c through the corners; what is seen edge-on takes their mean.
+        points = np.column_stack([raster.pixels[index], np.ones(4)]).astype(np.float64)
+        plane, *_ = np.linalg.lstsq(points, 1 / seen[:, 2], rcond=1e-6)
+        inverse = plane[0] * x[rows, columns] + plane[1] * y[rows, columns] + plane[2]
+        inverse = np.clip(inverse, (1 / seen[:, 2]).min(), (1 / seen[:, 2]).max())
+        closer = inverse > nearest[rows, columns]
+        nearest[rows[closer], columns[closer]] = inverse[closer]
+        group[rows[closer], columns[closer]] = raster.faces.group[index]
+    return group
+
+
+def test_drawing_far_to_near_agrees_with_a_depth_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Raster] = []
+
+    def without_crowns(camera: Camera, ground: object, faces: object, crowns: object, *rest: object) -> Raster:
+        drawn.append(rasterise(camera, ground, faces, (), *rest))  # type: ignore[arg-type]
+        return drawn[-1]
+
+    monkeypatch.setattr(rendering, "rasterise", without_crowns)
+    same = total = 0
+    for preset in known_presets():
+        for seed in range(2):
+            rendering.render_scene(load_preset(preset), seed=seed, size_hw=SMALL_HW)
+            raster = drawn[-1]
+            groups = np.concatenate([np.full(1 + raster.ground, -1), raster.faces.group])[raster.face]
+            found = _nearest_group(raster)
+            standing = (groups >= 0) | (found >= 0)
+            same, total = same + int((groups == found)[standing].sum()), total + int(standing.sum())
+    assert total > 100_000
+    assert same / total > 0.98, f"{same / total:.4f} of the pixels agree"
