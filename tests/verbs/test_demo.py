@@ -17,7 +17,6 @@ from drivetl.yolo.packaged import PACKAGED
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 SMALL = {
-    **{"fallback.imgsz": 64, "fallback.input_size": "64x96"},
     **{"imgsz": 64, "input_size": "64x96", "scenes.size": "135x240", "drive.frames": 4, "weather.severity": 2},
     **{"scenes.train": 4, "scenes.val": 1, "scenes.test": 2, "train.epochs": 1},
     **{"fallback.source.train": 4, "fallback.source.val": 1, "fallback.source.size": "135x240"},

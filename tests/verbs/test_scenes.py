@@ -35,7 +35,7 @@ def rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     counts = ("--train", "2", "--val", "0", "--test", "2", "--size", "135x240")
     document = call(capsys, "scenes", "render", "target-city", "--out", str(out), *counts, "--depth")
     assert document["splits"] == {"train": 2, "test": 2} and document["images"] == 4
-    assert document["boxes"] > 0
+    assert sum(document["per_class"].values()) == document["boxes"] > 0
     return out
 
 
