@@ -102,6 +102,8 @@ class FallbackStage(StrictModel):
     Their head is new, so the model before adaptation is one that was trained on scenes of another environment.
     """
 
+    imgsz: int | None = Field(default=None, ge=64, le=4096, multiple_of=32, description="in place of the recipe's")
+    input_size: str | None = Field(default=None, pattern=r"^\d+x\d+$", description="in place of the recipe's")
     weights: str
     source: ScenesStage
     source_train: TrainSettings = Field(default_factory=dict)
@@ -137,6 +139,13 @@ class Recipe(StrictModel):
         if self.scenes is None and (self.fallback is not None or self.drive is not None):
             raise ValueError("the sections 'fallback' and 'drive' go with 'scenes'")
         return self
+
+    def fallen_back(self) -> Recipe:
+        """Return the recipe with the sizes of its fallback in place of its own."""
+        if self.fallback is None:
+            return self
+        sizes = {"imgsz": self.fallback.imgsz, "input_size": self.fallback.input_size}
+        return self.model_copy(update={name: size for name, size in sizes.items() if size is not None})
 
 
 @dataclass(frozen=True, slots=True)

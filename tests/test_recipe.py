@@ -120,6 +120,13 @@ def test_the_fallback_trains_in_another_city_first_and_compares_with_that(tmp_pa
     assert train.settings == plan.fallback.train
 
 
+def test_the_fallback_may_have_another_size() -> None:
+    plan = demo("imgsz=640", "fallback.imgsz=320", "fallback.input_size=192x320")
+    assert (plan.fallen_back().imgsz, plan.fallen_back().input_size) == (320, "192x320")
+    kept = demo("fallback.imgsz=null", "fallback.input_size=null")
+    assert kept.fallen_back() == kept
+
+
 def test_a_recipe_imports_or_renders_and_not_both() -> None:
     with pytest.raises(ConfigError, match="either the section 'data' or the section 'scenes'"):
         demo("data={format: voc, source: x}")

@@ -124,6 +124,7 @@ def carry_out_recipe(
         check_train_settings(plan.fallback.source_train, f"{path}, section fallback.source_train")
     weights, fell_back = _weights(plan, reporter)
     folder = folder_of(plan)
+    plan = plan.fallen_back() if fell_back else plan
     document = {**json.loads(plan.model_dump_json()), "started_from": weights.name, "fell_back": fell_back}
     write_json(folder / "recipe.json", document, overwrite=True)
     results = carry_out_all(stages(plan, folder, weights, fell_back=fell_back), folder, reporter)
