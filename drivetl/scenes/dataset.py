@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from drivetl.data.dataset import Dataset
 from drivetl.data.layout import MARKER, Origin, write_dataset
 from drivetl.data.records import Box, IgnoreRegion, Sample
-from drivetl.errors import ConfigError, quoted
+from drivetl.errors import ConfigError, OutputError, quoted
 from drivetl.files import refuse_existing_dir, writing
 from drivetl.progress import Progress, silent, tracked
 from drivetl.scenes.frame import SCENE_CLASSES, SceneFrame, SceneObject
@@ -60,7 +61,7 @@ def write_scenes_dataset(
 
     Raises:
         ConfigError: no scene is asked for.
-        OutputError: ``out`` exists and may not be replaced, or cannot be written.
+        OutputError: ``out`` exists and may not be replaced, or cannot be written; or a process was killed.
     """
     if not counts or any(count < 0 for count in counts.values()) or not sum(counts.values()):
         raise ConfigError(f"a dataset needs at least one scene; the counts are {quoted(dict(counts))}")
@@ -97,7 +98,10 @@ def _rendered(jobs: list[_Job]) -> Iterator[Sample]:
         return
     # spawn: OpenCV's and torch's threads do not survive a fork.
     with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(_render_one, jobs, chunksize=4)
+        try:
+            yield from pool.map(_render_one, jobs, chunksize=4)
+        except BrokenProcessPool as error:
+            raise OutputError("a rendering process was killed, perhaps for want of memory; run it again") from error
 
 
 def _one_thread() -> None:
