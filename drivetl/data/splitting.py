@@ -15,7 +15,7 @@ from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import refuse_existing_dir
 from drivetl.progress import Progress, silent
 
-__all__ = ["split_dataset"]
+__all__ = ["move_listed", "split_dataset"]
 
 
 def split_dataset(
@@ -60,3 +60,51 @@ def split_dataset(
     ]
     others = [sample for split in source.splits if split != from_ for sample in source.samples(split)]
     return write_dataset(out, moved + others, source.names, read_origin(source), overwrite=overwrite, progress=progress)
+
+
+def move_listed(
+    dataset: Path,
+    out: Path,
+    names: Path,
+    *,
+    from_: str = "train",
+    into: str = "val",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Dataset:
+    """Write ``dataset`` to ``out`` with the pictures that a list names moved from one split to another.
+
+    Args:
+        dataset, out, overwrite, progress: as in `split_dataset`.
+        names: a text file with one file name a line, folders left out; lines that begin with ``#`` are comments.
+        from_: where the pictures are.
+        into: where they go; the split may exist.
+
+    Raises:
+        DatasetError: no dataset, no split ``from_``, a name that is not in it, or nothing would be left.
+        OutputError: ``out`` cannot be written.
+    """
+    source = open_dataset(dataset)
+    samples = list(source.samples(from_))
+    wanted = set(_listed_names(names))
+    if missing := wanted - {sample.image.name for sample in samples}:
+        raise DatasetError(
+            f"{quoted(names)} names {quoted(sorted(missing)[0])}, which is not in the split {quoted(from_)} of "
+            f"{quoted(dataset)}; {len(wanted) - len(missing)} of its {len(wanted)} names are"
+        )
+    if not wanted or len(wanted) == len(samples):
+        raise DatasetError(
+            f"{quoted(names)} names {len(wanted)} of the {len(samples)} pictures of {quoted(from_)}; "
+            "a split needs some on both sides"
+        )
+    moved = [dataclasses.replace(sample, split=into) if sample.image.name in wanted else sample for sample in samples]
+    others = [sample for split in source.splits if split != from_ for sample in source.samples(split)]
+    return write_dataset(out, moved + others, source.names, read_origin(source), overwrite=overwrite, progress=progress)
+
+
+def _listed_names(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{quoted(path)} cannot be read as a list of names in UTF-8") from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

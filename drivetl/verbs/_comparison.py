@@ -27,7 +27,8 @@ def carry_out_comparison(
         ConfigError: the recipe or the settings of an arm do not fit, or a dataset is not there.
         DrivetlError: a stage failed.
     """
-    from drivetl.comparison_recipe import ComparisonRecipe, comparison_stages
+    from drivetl.comparison_recipe import ComparisonRecipe
+    from drivetl.comparison_stages import comparison_stages
     from drivetl.config import parse_model
     from drivetl.yolo import resolve_weights
 
@@ -53,31 +54,44 @@ def carry_out_comparison(
 
 def _check_settings(plan: ComparisonRecipe, path: Path) -> None:
     """Find every problem of every arm before the first of them is trained."""
-    for arm, own in plan.arms.items():
-        check_train_settings({**plan.train, **own, "imgsz": plan.imgsz}, f"{path}, arm {arm}")
+    for arm in plan.arms:
+        trainer = plan.trainer(arm)
+        if trainer not in ("drivetl", "ultralytics"):
+            raise ConfigError(
+                f"{quoted(path)}, arm {arm}: the trainer is drivetl or ultralytics, not {quoted(trainer)}"
+            )
+        if trainer == "drivetl":
+            check_train_settings({**plan.settings(arm), "imgsz": plan.imgsz}, f"{path}, arm {arm}")
 
 
 def _summary(plan: ComparisonRecipe, results: dict[str, Any]) -> list[str]:
     """Return the tables: every arm on every set of pictures, then every pair with its interval."""
+    from drivetl.comparison_stages import labels_of, runs_of, zero_shot_runs
+
     lines: list[str] = []
-    for label in plan.report_on:
-        first = results[f"zero_shot_{label}"]
-        lines += ["", f"{label}: {first['images']} pictures, mAP50-95 over all classes, {len(plan.seeds)} seeds"]
-        lines.append(f"  {'zero-shot':<28}  {first['map50_95']:.3f}")
+    for label in labels_of(plan):
+        first = [results[f"{name}_{label}"] for name in zero_shot_runs(plan, label)]
+        folds = f" in {len(first)} folds" if len(first) > 1 else ""
+        pictures = sum(entry["images"] for entry in first)
+        lines += ["", f"{label}: {pictures} pictures{folds}, mAP50-95 over all classes, {len(plan.seeds)} seeds"]
+        lines.append(f"  {'zero-shot':<28}  {_spread([entry['map50_95'] for entry in first])}")
         for arm in plan.arms:
             for suffix, words in (("", arm), ("_alone", f"{arm}, not mixed with the start")):
-                names = [f"{arm}_{seed}{suffix}_{label}" for seed in plan.seeds]
+                names = [f"{name}{suffix}_{label}" for name in runs_of(plan, arm)]
                 if names[0] in results:
                     lines.append(f"  {words:<28}  {_spread([results[name]['map50_95'] for name in names])}")
         for pair in plan.compare:
             lines += _pair_lines(pair.before, pair.after, results[f"compare_{pair.before}_{pair.after}_{label}"])
+    lines += ["", "Training time in seconds, selection included:"]
+    for arm in plan.arms:
+        lines.append(f"  {arm:<28}  {_spread([results[f'train_{name}']['seconds'] for name in runs_of(plan, arm)], 0)}")
     return lines
 
 
-def _spread(values: list[float]) -> str:
+def _spread(values: list[float], digits: int = 3) -> str:
     if len(values) < 2:
-        return f"{values[0]:.3f}"
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+        return f"{values[0]:.{digits}f}"
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
 def _pair_lines(before: str, after: str, document: dict[str, Any]) -> list[str]:

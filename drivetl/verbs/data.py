@@ -1,4 +1,4 @@
-"""``drivetl data``: import, check, split, merge, stats, get."""
+"""``drivetl data``: import, check, merge, stats, get; ``split`` and ``folds`` are in ``_data_splits``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
+from drivetl.verbs._data_splits import DatasetArgument, OutDataset, add_splits
 
 __all__ = ["register"]
 
 _MOST_LINES = 50
 
-DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder, or a data.yaml.")]
-OutDataset = Annotated[Path, typer.Option("--out", help="The new dataset folder.")]
 CopyFlag = Annotated[bool, typer.Option("--copy", help="Copy the pictures; by default they are linked.")]
 
 data = typer.Typer(
@@ -24,6 +23,7 @@ data = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add ``drivetl data`` and its verbs to the command line."""
+    add_splits(data)
     app.add_typer(data)
 
 
@@ -119,39 +119,6 @@ def check(dataset: DatasetArgument, json: JsonFlag = False) -> None:
     lines += [*report.notes, f"{report.images} pictures checked: {'ok' if report.ok else f'{len(problems)} problems'}"]
     verdict = f"the dataset check found {len(problems)} problems"
     reporter.gate(document, [_plain(line) for line in lines], report.ok, verdict)
-
-
-@data.command()
-def split(
-    dataset: DatasetArgument,
-    out: OutDataset,
-    from_: Annotated[str, typer.Option("--from", help="The split to cut from.")] = "train",
-    into: Annotated[str, typer.Option("--into", help="The new split.")] = "val",
-    fraction: Annotated[float, typer.Option(help="Share of the pictures to move, 0 to 1.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Decides which groups move.", min=0)] = 0,
-    overwrite: OverwriteFlag = False,
-    json: JsonFlag = False,
-) -> None:
-    """Cut a new split out of another; sequences and near-identical pictures stay together.
-
-    Example: drivetl data split datasets/dawn --from train --into val --fraction 0.2 --out datasets/dawn-split
-    """
-    from drivetl.data import split_dataset
-
-    reporter = Reporter("data split", json)
-    with reporter.working():
-        result = split_dataset(
-            dataset,
-            out,
-            from_=from_,
-            into=into,
-            fraction=fraction,
-            seed=seed,
-            overwrite=overwrite,
-            progress=reporter.progress,
-        )
-    document = {"dataset": str(out), "splits": result.splits, "fingerprint": result.fingerprint}
-    reporter.finish(document, [f"{_counts(result.splits)} → {_plain(str(out))}"])
 
 
 @data.command()

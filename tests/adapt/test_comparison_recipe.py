@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from drivetl.comparison_recipe import ComparisonRecipe, comparison_stages
+from drivetl.comparison_recipe import ComparisonRecipe
+from drivetl.comparison_stages import comparison_stages
 from drivetl.config import load_model, parse_model
 from drivetl.errors import ConfigError
 from drivetl.resources import resource_dir

@@ -1,0 +1,132 @@
+"""Ultralytics' own training, as its users start it: what drivetl is measured against.
+
+Its defaults choose optimiser and learning rate, rebuild the head for the dataset's number of classes, collect
+gradients up to 64 pictures and average the weights over thousands of steps. Nothing of that is changed here; only the
+loader is the one that leaves the files alone, and trackers, plots and downloads are off.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drivetl.adapt.run_folder import write_yaml
+from drivetl.data import open_dataset
+from drivetl.errors import ConfigError, DatasetError, OutputError, quoted
+from drivetl.files import atomic_file
+from drivetl.progress import Progress, silent
+from drivetl.yolo.checkpoint import load_checkpoint
+from drivetl.yolo.dataset import ReadOnlyDataset
+from drivetl.yolo.ultra import DetectionTrainer, build_module, patched, torch_device
+from drivetl.yolo.weights import resolve_weights
+
+__all__ = ["PlainResult", "train_plain"]
+
+# What would change where files go, what is reached over the network, or whose code runs.
+_FIXED = frozenset(
+    {"data", "model", "project", "name", "save_dir", "exist_ok", "resume", "mode", "task", "cfg", "plots"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainResult:
+    """What it gave.
+
+    Attributes:
+        weights: the weights that its users would take: ``best.pt`` where a split chose the epoch, else ``last.pt``.
+        seconds: wall time, loading included.
+        threads: CPU threads that torch used; Ultralytics takes one less than there are cores.
+    """
+
+    weights: Path
+    seconds: float
+    threads: int
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {"weights": str(self.weights), "seconds": round(self.seconds, 1), "threads": self.threads}
+
+
+class _PlainTrainer(DetectionTrainer):  # type: ignore[misc]
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        with patched(build_module, YOLODataset=ReadOnlyDataset):
+            return super().build_dataset(img_path, mode, batch)
+
+
+def train_plain(
+    data: Path,
+    weights: str | Path,
+    out: Path,
+    *,
+    settings: dict[str, Any],
+    selection_split: str | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> PlainResult:
+    """Train with Ultralytics' own trainer and write ``out/weights/adapted.pt``.
+
+    Args:
+        data: a dataset with a split ``train``.
+        weights: the start.
+        out: a new folder.
+        settings: Ultralytics' settings under its names; whatever is left out keeps its default.
+        selection_split: the split that chooses the epoch; None: the last epoch is taken and nothing is validated.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        overwrite: replace weights that an earlier call left there.
+        progress: told the epochs.
+
+    Raises:
+        ConfigError: a setting that Ultralytics does not have, or that may not be changed here.
+        DatasetError, WeightsError, OutputError: see `drivetl.adapt.training.train`.
+    """
+    import torch
+
+    dataset = open_dataset(data)
+    for split in ("train", *([selection_split] if selection_split else [])):
+        if split not in dataset.splits:
+            raise DatasetError(f"the dataset {quoted(data)} has no split {quoted(split)}")
+    if forbidden := sorted(_FIXED & settings.keys()):
+        raise ConfigError(f"the setting {quoted(forbidden[0])} of Ultralytics cannot be changed here")
+    target = out / "weights" / "adapted.pt"
+    if target.exists() and not overwrite:
+        raise OutputError(f"{quoted(target)} exists; pass --overwrite, or choose another --out")
+    start = resolve_weights(weights)
+    load_checkpoint(start)  # a hostile file must not reach Ultralytics' loader
+    kind = torch_device(device)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        document = dataset.training_document()
+        document["val"] = document[selection_split or "train"]
+        write_yaml(Path(scratch) / "data.yaml", document)
+        trainer = _trainer(
+            {
+                **settings,
+                "task": "detect",
+                "mode": "train",
+                "model": str(start),
+                "data": str(Path(scratch) / "data.yaml"),
+                "save_dir": str(Path(scratch) / "run"),
+                "exist_ok": True,
+                "device": "cpu" if kind.type == "cpu" else str(kind.index or 0),
+                "val": selection_split is not None,
+                "plots": False,
+                "verbose": False,
+            }
+        )
+        trainer.add_callback("on_train_epoch_end", lambda t: progress("training", t.epoch + 1, t.epochs))
+        trainer.train()
+        result = trainer.best if selection_split is not None else trainer.last
+        with atomic_file(target, overwrite=True) as temporary:
+            temporary.write_bytes(Path(result).read_bytes())
+    return PlainResult(target, time.monotonic() - began, torch.get_num_threads())
+
+
+def _trainer(overrides: dict[str, Any]) -> Any:
+    try:
+        return _PlainTrainer(overrides=overrides)
+    except SyntaxError as error:  # Ultralytics' word for an unknown setting
+        raise ConfigError(f"Ultralytics does not accept these settings: {quoted(str(error), 300)}") from error
