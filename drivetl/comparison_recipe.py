@@ -53,6 +53,7 @@ class ReportStage(StrictModel):
 
     data: str
     split: str
+    classes: tuple[str, ...] | None = Field(default=None, description="leave all others out of the comparisons")
 
 
 class PairStage(StrictModel):

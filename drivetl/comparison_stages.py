@@ -217,6 +217,8 @@ def _compared(recipe: ComparisonRecipe, folder: Path) -> Iterator[Stage]:
                 else [folder / "data" / recipe.report_on[label].data]
             )
             data = [word for place in places for word in ("--data", str(place))]
-            command = ("compare", *data, "--min-boxes", str(recipe.min_boxes), *files)
+            classes = recipe.report_on[label].classes if label != TARGET else None
+            only = ("--only", ",".join(classes)) if classes else ()
+            command = ("compare", *data, "--min-boxes", str(recipe.min_boxes), *only, *files)
             needs = tuple(f"{name}_{label}" for name in (*before, *after))
             yield Stage(f"compare_{pair.before}_{pair.after}_{label}", command, needs=needs, share=1)

@@ -1,12 +1,15 @@
-"""Weights between two models of one architecture (WiSE-FT)."""
+"""Averages of weights: over the steps of a run, and between its start and its end (WiSE-FT)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
-__all__ = ["interpolate"]
+from drivetl.yolo.ultra import ModelEMA
+
+__all__ = ["interpolate", "moving_average", "on_cpu"]
 
 
 def interpolate(
@@ -26,3 +29,15 @@ def interpolate(
         name: torch.lerp(start[name].to(value), value, share) if value.is_floating_point() else value.clone()
         for name, value in end.items()
     }
+
+
+def moving_average(model: Any, steps: int) -> Any:
+    """Return an average over about the last tenth of the run, and over less while it is young."""
+    horizon = max(1.0, steps / 10)
+    decay = min(0.9999, 1.0 - 1.0 / horizon)
+    return ModelEMA(model, decay=decay, tau=min(2000.0, max(1.0, steps / 5)))
+
+
+def on_cpu(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a copy on the CPU that nothing else holds."""
+    return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}

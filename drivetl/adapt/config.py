@@ -43,15 +43,58 @@ class TrainConfig(StrictModel):
     albumentations: Path | None = Field(
         default=None, description="a pipeline written by albumentations.save, for each picture in place of weather"
     )
+    # LP-FT (Kumar et al., ICLR 2022): a head that fits first does not pull the features out of shape.
+    head_epochs: int = Field(
+        default=0, ge=0, le=1000, description="passes in which only the head learns, on features computed once"
+    )
+    # Layer-wise learning-rate decay (Howard and Ruder, ULMFiT, ACL 2018).
+    layer_decay: float = Field(
+        default=1.0, gt=0.0, le=1.0, description="factor on the learning rate for each layer further from the head"
+    )
+    # L2-SP (Li, Grandvalet and Davoine, ICML 2018), decoupled from the gradient as in AdamW.
+    l2_sp: Unit = Field(default=0.0, description="share of the way back to the start that each step goes at full lr0")
+    # Rehearsal of the source domain.
+    replay: Path | None = Field(default=None, description="a dataset of source pictures, shown beside the target's")
+    replay_split: str = "train"
+    replay_ratio: float = Field(
+        default=1.0, gt=0.0, le=10.0, description="source pictures in every epoch for each target picture"
+    )
+    retention: Path | None = Field(
+        default=None, description="a dataset of source pictures that measures what was forgotten when weights are mixed"
+    )
+    retention_split: str = "val"
+    # Repeat-factor sampling (Gupta, Dollar and Girshick, LVIS, CVPR 2019).
+    repeat_threshold: Unit = Field(
+        default=0.0, description="pictures of classes that stand in a smaller share of them are shown more often"
+    )
+    pictures: int | None = Field(
+        default=None, ge=1, description="train on this many pictures only; a smaller number is a subset of a larger"
+    )
     # WiSE-FT (Wortsman et al., CVPR 2022): between the start's weights and the fine-tuned ones.
-    wise_ft: Unit = Field(default=1.0, description="share of the fine-tuned weights in the result; 1: they alone")
+    wise_ft: Unit | Literal["select"] = Field(
+        default=1.0,
+        description="share of the fine-tuned weights in the result; 1: they alone; select: see wise_ft_shares",
+    )
+    wise_ft_shares: tuple[Unit, ...] = Field(
+        default=(0.25, 0.5, 0.75, 1.0), min_length=1, description="shares that are tried; 0, the start, always is"
+    )
+    max_forgetting: Unit = Field(
+        default=0.005, description="mAP50-95 on the retention pictures that a selected share may cost"
+    )
+    selection_folds: int = Field(
+        default=3, ge=2, le=20, description="folds of the training pictures that select where the split is too small"
+    )
+    min_selection_pictures: int = Field(default=50, ge=1, description="pictures that a split needs to select alone")
     # Hinton et al. (2015), Li and Hoiem (ECCV 2016): what the start says of a picture is a target beside its labels.
     # Under weather the start sees the clean picture.
     distill: float = Field(
         default=0.0, ge=0.0, le=100.0, description="weight of the start's own predictions as targets"
     )
-    batch_norm: Literal["batch", "frozen"] = Field(
-        default="batch", description="normalise by each batch, or by the statistics that the start came with"
+    # AdaBN: Li et al., "Revisiting batch normalization for practical domain adaptation" (2016).
+    batch_norm: Literal["batch", "frozen", "adapted", "reestimated"] = Field(
+        default="batch",
+        description="normalise by each batch; by the start's statistics; by those of the target pictures under the "
+        "start (AdaBN), frozen; or as batch, with statistics of the target pictures computed anew at the end",
     )
     freeze: int = Field(default=0, ge=0, le=23, description="this many layers, from the input, keep their weights")
     min_optimiser_steps: int = Field(default=100, ge=0, le=1_000_000)

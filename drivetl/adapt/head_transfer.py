@@ -17,7 +17,7 @@ from torch import nn
 
 from drivetl.taxonomy import canonical_name, sources_for
 
-__all__ = ["HeadRow", "plan_transfer", "transfer_head", "transfer_table"]
+__all__ = ["HeadRow", "plan_transfer", "transfer_head", "transfer_table", "untrained_parameters"]
 
 Kind = Literal["same", "synonym", "relative", "none"]
 
@@ -87,6 +87,18 @@ def transfer_head(model: Any, target_names: Sequence[str], *, seed: int) -> tupl
     # The loss was built for the old number of classes.
     model.criterion = None
     return rows
+
+
+def untrained_parameters(model: Any, rows: Sequence[HeadRow]) -> frozenset[str]:
+    """Return the names of the parameters that hold rows which did not come with the start; empty if every row did."""
+    if all(row.sources for row in rows):
+        return frozenset()
+    last = {id(value) for levels in _class_heads(model.model[-1]) for level in levels for value in _last(level)}
+    return frozenset(name for name, value in model.named_parameters() if id(value) in last)
+
+
+def _last(level: Any) -> Iterator[Any]:
+    yield from level[-1].parameters()
 
 
 def _class_heads(head: Any) -> Iterator[nn.ModuleList]:

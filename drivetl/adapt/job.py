@@ -11,7 +11,22 @@ from drivetl.adapt.state import RunState
 from drivetl.progress import Progress
 from drivetl.yolo.ultra import torch_device
 
-__all__ = ["Job", "overrides"]
+__all__ = ["Job", "Replay", "overrides"]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Source pictures that are shown beside the target's.
+
+    Attributes:
+        pictures: what Ultralytics is told to load: a folder or list file, or several.
+        names: class names of the dataset they come from.
+        class_ids: its class id → the target's.
+    """
+
+    pictures: Any
+    names: tuple[str, ...]
+    class_ids: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +43,8 @@ class Job:
         progress: told the batches.
         state: where to continue, or None.
         known_classes: ids of the dataset's classes that the start model already detects under some name.
+        replay: source pictures, or None.
+        untrained: names of the parameters that hold classifier rows which did not come with the start.
     """
 
     config: TrainConfig
@@ -39,6 +56,8 @@ class Job:
     progress: Progress
     state: RunState | None
     known_classes: tuple[int, ...] = ()
+    replay: Replay | None = None
+    untrained: frozenset[str] = frozenset()
 
 
 def overrides(job: Job) -> dict[str, Any]:

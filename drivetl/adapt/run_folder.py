@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.places import Place
 from drivetl.config import load_yaml, parse_model
 from drivetl.errors import ConfigError, OutputError, quoted
 from drivetl.files import atomic_file, writing
@@ -63,6 +65,41 @@ class RunFolder:
     def last(self) -> Path:
         """The last epoch's weights."""
         return self.root / "weights" / "last.pt"
+
+    @property
+    def pictures(self) -> Path:
+        """The list of pictures to train on, where it is not the whole split."""
+        return self.root / "train.txt"
+
+    @property
+    def place(self) -> Place:
+        """The files of the fit."""
+        return Place(self.data, self.pictures, self.log, self.state)
+
+    @property
+    def curve(self) -> Path:
+        """What the mixing weight was chosen by."""
+        return self.root / "weight_curve.json"
+
+    @property
+    def trials(self) -> Path:
+        """Of a fold: its figures for every mixing weight."""
+        return self.root / "trials.json"
+
+    @property
+    def candidate(self) -> Path:
+        """Weights that are being measured."""
+        return self.root / "candidate.pt"
+
+    def fold(self, number: int) -> RunFolder:
+        """Return the folder of one fold's fit, which is gone when the run is done."""
+        return RunFolder(self.root / "folds" / str(number))
+
+    def forget_work(self) -> None:
+        """Delete what only a resumed run would need."""
+        with writing(self.root):
+            self.state.unlink(missing_ok=True)
+            shutil.rmtree(self.root / "folds", ignore_errors=True)
 
     @property
     def merged(self) -> Path:
@@ -123,8 +160,10 @@ class RunFolder:
 
     def _clear(self) -> None:
         with writing(self.root):
-            for path in (self.state, self.adapted, self.alone, self.last, self.log, self.data, self.config):
+            weights = (self.adapted, self.alone, self.last, self.candidate)
+            for path in (*weights, self.state, self.log, self.data, self.pictures, self.curve, self.config):
                 path.unlink(missing_ok=True)
+            shutil.rmtree(self.root / "folds", ignore_errors=True)
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:

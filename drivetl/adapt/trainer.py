@@ -17,23 +17,27 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
 
+from drivetl.adapt.anchoring import Anchor, decay_by_layer
+from drivetl.adapt.averaging import moving_average, on_cpu
 from drivetl.adapt.distillation import DistillationLoss, teacher_of
+from drivetl.adapt.head_phase import train_head
 from drivetl.adapt.job import Job, overrides
+from drivetl.adapt.loading import set_batches
 from drivetl.adapt.pictures import picture_change
 from drivetl.adapt.precision import FullPrecisionLoss, cpu_autocast, cpu_computes_bfloat16
 from drivetl.adapt.state import RunState, save_state
+from drivetl.adapt.statistics import estimate_batch_norm, hold_batch_norm
 from drivetl.errors import ConfigError, quoted
 from drivetl.yolo.dataset import ReadOnlyDataset
 from drivetl.yolo.ultra import (
     DetectionTrainer,
-    ModelEMA,
     build_module,
     patched,
     set_threads,
@@ -89,11 +93,31 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         """Build Ultralytics' dataset as it would, in the variant that leaves the files alone and changes pictures."""
         with patched(build_module, YOLODataset=ReadOnlyDataset):
             dataset: ReadOnlyDataset = super().build_dataset(img_path, mode, batch)
+            if mode == "train" and self.job.replay is not None:
+                names = dict(enumerate(self.job.replay.names))
+                with patched(self, data={**self.data, "names": names, "nc": len(names)}):
+                    dataset.absorb(
+                        super().build_dataset(self.job.replay.pictures, mode, batch), self.job.replay.class_ids
+                    )
         if mode == "train":
             dataset.change = picture_change(self.job.config)
             if self._teacher is not None and dataset.change is not None:
                 dataset.pair()
         return dataset
+
+    def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Build Ultralytics' loader; in training with replay and repeats where the settings want them."""
+        loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+        if mode == "train":
+            set_batches(loader, self.job.config)
+        return loader
+
+    def build_optimizer(self, model: Any, *arguments: Any, **named: Any) -> Any:
+        """Build the optimiser as Ultralytics does, then set the learning rate of each layer."""
+        optimizer = super().build_optimizer(model, *arguments, **named)
+        if self.job.config.layer_decay < 1:
+            decay_by_layer(optimizer, unwrap_model(model), self.job.config.layer_decay)
+        return optimizer
 
     def _build_train_pipeline(self) -> None:
         super()._build_train_pipeline()
@@ -102,15 +126,40 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
     def _setup_train(self) -> None:
         with patched(trainer_module, check_amp=_trust_amp):
             super()._setup_train()
+        self._prepare_start()
         if self.bfloat16:
             # oneDNN's bfloat16 convolutions are fastest with the channels last.
             self.model.to(memory_format=torch.channels_last)
         steps = self.job.config.steps(len(self.train_loader), self.accumulation)
-        self.ema = _moving_average(self.model, steps)
+        self.ema = moving_average(self.model, steps)
         # After the average has copied the model: the copy needs no loss, and no teacher in it.
         unwrap_model(self.model).criterion = self._new_criterion()
         if self.job.state is not None:
             self._restore(self.job.state)
+
+    def _prepare_start(self) -> None:
+        """Do what comes before the first epoch. A resumed run has it in its state, all but the anchor."""
+        config, model = self.job.config, unwrap_model(self.model)
+        self._anchor = Anchor(model, config.l2_sp, self.job.untrained) if config.l2_sp else None
+        if self.job.state is not None:
+            return
+        if config.batch_norm == "adapted":
+            estimate_batch_norm(model, (batch["img"] for batch in self._plain_batches()))
+        if config.head_epochs:
+            self.optimiser_steps = train_head(
+                model,
+                self._plain_batches(),
+                model.init_criterion(),
+                self.job.scratch,
+                config,
+                self.job.progress,
+            )
+
+    def _plain_batches(self) -> Iterator[dict[str, Any]]:
+        """Yield the target's training pictures once, as they are measured: without any augmentation."""
+        with patched(self.args, workers=0):
+            loader = self.get_dataloader(self.data["train"], self.batch_size, -1, "val")
+        return (super(AdaptTrainer, self).preprocess_batch(batch) for batch in loader)
 
     def _restore(self, state: RunState) -> None:
         model = unwrap_model(self.model)
@@ -153,10 +202,8 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def _model_train(self) -> None:
         super()._model_train()
-        if self.job.config.batch_norm == "frozen":
-            for module in unwrap_model(self.model).modules():
-                if isinstance(module, torch.nn.BatchNorm2d):
-                    module.eval()
+        if self.job.config.batch_norm in ("frozen", "adapted"):
+            hold_batch_norm(unwrap_model(self.model))
 
     def _do_train(self) -> None:
         """Train; a run that was stopped after its last epoch, before its weights were written, has nothing to train."""
@@ -195,6 +242,9 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         self._batches_in_epoch += 1
         if self._batches_in_epoch % self.accumulation and self._batches_in_epoch < len(self.train_loader):
             return
+        if self._anchor is not None:
+            group = self.optimizer.param_groups[0]
+            self._anchor.pull(unwrap_model(self.model), group["lr"] / group["initial_lr"])
         super().optimizer_step()
         self.optimiser_steps += 1
 
@@ -226,7 +276,9 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Add one line to the log."""
-        line: dict[str, float | None] = {name: _plain(value) for name, value in metrics.items()}
+        # With a rate for each layer, Ultralytics would log them all.
+        kept = {name: value for name, value in metrics.items() if name not in self._layer_rates}
+        line: dict[str, float | None] = {name: _plain(value) for name, value in kept.items()}
         done = {"epoch": self.epoch + 1, "seconds": round(self.seconds, 2), "optimiser_steps": self.optimiser_steps}
         with self.job.log_path.open("a", encoding="utf-8") as log:
             log.write(json.dumps({**done, **line}) + "\n")
@@ -234,7 +286,7 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
     def save_model(self) -> bool:
         """Keep the state; remember the epoch if it is the best so far, or the last when nothing selects."""
         if self.job.config.selection_split is None or self.best_epoch < 0 or self.best_fitness == self.fitness:
-            self.best_state = _on_cpu(self.ema.ema.state_dict())
+            self.best_state = on_cpu(self.ema.ema.state_dict())
             self.best_epoch = self.epoch
         save_state(
             RunState(
@@ -254,6 +306,10 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
             self.job.state_path,
         )
         return True
+
+    @property
+    def _layer_rates(self) -> frozenset[str]:
+        return frozenset(f"lr/pg{number}" for number in range(3, len(self.optimizer.param_groups)))
 
     def final_eval(self) -> None:
         """Leave measuring to the evaluation stage."""
@@ -278,20 +334,15 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
             model.load_state_dict(state)
         return model
 
+    def reestimated(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the weights of ``state`` with batch-norm statistics of the target's training pictures."""
+        model = self.averaged_model(state).to(self.device)
+        estimate_batch_norm(model, (batch["img"] for batch in self._plain_batches()))
+        return on_cpu(model.state_dict())
+
 
 def _trust_amp(model: Any) -> bool:
     return True
-
-
-def _moving_average(model: Any, steps: int) -> Any:
-    """Average over about the last tenth of the run, and over less while it is young."""
-    horizon = max(1.0, steps / 10)
-    decay = min(0.9999, 1.0 - 1.0 / horizon)
-    return ModelEMA(model, decay=decay, tau=min(2000.0, max(1.0, steps / 5)))
-
-
-def _on_cpu(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
 def _plain(value: Any) -> float | None:

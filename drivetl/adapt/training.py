@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from drivetl import __version__
-from drivetl.adapt.averaging import interpolate
 from drivetl.adapt.config import TrainConfig
-from drivetl.adapt.head_transfer import HeadRow, transfer_head
-from drivetl.adapt.job import Job
-from drivetl.adapt.run_folder import RunFolder, write_yaml
-from drivetl.adapt.state import load_state, trim_log
+from drivetl.adapt.fits import Fits
+from drivetl.adapt.fitting import load_start
+from drivetl.adapt.head_transfer import HeadRow
+from drivetl.adapt.run_folder import RunFolder
+from drivetl.adapt.selection import Judge, SharePoint, choose_share
 from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
-from drivetl.files import atomic_file, git_commit
+from drivetl.files import git_commit, write_json
 from drivetl.progress import Progress, silent
-from drivetl.yolo.checkpoint import Checkpoint, load_checkpoint
-from drivetl.yolo.ultra import DEFAULT_CFG_DICT, torch_device
-from drivetl.yolo.weights import resolve_weights
+from drivetl.yolo.checkpoint import Checkpoint
+from drivetl.yolo.ultra import torch_device
 
 __all__ = ["TrainResult", "train"]
 
@@ -35,12 +31,14 @@ class TrainResult:
     """What a run gave.
 
     Attributes:
-        weights: the chosen epoch's weights, mixed with the start's if ``wise_ft`` says so, float32, which
+        weights: the chosen epoch's weights, mixed with the start's as ``wise_ft`` says, float32, which
             ``ultralytics.YOLO(path)`` loads. It predicts, validates and exports them as they are; to train them
             further use drivetl, because Ultralytics rebuilds the head for the number of classes and drops rows that
             no longer fit.
         alone_weights: the chosen epoch's weights, never mixed; the same file where nothing was mixed.
         last_weights: the last epoch's weights, never mixed.
+        share: of the fine-tuned weights in ``weights``; 0: no share was better than the start, which was kept.
+        curve: what the share was chosen by; empty where it was given.
         head_transfer: where each classifier row started from.
         optimiser_steps: steps made.
         accumulation: batches per step.
@@ -55,6 +53,8 @@ class TrainResult:
     weights: Path
     alone_weights: Path
     last_weights: Path
+    share: float
+    curve: tuple[SharePoint, ...]
     head_transfer: tuple[HeadRow, ...]
     optimiser_steps: int
     accumulation: int
@@ -71,6 +71,8 @@ class TrainResult:
             "weights": str(self.weights),
             "alone_weights": str(self.alone_weights),
             "last_weights": str(self.last_weights),
+            "share": self.share,
+            "weight_curve": [point.document() for point in self.curve],
             "head_transfer": [row.document() for row in self.head_transfer],
             "optimiser_steps": self.optimiser_steps,
             "accumulation": self.accumulation,
@@ -84,7 +86,13 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig, out: Path, *, resume: bool = False, overwrite: bool = False, progress: Progress = silent
+    config: TrainConfig,
+    out: Path,
+    *,
+    judge: Judge | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
 ) -> TrainResult:
     """Fine-tune a detection checkpoint on a dataset.
 
@@ -94,6 +102,7 @@ def train(
     Args:
         config: settings, with dataset and weights.
         out: the run's folder; see `drivetl.adapt.run_folder.RunFolder`.
+        judge: measures weights where ``wise_ft`` is ``select``.
         resume: continue the interrupted run in ``out``.
         overwrite: replace the run in ``out``.
         progress: told the batches.
@@ -107,31 +116,33 @@ def train(
     torch_device(config.device)
     dataset = open_dataset(config.data)
     config, notes = _selection(config, dataset)
-    start = load_checkpoint(resolve_weights(config.weights), for_training=True)
-    rows = transfer_head(start.model, dataset.names, seed=config.seed)
+    if config.wise_ft == "select" and judge is None:
+        raise ConfigError("wise_ft 'select' needs a judge that measures weights; drivetl train has one")
+    start, rows = load_start(config, dataset)
     folder = RunFolder(out)
     folder.open(_identity(config, dataset, start, rows), resume=resume, overwrite=overwrite)
-    write_yaml(folder.data, _data_document(dataset, config.selection_split))
-    state = load_state(folder.state) if resume and folder.state.is_file() else None
-    trim_log(folder.log, 0 if state is None else state.epoch + 1)
-    start.model.requires_grad_(True)
-    start_state = {name: value.clone() for name, value in start.model.state_dict().items()}
-    with tempfile.TemporaryDirectory() as scratch:
-        known = tuple(index for index, row in enumerate(rows) if row.kind in ("same", "synonym"))
-        job = Job(config, start.model, folder.data, Path(scratch), folder.state, folder.log, progress, state, known)
-        trainer = _run(job)
-    _write_weights(trainer.averaged_model(), folder.last, config, start)
-    alone = folder.adapted
-    if config.wise_ft < 1:
-        alone = folder.alone
-        _write_weights(trainer.averaged_model(trainer.best_state), alone, config, start)
-    mixed = interpolate(start_state, trainer.best_state, config.wise_ft)
-    _write_weights(trainer.averaged_model(mixed), folder.adapted, config, start)
-    folder.state.unlink(missing_ok=True)
+    run = Fits(config, dataset, folder, judge, resume, progress)
+    crossed = run.cross_validated()
+    fitted = run.fit(folder, run.pictures)
+    curve = tuple(choose_share(crossed, config.max_forgetting)) if crossed else run.curve_on_split(fitted)
+    share = next((point.share for point in curve if point.chosen), None)
+    if share is None:
+        share = 0.0 if config.wise_ft == "select" else config.wise_ft
+    if curve:
+        write_json(folder.curve, {"curve": [point.document() for point in curve]}, overwrite=True)
+    fitted.write_last(folder.last)
+    alone = folder.adapted if share == 1 else folder.alone
+    if share != 1:
+        fitted.write(alone, 1.0)
+    fitted.write(folder.adapted, share)
+    folder.forget_work()
+    trainer = fitted.trainer
     return TrainResult(
         weights=folder.adapted,
         alone_weights=alone,
         last_weights=folder.last,
+        share=share,
+        curve=curve,
         head_transfer=rows,
         optimiser_steps=trainer.optimiser_steps,
         accumulation=trainer.accumulation,
@@ -140,49 +151,40 @@ def train(
         seconds=trainer.seconds,
         threads=trainer.threads,
         precision=trainer.precision,
-        notes=(*dataset.notes, *notes, *_step_notes(trainer, config)),
+        notes=(*dataset.notes, *notes, *run.notes, *_step_notes(trainer, config), *_share_notes(config, share)),
     )
 
 
-def _run(job: Job) -> AdaptTrainer:
-    try:
-        trainer = AdaptTrainer(job)
-        trainer.train()
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"the GPU {quoted(job.config.device)} has too little memory for batch {job.config.batch} at imgsz "
-            f"{job.config.imgsz}; lower --batch or --imgsz"
-        ) from error
-    return trainer
-
-
 def _selection(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, list[str]]:
-    """Check the splits; without pictures to select by, the last epoch is taken."""
+    """Check the splits; a selection split that is missing, or too small to choose a share, chooses nothing."""
     if "train" not in dataset.splits:
         raise DatasetError(
             f"the dataset {quoted(config.data)} has no split 'train', only {', '.join(dataset.splits)}; "
             "make one with: drivetl data split"
         )
-    if config.selection_split is None or config.selection_split in dataset.splits:
+    split = config.selection_split
+    without = config.model_copy(update={"selection_split": None})
+    if split is not None and split not in dataset.splits:
+        if split != "val":
+            raise ConfigError(
+                f"the selection split {quoted(split)} is not in {quoted(config.data)}, which has "
+                f"{', '.join(dataset.splits)}"
+            )
+        return without, ["The dataset has no split 'val' to choose the epoch by, so the last epoch is taken."]
+    if split is None or config.wise_ft != "select" or dataset.splits[split] >= config.min_selection_pictures:
         return config, []
-    if config.selection_split != "val":
-        raise ConfigError(
-            f"the selection split {quoted(config.selection_split)} is not in {quoted(config.data)}, which has "
-            f"{', '.join(dataset.splits)}"
-        )
-    note = "The dataset has no split 'val' to choose the epoch by, so the last epoch is taken."
-    return config.model_copy(update={"selection_split": None}), [note]
+    return without, [
+        f"The split {split!r} has {dataset.splits[split]} pictures, under {config.min_selection_pictures}: the share "
+        "is chosen by cross-validation of the training pictures instead, and the last epoch is taken."
+    ]
 
 
-def _data_document(dataset: Dataset, selection_split: str | None) -> dict[str, Any]:
-    document = dataset.training_document()
-    # Ultralytics insists on a 'val'; without selection it is loaded but never used.
-    return {
-        "path": document["path"],
-        "train": document["train"],
-        "val": document[selection_split or "train"],
-        "names": document["names"],
-    }
+def _share_notes(config: TrainConfig, share: float) -> list[str]:
+    if config.wise_ft != "select":
+        return []
+    if share == 0:
+        return ["No share of the fine-tuned weights was better than the start, so the start was kept."]
+    return [f"Of the fine-tuned weights {share:.0%} were taken, of the start's {1 - share:.0%}."]
 
 
 def _identity(config: TrainConfig, dataset: Dataset, start: Checkpoint, rows: tuple[HeadRow, ...]) -> dict[str, Any]:
@@ -216,21 +218,3 @@ def _step_notes(trainer: AdaptTrainer, config: TrainConfig) -> list[str]:
     if trainer.epoch + 1 < config.epochs:
         notes.append(f"Stopped after epoch {trainer.epoch + 1}: {config.patience} epochs brought no gain.")
     return notes
-
-
-def _write_weights(model: Any, target: Path, config: TrainConfig, start: Checkpoint) -> None:
-    """Write a checkpoint in Ultralytics' layout, in full precision and without the run's paths."""
-    arguments = {**DEFAULT_CFG_DICT, "task": "detect", "mode": "train", "imgsz": config.imgsz, "data": config.data.name}
-    model.args = dict(arguments)
-    model.criterion = None
-    model.pt_path = target.name
-    document = {
-        "epoch": -1,
-        "model": model,
-        "train_args": arguments,
-        "version": version("ultralytics"),
-        "license": start.licence or "AGPL-3.0",
-        "drivetl": {"version": __version__, "start_sha256": start.sha256},
-    }
-    with atomic_file(target, overwrite=True) as temporary:
-        torch.save(document, temporary)

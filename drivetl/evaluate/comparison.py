@@ -93,8 +93,8 @@ def compare(
     *,
     min_boxes: int = MIN_BOXES,
     classes: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
     seed: int = SEED,
-    replicates: int = REPLICATES,
     progress: Progress = silent,
 ) -> Comparison:
     """Compare predictions files (see `drivetl.evaluate.predictions`) on their datasets.
@@ -105,8 +105,8 @@ def compare(
         after: files of the models in question, likewise.
         min_boxes: boxes that a class needs, over all test sets, to count in the headline.
         classes: the classes of the headline, instead of those with enough boxes.
+        only: leave all other classes out of everything, such as those that one of the models does not have.
         seed: of the resampling.
-        replicates: number of resamples.
         progress: told now and then.
 
     Raises:
@@ -114,9 +114,7 @@ def compare(
             or where no class has enough boxes.
     """
     sets = load_test_sets(data, before, after, progress=progress)
-    return compare_test_sets(
-        sets, min_boxes=min_boxes, classes=classes, seed=seed, replicates=replicates, progress=progress
-    )
+    return compare_test_sets(sets, min_boxes=min_boxes, classes=classes, only=only, seed=seed, progress=progress)
 
 
 def compare_test_sets(
@@ -124,6 +122,7 @@ def compare_test_sets(
     *,
     min_boxes: int = MIN_BOXES,
     classes: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
     seed: int = SEED,
     replicates: int = REPLICATES,
     progress: Progress = silent,
@@ -134,6 +133,8 @@ def compare_test_sets(
     """
     names = sets[0].class_names
     boxes = np.sum([entry.before[0].boxes for entry in sets], axis=0)
+    if only is not None:
+        boxes = np.where([name in _known(only, names, "--only") for name in names], boxes, 0)
     present = [index for index in range(len(names)) if boxes[index]]
     headline = _headline(names, boxes, min_boxes, classes)
     pooled, notes = _pooled(sets)
@@ -165,10 +166,8 @@ def _headline(
     names: Sequence[str], boxes: NDArray[np.int64], min_boxes: int, classes: Sequence[str] | None
 ) -> list[int]:
     if classes is not None:
-        for name in classes:
-            if name not in names:
-                raise ConfigError(f"--classes names {quoted(name)}, which is none of {quoted(', '.join(names))}")
-        chosen = [index for index, name in enumerate(names) if name in classes and boxes[index]]
+        wanted = _known(classes, names, "--classes")
+        chosen = [index for index, name in enumerate(names) if name in wanted and boxes[index]]
         if not chosen:
             raise ConfigError(f"the test set has no box of {quoted(', '.join(classes))}; choose other --classes")
         return chosen
@@ -180,6 +179,13 @@ def _headline(
             "--min-boxes or name --classes"
         )
     return chosen
+
+
+def _known(classes: Sequence[str], names: Sequence[str], option: str) -> Sequence[str]:
+    for name in classes:
+        if name not in names:
+            raise ConfigError(f"{option} names {quoted(name)}, which is none of {quoted(', '.join(names))}")
+    return classes
 
 
 def _pooled(sets: Sequence[TestSet]) -> tuple[TestSet | None, list[str]]:

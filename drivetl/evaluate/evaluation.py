@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,15 +154,17 @@ class Run:
         size_hw: tuple[int, int] | None = None,
         device: str = "cpu",
         threads: int | None = None,
+        only: Collection[Path] | None = None,
     ) -> None:
-        """Open both; arguments and errors as in `evaluate`."""
+        """Open both; arguments and errors as in `evaluate`. ``only``: of the split, just these pictures."""
         self._dataset = dataset = open_dataset(data)
         if split not in dataset.splits:
             raise DatasetError(
                 f"the dataset {quoted(data)} has no split {quoted(split)}; it has {', '.join(dataset.splits)}"
             )
         self.split = split
-        self.pictures = dataset.splits[split]
+        self._only = None if only is None else frozenset(only)
+        self.pictures = dataset.splits[split] if self._only is None else len(self._only)
         if not isinstance(model, Model):
             model = open_model(model, size_hw=size_hw, device=device, threads=threads)
         self.model = model
@@ -175,7 +177,8 @@ class Run:
 
     def samples(self) -> Iterator[Sample]:
         """Yield the split's pictures in a fixed order."""
-        return self._dataset.samples(self.split)
+        samples = self._dataset.samples(self.split)
+        return samples if self._only is None else (sample for sample in samples if sample.image in self._only)
 
     def collector(self) -> Collector:
         """Return a collector that counts in the dataset's classes."""

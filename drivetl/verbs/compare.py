@@ -34,6 +34,9 @@ def compare(
     classes: Annotated[
         str | None, typer.Option("--classes", help="Classes of the headline instead, such as car,bus.")
     ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Leave out all classes but these, such as those both models have.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the resampling.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -47,8 +50,12 @@ def compare(
 
     reporter = Reporter("compare", as_json)
     with reporter.working():
-        chosen = None if classes is None else [name.strip() for name in classes.split(",")]
-        result = run(data, before, after, min_boxes=min_boxes, classes=chosen, seed=seed, progress=reporter.progress)
+        chosen, kept = (
+            None if text is None else [name.strip() for name in text.split(",")] for text in (classes, only)
+        )
+        result = run(
+            data, before, after, min_boxes=min_boxes, classes=chosen, only=kept, seed=seed, progress=reporter.progress
+        )
     reporter.finish(result.document(), _lines(result))
 
 

@@ -14,6 +14,7 @@ from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
 
 if TYPE_CHECKING:
     from drivetl.adapt.config import TrainConfig
+    from drivetl.adapt.selection import ClassFigures, Judge
     from drivetl.data.dataset import Dataset
 
 __all__ = ["register", "report_split"]
@@ -123,7 +124,12 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
     before = _figures(start, config, splits, "zero-shot", reporter) if splits else {}
     try:
         result = train(
-            config, request.out, resume=request.resume, overwrite=request.overwrite, progress=reporter.progress
+            config,
+            request.out,
+            judge=judge_of(config),
+            resume=request.resume,
+            overwrite=request.overwrite,
+            progress=reporter.progress,
         )
     except KeyboardInterrupt:
         reporter.say(f"Interrupted; finished epochs are kept. To continue: drivetl train --resume --out {request.out}")
@@ -224,6 +230,25 @@ def _figures(
         return {}
     progress = _under(label, reporter)
     return {split: evaluate(opened, config.data, split=split, progress=progress).document() for split in splits}
+
+
+def judge_of(config: TrainConfig) -> Judge:
+    """Return what measures weights for a run: `drivetl.evaluate` at the run's own size."""
+    from drivetl.evaluate import Run
+
+    def judge(weights: Path, data: Path, split: str, pictures: frozenset[Path] | None) -> ClassFigures:
+        size_hw = (config.imgsz, config.imgsz)
+        run = Run(
+            weights, data, split=split, size_hw=size_hw, device=config.device, threads=config.threads, only=pictures
+        )
+        result = run.evaluate()
+        return {
+            name: (score.map50_95, score.boxes)
+            for name, score in result.score.per_class.items()
+            if score.map50_95 is not None and name not in result.missing_classes
+        }
+
+    return judge
 
 
 def _under(name: str, reporter: Reporter) -> Progress:

@@ -8,7 +8,7 @@ it scans in memory, changes nothing, and a picture or label that it would leave 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
 
     Attributes:
         change: what is done to each picture before mosaic, given its boxes in pixels and a generator; None: nothing.
+        targets: how many pictures are the dataset's own; those after them were absorbed.
 
     Raises:
         DatasetError: on construction, when a picture or label cannot be used or nothing is there.
@@ -37,6 +38,27 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
     change: Callable[[NDArray[np.uint8], NDArray[np.float32], np.random.Generator], NDArray[np.uint8]] | None = None
     _paired = False
     _leave_clean = False
+
+    @property
+    def targets(self) -> int:
+        return int(self.ni) - self._absorbed
+
+    _absorbed = 0
+
+    def absorb(self, other: ReadOnlyDataset, class_ids: Mapping[int, int]) -> None:
+        """Append the pictures of another dataset, under this one's class ids.
+
+        Args:
+            other: as Ultralytics built it, with nothing changed since.
+            class_ids: its class id → the id here; boxes of other classes are left out, their pictures stay.
+        """
+        self.labels += [_relabelled(label, class_ids) for label in other.labels]
+        self.im_files += other.im_files
+        self.npy_files += other.npy_files
+        for name in ("ims", "im_hw0", "im_hw"):
+            getattr(self, name).extend([None] * other.ni)
+        self.ni += other.ni
+        self._absorbed += other.ni
 
     def get_image_and_label(self, index: int) -> dict[str, Any]:
         """Return one picture with its label, changed; mosaic takes its four pictures through here too."""
@@ -111,6 +133,15 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
         for index in self.buffer:
             self.ims[index] = None
         self.buffer.clear()
+
+
+def _relabelled(label: dict[str, Any], class_ids: Mapping[int, int]) -> dict[str, Any]:
+    """Return a picture's label with the class ids replaced, and without boxes that have none."""
+    old = label["cls"][:, 0].astype(int)
+    kept = np.array([index in class_ids for index in old], dtype=bool)
+    new = np.array([class_ids[index] for index in old[kept]], dtype=label["cls"].dtype).reshape(-1, 1)
+    segments = [segment for segment, keep in zip(label["segments"], kept, strict=False) if keep]
+    return {**label, "cls": new, "bboxes": label["bboxes"][kept], "segments": segments}
 
 
 def _nested(transform: Any) -> Iterator[Any]:

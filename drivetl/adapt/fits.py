@@ -1,0 +1,138 @@
+"""The fits of one run: those that choose the share of the fine-tuned weights, and the one that is kept."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.fitting import Fit, fit
+from drivetl.adapt.run_folder import RunFolder
+from drivetl.adapt.selection import Judge, SharePoint, Trial, choose_share
+from drivetl.data import stratified_folds
+from drivetl.data.dataset import Dataset
+from drivetl.data.records import Sample
+from drivetl.errors import ConfigError
+from drivetl.files import atomic_file
+from drivetl.progress import Progress
+
+__all__ = ["Fits"]
+
+
+class Fits:
+    """The fits of one run: those that choose the share, and the one that is kept."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        folder: RunFolder,
+        judge: Judge | None,
+        resume: bool,
+        progress: Progress,
+    ) -> None:
+        self._config = config
+        self._dataset = dataset
+        self._folder = folder
+        self._judge = judge
+        self._resume = resume
+        self._progress = progress
+        self.notes: list[str] = []
+        self._samples = _subset(list(dataset.samples("train")), config)
+        self.pictures = None if config.pictures is None else [sample.image for sample in self._samples]
+
+    def fit(self, folder: RunFolder, pictures: Sequence[Path] | None) -> Fit:
+        return fit(
+            self._config,
+            self._dataset,
+            folder.place,
+            pictures=pictures,
+            resume=self._resume,
+            progress=self._progress,
+        )
+
+    def curve_on_split(self, fitted: Fit) -> tuple[SharePoint, ...]:
+        """Return the curve over shares on the selection split, where it has enough pictures."""
+        split = self._config.selection_split
+        if self._config.wise_ft != "select" or split is None:
+            return ()
+        return tuple(choose_share([self._trials(fitted, split, None)], self._config.max_forgetting))
+
+    def cross_validated(self) -> list[list[Trial]]:
+        """Return the trials of each fold of the training pictures; none where a split selects, or nothing does."""
+        config = self._config
+        if config.wise_ft != "select" or config.selection_split is not None:
+            return []
+        groups = [sample.group for sample in self._samples]
+        folds = min(config.selection_folds, len(set(groups)))
+        if folds < 2:
+            self.notes.append(
+                "One group of training pictures cannot say whether a model got better on others, so the start is kept; "
+                "set wise_ft to take a fixed share unchecked."
+            )
+            return []
+        counts = [Counter(box.class_name for box in sample.boxes) for sample in self._samples]
+        fold_of = stratified_folds(groups, counts, folds, np.random.default_rng(config.seed))
+        return [self._fold(number, folds, fold_of) for number in range(folds)]
+
+    def _fold(self, number: int, folds: int, fold_of: Sequence[int]) -> list[Trial]:
+        folder = self._folder.fold(number)
+        if self._resume and folder.trials.is_file():
+            return [Trial.of(entry) for entry in json.loads(folder.trials.read_text(encoding="utf-8"))]
+        folder.root.mkdir(parents=True, exist_ok=True)
+        sides: tuple[list[Path], list[Path]] = ([], [])
+        for sample, fold in zip(self._samples, fold_of, strict=True):
+            sides[fold == number].append(sample.image)
+        inner = Fits(
+            self._config,
+            self._dataset,
+            folder,
+            self._judge,
+            self._resume,
+            _under(f"fold {number + 1} of {folds}", self._progress),
+        )
+        trials = inner._trials(inner.fit(folder, sides[0]), "train", frozenset(sides[1]))
+        with atomic_file(folder.trials, overwrite=True) as temporary:
+            temporary.write_text(json.dumps([trial.document() for trial in trials]), encoding="utf-8")
+        folder.state.unlink(missing_ok=True)
+        return trials
+
+    def _trials(self, fitted: Fit, split: str, pictures: frozenset[Path] | None) -> list[Trial]:
+        """Measure the start and every share."""
+        config, judge = self._config, self._judge
+        if judge is None:
+            raise ConfigError("wise_ft 'select' needs a judge")
+        shares = [0.0, *sorted(set(config.wise_ft_shares) - {0.0})]
+        trials = []
+        for done, share in enumerate(shares):
+            self._progress("choosing the share", done, len(shares))
+            fitted.write(self._folder.candidate, share)
+            target = judge(self._folder.candidate, config.data, split, pictures)
+            kept = None
+            if config.retention is not None:
+                kept = judge(self._folder.candidate, config.retention, config.retention_split, None)
+            trials.append(Trial(share, target, kept))
+        self._progress("choosing the share", len(shares), len(shares))
+        self._folder.candidate.unlink()
+        return trials
+
+
+def _under(name: str, progress: Progress) -> Progress:
+    def report(label: str, done: int, total: int | None) -> None:
+        progress(f"{name}: {label}", done, total)
+
+    return report
+
+
+def _subset(samples: list[Sample], config: TrainConfig) -> list[Sample]:
+    """Return the pictures to train on: with a smaller number, some of those with a larger."""
+    if config.pictures is None:
+        return samples
+    if config.pictures > len(samples):
+        raise ConfigError(f"pictures is {config.pictures}, but the split 'train' has {len(samples)}")
+    order = np.random.default_rng([config.seed, 0x5B5E7]).permutation(len(samples))
+    return [samples[index] for index in sorted(order[: config.pictures])]

@@ -1,0 +1,25 @@
+"""Where one fit keeps its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Place"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Paths of one fit.
+
+    Attributes:
+        data: the YAML that Ultralytics is given.
+        pictures: the list of pictures to train on, where it is not the whole split.
+        log: one line of JSON per epoch.
+        state: what a resumed run continues from.
+    """
+
+    data: Path
+    pictures: Path
+    log: Path
+    state: Path

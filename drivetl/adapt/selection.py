@@ -1,0 +1,143 @@
+"""Choose how much of the fine-tuned weights to keep, on pictures that they were not trained on.
+
+WiSE-FT (Wortsman et al., CVPR 2022) mixes the weights of start and end; how much of each is decided here: the share
+with the highest AP on the target among those that cost no more than a stated AP on source pictures. The start itself,
+share 0, is always among them, so that a fine-tuned model is only taken if it is better: do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["ClassFigures", "Judge", "SharePoint", "Trial", "choose_share", "class_mean"]
+
+# A class with fewer labelled boxes says more of chance than of a model.
+MIN_BOXES = 10
+
+# Class name → (AP50-95, labelled boxes); only classes that have a box and that the model detects.
+ClassFigures = Mapping[str, tuple[float, int]]
+
+
+class Judge(Protocol):
+    """Measures weights; composed outside, because stages do not import each other."""
+
+    def __call__(self, weights: Path, data: Path, split: str, pictures: frozenset[Path] | None) -> ClassFigures:
+        """Return AP on a split of a dataset, or on some of its pictures, by class."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One fit's figures for one share.
+
+    Attributes:
+        share: of the fine-tuned weights.
+        target: on pictures of the target that the fit has not seen.
+        retention: on source pictures; None without any.
+    """
+
+    share: float
+    target: ClassFigures
+    retention: ClassFigures | None
+
+    def document(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "share": self.share,
+            "target": {name: list(entry) for name, entry in self.target.items()},
+            "retention": None if self.retention is None else {n: list(e) for n, e in self.retention.items()},
+        }
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Trial:
+        """Read back what `document` gave."""
+        target, retention = (
+            None if figures is None else {name: (float(ap), int(boxes)) for name, (ap, boxes) in figures.items()}
+            for figures in (document["target"], document["retention"])
+        )
+        return cls(float(document["share"]), target or {}, retention)
+
+
+@dataclass(frozen=True, slots=True)
+class SharePoint:
+    """A point of the curve over shares.
+
+    Attributes:
+        share: of the fine-tuned weights; 0 is the start.
+        target: mAP50-95 on the target pictures, mean over fits.
+        target_gain: its difference to the start's, of each fit on its own pictures.
+        retention: mAP50-95 on the source pictures; None without any.
+        retention_gain: its difference to the start's.
+        chosen: whether this share is taken.
+    """
+
+    share: float
+    target: float
+    target_gain: float
+    retention: float | None
+    retention_gain: float | None
+    chosen: bool
+
+    def document(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def class_mean(figures: Sequence[ClassFigures]) -> float:
+    """Return the mean over classes of several figures.
+
+    Figures of one class are weighed by their boxes. Classes with fewer than `MIN_BOXES` boxes in all of them are left
+    out, unless no class has more.
+    """
+    totals: dict[str, list[float]] = {}
+    for entry in figures:
+        for name, (value, boxes) in entry.items():
+            total = totals.setdefault(name, [0.0, 0.0])
+            total[0] += value * boxes
+            total[1] += boxes
+    enough = {name: total for name, total in totals.items() if total[1] >= MIN_BOXES} or totals
+    return sum(value / boxes for value, boxes in enough.values()) / len(enough) if enough else 0.0
+
+
+def choose_share(fits: Sequence[Sequence[Trial]], max_forgetting: float) -> list[SharePoint]:
+    """Return the curve over shares with the chosen one marked.
+
+    Args:
+        fits: for each fit the trials of the same shares, share 0 first.
+        max_forgetting: mAP50-95 on source pictures that may be lost.
+    """
+    points = []
+    for column in zip(*fits, strict=True):
+        start = [trials[0] for trials in fits]
+        gain = class_mean([_difference(t.target, s.target) for t, s in zip(column, start, strict=True)])
+        kept, kept_gain = _retention(column, start)
+        points.append(
+            SharePoint(column[0].share, class_mean([t.target for t in column]), gain, kept, kept_gain, chosen=False)
+        )
+    allowed = [
+        point
+        for point in points
+        if point.share == 0 or (point.target_gain > 0 and (point.retention_gain or 0.0) >= -max_forgetting)
+    ]
+    best = max(allowed, key=lambda point: (point.target_gain, -point.share))
+    return [
+        SharePoint(p.share, p.target, p.target_gain, p.retention, p.retention_gain, chosen=p is best) for p in points
+    ]
+
+
+def _retention(column: Sequence[Trial], start: Sequence[Trial]) -> tuple[float | None, float | None]:
+    pairs = [
+        (trial.retention, first.retention)
+        for trial, first in zip(column, start, strict=True)
+        if trial.retention is not None and first.retention is not None
+    ]
+    if not pairs:
+        return None, None
+    return class_mean([now for now, _ in pairs]), class_mean([_difference(now, first) for now, first in pairs])
+
+
+def _difference(now: ClassFigures, before: ClassFigures) -> dict[str, tuple[float, int]]:
+    return {name: (value - before.get(name, (0.0, 0))[0], boxes) for name, (value, boxes) in now.items()}
