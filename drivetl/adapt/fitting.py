@@ -97,7 +97,7 @@ def fit(
     if pictures is not None:
         with atomic_file(place.pictures, overwrite=True) as temporary:
             temporary.write_text("".join(f"{path}\n" for path in pictures), encoding="utf-8")
-        document["train"] = str(place.pictures)
+        document["train"] = str(place.pictures.absolute())
     # Ultralytics insists on a 'val'; without selection it is loaded but never used.
     document["val"] = document[config.selection_split or "train"]
     write_yaml(place.data, {key: document[key] for key in ("path", "train", "val", "names")})
