@@ -1,0 +1,162 @@
+"""The mixing weight: which share is chosen, from which figures, and when the start is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.run_folder import RunFolder
+from drivetl.adapt.selection import ClassFigures, Trial, choose_share, class_mean
+from drivetl.adapt.training import train
+from drivetl.errors import ConfigError
+from drivetl.yolo import load_checkpoint
+
+from .conftest import draw_dataset
+
+Configure = Callable[..., TrainConfig]
+
+
+def trial(share: float, car: float, kept: float | None = None, boxes: int = 40) -> Trial:
+    return Trial(share, {"car": (car, boxes)}, None if kept is None else {"car": (kept, 30)})
+
+
+def chosen(*fits: list[Trial], max_forgetting: float = 0.005) -> float:
+    (share,) = (point.share for point in choose_share(fits, max_forgetting) if point.chosen)
+    return share
+
+
+def test_the_best_share_wins_and_the_smaller_of_equals() -> None:
+    assert chosen([trial(0, 0.30), trial(0.5, 0.36), trial(1, 0.33)]) == 0.5
+    assert chosen([trial(0, 0.30), trial(0.5, 0.36), trial(1, 0.36)]) == 0.5
+
+
+def test_a_share_that_is_not_better_than_the_start_is_not_taken() -> None:
+    assert chosen([trial(0, 0.30), trial(0.5, 0.30), trial(1, 0.29)]) == 0
+
+
+def test_a_share_that_forgets_more_than_allowed_is_not_taken() -> None:
+    fit = [trial(0, 0.30, 0.50), trial(0.5, 0.34, 0.497), trial(1, 0.40, 0.40)]
+    assert chosen(fit) == 0.5
+    assert chosen(fit, max_forgetting=0.2) == 1
+    assert chosen(fit, max_forgetting=0.001) == 0
+
+
+def test_folds_count_by_their_differences_weighed_by_boxes() -> None:
+    # The second fold is easier for every share: only the differences to the start may count.
+    fits = [[trial(0, 0.20), trial(1, 0.26)], [trial(0, 0.60, boxes=80), trial(1, 0.57, boxes=80)]]
+    point = choose_share(fits, 0.005)[1]
+    assert point.target_gain == pytest.approx((40 * 0.06 - 80 * 0.03) / 120)
+    assert not point.chosen
+
+
+def test_a_class_of_a_few_boxes_does_not_decide() -> None:
+    figures: list[ClassFigures] = [{"car": (0.4, 30), "bicycle": (1.0, 3)}, {"car": (0.2, 10), "bicycle": (0.0, 3)}]
+    assert class_mean(figures) == pytest.approx(0.35)
+    assert class_mean([{"bicycle": (0.5, 3)}]) == 0.5
+    assert class_mean([]) == 0.0
+
+
+class Bench:
+    """A judge whose figures depend on how far the weights are from the start: best at ``peak`` of the way."""
+
+    def __init__(self, start: Path, peak: float) -> None:
+        self.start = load_checkpoint(start).model.state_dict()
+        self.peak = peak
+        self.asked: list[tuple[str, str, frozenset[Path] | None]] = []
+        self.seen: list[float] = []
+
+    def __call__(self, weights: Path, data: Path, split: str, pictures: frozenset[Path] | None) -> ClassFigures:
+        self.asked.append((data.name, split, pictures))
+        name = "model.0.conv.weight"
+        self.seen.append(float((load_checkpoint(weights).model.state_dict()[name] - self.start[name]).norm()))
+        # Shares are tried in rising order, so the number of calls tells the share.
+        share = (0.0, 0.25, 0.5, 0.75, 1.0)[(len(self.seen) - 1) % 5]
+        return {"car": (0.5 - abs(share - self.peak) / 4, 20)}
+
+
+def test_a_large_split_chooses_alone(configure: Configure, random_weights: Path, tmp_path: Path) -> None:
+    bench = Bench(random_weights, 0.5)
+    result = train(configure(wise_ft="select", min_selection_pictures=2), tmp_path / "run", judge=bench)
+    assert result.share == 0.5 and [point.share for point in result.curve] == [0, 0.25, 0.5, 0.75, 1]
+    assert {(split, pictures) for _, split, pictures in bench.asked} == {("val", None)}
+    assert bench.seen[0] == 0 and bench.seen == sorted(bench.seen) and bench.seen[2] == pytest.approx(bench.seen[4] / 2)
+    written = json.loads((tmp_path / "run" / "weight_curve.json").read_text())["curve"]
+    assert [point["chosen"] for point in written] == [False, False, True, False, False]
+    assert not RunFolder(tmp_path / "run").candidate.exists()
+
+
+def test_a_small_split_leaves_it_to_folds_of_the_training_pictures(
+    configure: Configure, random_weights: Path, tmp_path: Path
+) -> None:
+    bench = Bench(random_weights, 0.75)
+    config = configure(wise_ft="select", epochs=1, selection_folds=2)
+    result = train(config, tmp_path / "run", judge=bench)
+    assert result.share == 0.75
+    tested = [pictures for _, split, pictures in bench.asked if split == "train" and pictures is not None]
+    assert len(bench.asked) == len(tested) == 10
+    halves = set(tested)
+    assert len(halves) == 2 and len(frozenset.union(*halves)) == 4 and not frozenset.intersection(*halves)
+    assert any("cross-validation" in note for note in result.notes)
+    assert not (tmp_path / "run" / "folds").exists()
+
+
+def test_a_start_that_nothing_beats_is_kept(configure: Configure, random_weights: Path, tmp_path: Path) -> None:
+    config = configure(wise_ft="select", epochs=1, min_selection_pictures=2)
+    result = train(config, tmp_path / "run", judge=Bench(random_weights, 0.0))
+    assert result.share == 0 and any("the start was kept" in note for note in result.notes)
+    name = "model.0.conv.weight"
+    kept, alone, start = (
+        load_checkpoint(path).model.state_dict()[name]
+        for path in (result.weights, result.alone_weights, random_weights)
+    )
+    assert torch.equal(kept, start) and not torch.equal(alone, start)
+
+
+def test_retention_is_measured_for_every_share(configure: Configure, random_weights: Path, tmp_path: Path) -> None:
+    source = draw_dataset(tmp_path / "source", val=2)
+    asked: list[tuple[str, str]] = []
+
+    def judge(weights: Path, data: Path, split: str, pictures: frozenset[Path] | None) -> ClassFigures:
+        asked.append((data.name, split))
+        return {"car": (0.5 if data == source else 0.3, 20)}
+
+    config = configure(wise_ft="select", epochs=1, min_selection_pictures=2, retention=source)
+    result = train(config, tmp_path / "run", judge=judge)
+    assert asked.count(("source", "val")) == 5
+    assert [point.retention_gain for point in result.curve] == [0.0] * 5
+
+
+def test_a_run_stopped_between_folds_ends_in_the_same_weights(
+    configure: Configure, random_weights: Path, tmp_path: Path
+) -> None:
+    config = configure(wise_ft="select", epochs=1, selection_folds=2)
+    whole = train(config, tmp_path / "whole", judge=Bench(random_weights, 0.5))
+
+    def stop(label: str, done: int, total: int | None) -> None:
+        if label.startswith("fold 2") and "training" in label:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", judge=Bench(random_weights, 0.5), progress=stop)
+    bench = Bench(random_weights, 0.5)
+    result = train(config, tmp_path / "run", judge=bench, resume=True)
+    assert len(bench.asked) == 5  # the first fold's figures were kept
+    assert result.share == whole.share
+    expected, got = (load_checkpoint(r.weights).model.state_dict() for r in (whole, result))
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_one_group_of_pictures_keeps_the_start(configure: Configure, random_weights: Path, tmp_path: Path) -> None:
+    config = configure(wise_ft="select", epochs=1, pictures=1)
+    result = train(config, tmp_path / "run", judge=Bench(random_weights, 0.5))
+    assert result.share == 0 and any("One group of training pictures" in note for note in result.notes)
+
+
+def test_selection_without_a_judge_is_an_error(configure: Configure, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs a judge"):
+        train(configure(wise_ft="select"), tmp_path / "run")
