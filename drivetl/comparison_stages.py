@@ -86,15 +86,16 @@ def _ready(recipe: ComparisonRecipe, source: str) -> str:
 def _source(name: str, source: SourceStage, folder: Path, base: Path) -> Iterator[Stage]:
     values = {"--card": source.card, "--names": source.names, "--split-names": source.split_names}
     options = [word for key, value in values.items() if value is not None for word in (key, value)]
-    place = folder / "data" / name
-    out = ("--out", str(place), "--val", str(source.val))
+    # Each step writes a dataset of its own, so that every one of them can be repeated.
+    steps = [folder / "data" / f"{name}_{number}" for number in range(len(source.moves))] + [folder / "data" / name]
+    out = ("--out", str(steps[0]), "--val", str(source.val))
     command = ("data", "import", source.format, str(source.source), *out, *options)
     yield Stage(f"import_{name}", command, sources=(source.source,), replaces=True, share=1)
     before = f"import_{name}"
     for number, move in enumerate(source.moves, start=1):
         file = base / move.list
         words = ("--from", move.from_split, "--into", move.into, "--list", str(file))
-        command = ("data", "split", str(place), "--out", str(place), *words)
+        command = ("data", "split", str(steps[number - 1]), "--out", str(steps[number]), *words)
         stage = Stage(f"move_{name}_{number}", command, needs=(before,), sources=(file,), replaces=True, share=1)
         before = stage.name
         yield stage

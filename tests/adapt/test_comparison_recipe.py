@@ -112,3 +112,50 @@ def test_a_comparison_is_carried_out_and_not_twice(tmp_path: Path, random_weight
     assert wrong.returncode == 2 and "arm fog" in wrong.stderr and "'hail'" in wrong.stderr
     missing = run("run", str(tmp_path / "recipe.yaml"), "--set", "sources.a.source=/nowhere")
     assert missing.returncode == 2 and "sources.a.source" in missing.stderr
+
+
+def folded(**changes: Any) -> ComparisonRecipe:
+    return plan(
+        **{
+            "folds": {"count": 2},
+            "sources": {
+                "a": {"format": "yolo", "source": "A"},
+                "b": {"format": "yolo", "source": "B", "moves": [{"list": "kept.txt", "into": "kept"}]},
+            },
+            "report_on": {"kept": {"data": "b", "split": "kept", "classes": ["car", "bus"]}},
+            "arms": {"ours": {"replay": "b", "wise_ft": "select"}, "theirs": {"trainer": "ultralytics", "epochs": 20}},
+            "compare": [{"before": "zero_shot", "after": "ours"}, {"before": "theirs", "after": "ours"}],
+            **changes,
+        }
+    )
+
+
+def test_every_fold_is_trained_and_tested_apart() -> None:
+    stages = {stage.name: stage for stage in comparison_stages(folded(), Path("/run"), Path("/w.pt"), Path("/r"))}
+    assert stages["move_b_1"].command[2:5] == ("/run/data/b_0", "--out", "/run/data/b")
+    assert stages["move_b_1"].sources == (Path("/r/kept.txt"),)
+    assert {"zero_shot_kept", "zero_shot_fold0_target", "ours_1_fold1_target", "ours_0_fold0_kept"} <= stages.keys()
+    ours, theirs = stages["train_ours_1_fold1"], stages["train_theirs_0_fold0"]
+    assert ours.command[:3] == ("train", "--data", "/run/data/a_folds/fold1")
+    assert ours.settings["replay"] == "/run/data/b" and set(ours.needs) == {"folds", "move_b_1"}
+    assert theirs.command[0] == "baseline" and not theirs.resumes
+    # The shared settings are drivetl's, not Ultralytics'.
+    assert theirs.settings == {"epochs": 20, "imgsz": 64, "seed": 0}
+    target = stages["compare_zero_shot_ours_target"].command
+    assert [target.count(word) for word in ("--data", "--before", "--after")] == [2, 2, 4]
+    kept = stages["compare_theirs_ours_kept"].command
+    assert [kept.count(word) for word in ("--data", "--before", "--after")] == [1, 4, 4]
+    assert kept[kept.index("--only") + 1] == "car,bus"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_on": ["a", "b"]}, "folds are made of one source, but train_on names 2"),
+        ({"report_on": {"target": {"data": "b", "split": "kept"}}}, "choose another name"),
+        ({"folds": None, "report_on": {}}, "give 'report_on' or 'folds'"),
+    ],
+)
+def test_folds_that_cannot_be_compared_are_an_error(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        folded(**changes)
