@@ -31,9 +31,12 @@ def interpolate(
     }
 
 
-def moving_average(model: Any, steps: int) -> Any:
-    """Return an average over about the last tenth of the run, and over less while it is young."""
-    horizon = max(1.0, steps / 10)
+def moving_average(model: Any, steps: int, share: float = 0.1) -> Any:
+    """Return an average over about the last ``share`` of the run, and over less while it is young.
+
+    Ultralytics' own average reaches back thousands of steps, which a small dataset never makes.
+    """
+    horizon = max(1.0, steps * share)
     decay = min(0.9999, 1.0 - 1.0 / horizon)
     return ModelEMA(model, decay=decay, tau=min(2000.0, max(1.0, steps / 5)))
 

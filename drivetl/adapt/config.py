@@ -67,6 +67,10 @@ class TrainConfig(StrictModel):
     repeat_threshold: Unit = Field(
         default=0.0, description="pictures of classes that stand in a smaller share of them are shown more often"
     )
+    # Mean teacher (Tarvainen and Valpola, NeurIPS 2017); see drivetl.adapt.self_training.
+    labels: Literal["used", "teacher"] = Field(
+        default="used", description="the dataset's, or none: the weights' own moving average labels clean pictures"
+    )
     pictures: int | None = Field(
         default=None, ge=1, description="train on this many pictures only; a smaller number is a subset of a larger"
     )
@@ -116,6 +120,19 @@ class TrainConfig(StrictModel):
     def _one_change(self) -> Self:
         if self.weather is not None and self.albumentations is not None:
             raise ValueError("give 'weather' or 'albumentations', not both")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_reads_labels(self) -> Self:
+        if self.labels == "teacher":
+            for name, given in (
+                ("selection_split", self.selection_split is not None),
+                ("wise_ft", self.wise_ft == "select"),
+                ("repeat_threshold", self.repeat_threshold > 0),
+            ):
+                if given:
+                    remedy = "a fixed share" if name == "wise_ft" else "null" if name == "selection_split" else "0"
+                    raise ValueError(f"with labels 'teacher' no label is read, so {name!r} must be {remedy}")
         return self
 
     @property

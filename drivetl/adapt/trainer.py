@@ -17,28 +17,23 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
 
-from drivetl.adapt.anchoring import Anchor, decay_by_layer
 from drivetl.adapt.averaging import moving_average, on_cpu
 from drivetl.adapt.distillation import DistillationLoss, teacher_of
-from drivetl.adapt.head_phase import train_head
 from drivetl.adapt.job import Job, overrides
-from drivetl.adapt.loading import set_batches
-from drivetl.adapt.pictures import picture_change
 from drivetl.adapt.precision import FullPrecisionLoss, cpu_autocast, cpu_computes_bfloat16
+from drivetl.adapt.self_training import pseudo_labels
+from drivetl.adapt.starting import StartTrainer
 from drivetl.adapt.state import RunState, save_state
 from drivetl.adapt.statistics import estimate_batch_norm, hold_batch_norm
 from drivetl.errors import ConfigError, quoted
-from drivetl.yolo.dataset import ReadOnlyDataset
 from drivetl.yolo.ultra import (
-    DetectionTrainer,
-    build_module,
     patched,
     set_threads,
     trainer_module,
@@ -48,7 +43,7 @@ from drivetl.yolo.ultra import (
 __all__ = ["AdaptTrainer"]
 
 
-class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
+class AdaptTrainer(StartTrainer):
     """One training run; see the module's docstring.
 
     Attributes:
@@ -56,6 +51,7 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         optimiser_steps: steps made, an earlier part of a resumed run included.
         best_state: state dict (float32, CPU) of the chosen epoch's moving average.
         best_epoch: the chosen epoch, from 0.
+        thresholds: of pseudo-labels by class id; None where labels are read.
         bfloat16: whether the network runs in bfloat16 on the CPU.
     """
 
@@ -68,6 +64,7 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         self.job = job
         self.accumulation = 1
         self.optimiser_steps = 0
+        self.thresholds: dict[int, float] | None = None
         self.best_state: dict[str, torch.Tensor] = {}
         self.best_epoch = -1
         self._batches_in_epoch = 0
@@ -89,36 +86,6 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
     def setup_model(self) -> None:
         """Keep the model that was given."""
 
-    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> ReadOnlyDataset:
-        """Build Ultralytics' dataset as it would, in the variant that leaves the files alone and changes pictures."""
-        with patched(build_module, YOLODataset=ReadOnlyDataset):
-            dataset: ReadOnlyDataset = super().build_dataset(img_path, mode, batch)
-            if mode == "train" and self.job.replay is not None:
-                names = dict(enumerate(self.job.replay.names))
-                with patched(self, data={**self.data, "names": names, "nc": len(names)}):
-                    dataset.absorb(
-                        super().build_dataset(self.job.replay.pictures, mode, batch), self.job.replay.class_ids
-                    )
-        if mode == "train":
-            dataset.change = picture_change(self.job.config)
-            if self._teacher is not None and dataset.change is not None:
-                dataset.pair()
-        return dataset
-
-    def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
-        """Build Ultralytics' loader; in training with replay and repeats where the settings want them."""
-        loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
-        if mode == "train":
-            set_batches(loader, self.job.config)
-        return loader
-
-    def build_optimizer(self, model: Any, *arguments: Any, **named: Any) -> Any:
-        """Build the optimiser as Ultralytics does, then set the learning rate of each layer."""
-        optimizer = super().build_optimizer(model, *arguments, **named)
-        if self.job.config.layer_decay < 1:
-            decay_by_layer(optimizer, unwrap_model(model), self.job.config.layer_decay)
-        return optimizer
-
     def _build_train_pipeline(self) -> None:
         super()._build_train_pipeline()
         self.accumulation = self.job.config.accumulation(len(self.train_loader))
@@ -126,40 +93,16 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
     def _setup_train(self) -> None:
         with patched(trainer_module, check_amp=_trust_amp):
             super()._setup_train()
-        self._prepare_start()
+        self.prepare_start()
         if self.bfloat16:
             # oneDNN's bfloat16 convolutions are fastest with the channels last.
             self.model.to(memory_format=torch.channels_last)
         steps = self.job.config.steps(len(self.train_loader), self.accumulation)
-        self.ema = moving_average(self.model, steps)
+        self.ema = moving_average(self.model, steps, 0.1 if self.job.config.labels == "used" else 0.5)
         # After the average has copied the model: the copy needs no loss, and no teacher in it.
         unwrap_model(self.model).criterion = self._new_criterion()
         if self.job.state is not None:
             self._restore(self.job.state)
-
-    def _prepare_start(self) -> None:
-        """Do what comes before the first epoch. A resumed run has it in its state, all but the anchor."""
-        config, model = self.job.config, unwrap_model(self.model)
-        self._anchor = Anchor(model, config.l2_sp, self.job.untrained) if config.l2_sp else None
-        if self.job.state is not None:
-            return
-        if config.batch_norm == "adapted":
-            estimate_batch_norm(model, (batch["img"] for batch in self._plain_batches()))
-        if config.head_epochs:
-            self.optimiser_steps = train_head(
-                model,
-                self._plain_batches(),
-                model.init_criterion(),
-                self.job.scratch,
-                config,
-                self.job.progress,
-            )
-
-    def _plain_batches(self) -> Iterator[dict[str, Any]]:
-        """Yield the target's training pictures once, as they are measured: without any augmentation."""
-        with patched(self.args, workers=0):
-            loader = self.get_dataloader(self.data["train"], self.batch_size, -1, "val")
-        return (super(AdaptTrainer, self).preprocess_batch(batch) for batch in loader)
 
     def _restore(self, state: RunState) -> None:
         model = unwrap_model(self.model)
@@ -221,6 +164,8 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         if self.bfloat16:
             for name in batch.keys() & {"img", "clean"}:
                 batch[name] = batch[name].contiguous(memory_format=torch.channels_last)
+        if self.thresholds is not None:
+            batch.update(pseudo_labels(self.ema.ema, batch.get("clean", batch["img"]), self.thresholds))
         return batch
 
     # An epoch
@@ -242,9 +187,9 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
         self._batches_in_epoch += 1
         if self._batches_in_epoch % self.accumulation and self._batches_in_epoch < len(self.train_loader):
             return
-        if self._anchor is not None:
+        if self.anchor is not None:
             group = self.optimizer.param_groups[0]
-            self._anchor.pull(unwrap_model(self.model), group["lr"] / group["initial_lr"])
+            self.anchor.pull(unwrap_model(self.model), group["lr"] / group["initial_lr"])
         super().optimizer_step()
         self.optimiser_steps += 1
 
@@ -337,7 +282,7 @@ class AdaptTrainer(DetectionTrainer):  # type: ignore[misc]
     def reestimated(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the weights of ``state`` with batch-norm statistics of the target's training pictures."""
         model = self.averaged_model(state).to(self.device)
-        estimate_batch_norm(model, (batch["img"] for batch in self._plain_batches()))
+        estimate_batch_norm(model, (batch["img"] for batch in self.plain_batches()))
         return on_cpu(model.state_dict())
 
 

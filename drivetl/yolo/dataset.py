@@ -29,6 +29,7 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
 
     Attributes:
         change: what is done to each picture before mosaic, given its boxes in pixels and a generator; None: nothing.
+        wants_labels: whether a dataset without any label is an error.
         targets: how many pictures are the dataset's own; those after them were absorbed.
 
     Raises:
@@ -36,8 +37,13 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
     """
 
     change: Callable[[NDArray[np.uint8], NDArray[np.float32], np.random.Generator], NDArray[np.uint8]] | None = None
+    wants_labels = True
     _paired = False
     _leave_clean = False
+
+    def forget_labels(self) -> None:
+        """Treat every picture as unlabelled from now on."""
+        self.labels[:] = [_relabelled(label, {}) for label in self.labels]
 
     @property
     def targets(self) -> int:
@@ -115,6 +121,8 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
         with (
             patched(dataset_module, save_dataset_cache_file=_do_not_store),
             patched(data_utils_module, _replace_image=_leave_the_file),
+            # Ultralytics raises an error where pictures to train on have no label at all.
+            patched(self, augment=self.augment and self.wants_labels),
         ):
             scan: dict[str, Any] = super().cache_labels(path)
         found, corrupt = scan["results"][0], scan["results"][3]
@@ -124,7 +132,7 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
                 f"{corrupt} picture(s) or label(s) cannot be used, the first: {quoted(message, 240)}; "
                 "run 'drivetl data check' for the whole list"
             )
-        if not found and self.augment:
+        if not found and self.augment and self.wants_labels:
             raise DatasetError(f"there are no labels beside {quoted(path.with_suffix(''))}; run 'drivetl data check'")
         return scan
 

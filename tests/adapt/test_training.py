@@ -103,20 +103,20 @@ def test_a_resumed_run_ends_in_the_same_weights(
 def test_a_run_stopped_after_its_last_epoch_is_not_trained_further(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
 ) -> None:
-    from drivetl.adapt import training
+    from drivetl.adapt import fitting
 
     # Random weights find nothing, so with patience 1 the second epoch, without gain, is the last.
     config = configure(patience=patience)
     whole = train(config, tmp_path / "whole")
-    write = training._write_weights
+    write = fitting._write_weights
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_write_weights", stop)
+    monkeypatch.setattr(fitting, "_write_weights", stop)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "run")
-    monkeypatch.setattr(training, "_write_weights", write)
+    monkeypatch.setattr(fitting, "_write_weights", write)
     result = train(config, tmp_path / "run", resume=True)
     assert (result.epochs, result.optimiser_steps) == (whole.epochs, whole.optimiser_steps)
     assert log_of(tmp_path / "run")[-1]["epoch"] == whole.epochs
