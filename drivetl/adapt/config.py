@@ -34,7 +34,7 @@ class TrainConfig(StrictModel):
     lrf: float = Field(default=0.05, gt=0.0, le=1.0, description="final learning rate as a share of lr0")
     weight_decay: float = Field(default=5e-4, ge=0.0, le=1.0)
     # Ultralytics starts a warm-up at a learning rate of 0.1 for biases; here it starts at 0 for everything.
-    warmup_epochs: float = Field(default=1.0, ge=0.0, le=100.0)
+    warmup_epochs: float | None = Field(default=None, ge=0.0, le=100.0, description="null: a tenth of the epochs")
     mosaic: Unit = Field(default=0.5, description="share of training pictures shown as a mosaic of four")
     close_mosaic_share: Unit = Field(default=0.1, description="share of the epochs, at the end, without mosaic")
     scale: float = Field(default=0.3, ge=0.0, lt=1.0)

@@ -26,6 +26,7 @@ import torch
 
 from drivetl.adapt.averaging import moving_average, on_cpu
 from drivetl.adapt.distillation import DistillationLoss, teacher_of
+from drivetl.adapt.guard import OverfitWatch
 from drivetl.adapt.job import Job, overrides
 from drivetl.adapt.precision import FullPrecisionLoss, cpu_autocast, cpu_computes_bfloat16
 from drivetl.adapt.self_training import pseudo_labels
@@ -52,6 +53,7 @@ class AdaptTrainer(StartTrainer):
         best_state: state dict (float32, CPU) of the chosen epoch's moving average.
         best_epoch: the chosen epoch, from 0.
         thresholds: of pseudo-labels by class id; None where labels are read.
+        watch: what the log says of overfitting.
         bfloat16: whether the network runs in bfloat16 on the CPU.
     """
 
@@ -67,6 +69,7 @@ class AdaptTrainer(StartTrainer):
         self.thresholds: dict[int, float] | None = None
         self.best_state: dict[str, torch.Tensor] = {}
         self.best_epoch = -1
+        self.watch = OverfitWatch()
         self._batches_in_epoch = 0
         self._started = time.monotonic()
         super().__init__(overrides=overrides(job))
@@ -123,6 +126,8 @@ class AdaptTrainer(StartTrainer):
         self.stopper.best_fitness = state.best_fitness or 0.0
         self.stopper.best_epoch = state.best_epoch + 1
         self._started = time.monotonic() - state.seconds
+        for line in self.job.log_path.read_text(encoding="utf-8").splitlines():
+            self.watch.add(json.loads(line))
         model.criterion = self._new_criterion(epoch=state.epoch)
 
     def _new_criterion(self, epoch: int | None = None) -> Any:
@@ -225,6 +230,8 @@ class AdaptTrainer(StartTrainer):
         kept = {name: value for name, value in metrics.items() if name not in self._layer_rates}
         line: dict[str, float | None] = {name: _plain(value) for name, value in kept.items()}
         done = {"epoch": self.epoch + 1, "seconds": round(self.seconds, 2), "optimiser_steps": self.optimiser_steps}
+        self.watch.add(line)
+        self.stop |= self.watch.overfitted
         with self.job.log_path.open("a", encoding="utf-8") as log:
             log.write(json.dumps({**done, **line}) + "\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from drivetl import __version__
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.fits import Fits
 from drivetl.adapt.fitting import load_start
+from drivetl.adapt.guard import plan_run
 from drivetl.adapt.head_transfer import HeadRow
 from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.selection import Judge, SharePoint, choose_share
@@ -85,6 +87,10 @@ class TrainResult:
         }
 
 
+def _say_nothing(line: str) -> None:
+    pass
+
+
 def train(
     config: TrainConfig,
     out: Path,
@@ -93,6 +99,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
+    say: Callable[[str], None] = _say_nothing,
 ) -> TrainResult:
     """Fine-tune a detection checkpoint on a dataset.
 
@@ -106,6 +113,7 @@ def train(
         resume: continue the interrupted run in ``out``.
         overwrite: replace the run in ``out``.
         progress: told the batches.
+        say: told, before the training, what the run comes to and what was chosen from that.
 
     Raises:
         DatasetError: the dataset cannot be used.
@@ -118,9 +126,13 @@ def train(
     config, notes = _selection(config, dataset)
     if config.wise_ft == "select" and judge is None:
         raise ConfigError("wise_ft 'select' needs a judge that measures weights; drivetl train has one")
+    plan = plan_run(config, list(dataset.samples("train")), dataset.names)
+    config = config.model_copy(update={"warmup_epochs": plan.warmup_epochs})
     start, rows = load_start(config, dataset)
     folder = RunFolder(out)
     folder.open(_identity(config, dataset, start, rows), resume=resume, overwrite=overwrite)
+    for line in plan.lines(config):
+        say(line)
     run = Fits(config, dataset, folder, judge, resume, progress)
     crossed = run.cross_validated()
     fitted = run.fit(folder, run.pictures)
@@ -215,6 +227,12 @@ def _step_notes(trainer: AdaptTrainer, config: TrainConfig) -> list[str]:
         )
     elif trainer.accumulation > 1:
         notes.append(f"Gradients of {trainer.accumulation} batches were collected for each of {planned} steps.")
-    if trainer.epoch + 1 < config.epochs:
+    if trainer.watch.overfitted:
+        notes.append(
+            f"Stopped after epoch {trainer.epoch + 1}, because it overfits: since epoch {trainer.watch.best_epoch} the "
+            "loss on the training pictures falls while loss and accuracy on the selection pictures get worse. More "
+            "labelled pictures, replay or a smaller lr0 would help."
+        )
+    elif trainer.epoch + 1 < config.epochs:
         notes.append(f"Stopped after epoch {trainer.epoch + 1}: {config.patience} epochs brought no gain.")
     return notes

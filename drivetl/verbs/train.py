@@ -130,6 +130,7 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
             resume=request.resume,
             overwrite=request.overwrite,
             progress=reporter.progress,
+            say=reporter.say,
         )
     except KeyboardInterrupt:
         reporter.say(f"Interrupted; finished epochs are kept. To continue: drivetl train --resume --out {request.out}")

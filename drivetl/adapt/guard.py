@@ -1,0 +1,133 @@
+"""The small-data guard: what a run comes to before it starts, and when it has begun to overfit."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from drivetl.adapt.config import TrainConfig
+from drivetl.data.records import Sample
+
+__all__ = ["OverfitWatch", "Plan", "plan_run"]
+
+_FEW_LABELS = 10
+_WARM_UP_SHARE = 0.1
+# So many epochs in a row must tell the same before it is called overfitting: one of few pictures alone is noise.
+_EPOCHS_IN_A_ROW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run comes to.
+
+    Attributes:
+        pictures, replayed: of an epoch.
+        labels: labelled boxes per class.
+        batches: of an epoch.
+        accumulation: batches of a step.
+        steps: optimiser steps of the run, without those of a head phase.
+        warmup_epochs: passes in which the learning rate rises.
+        average_steps: steps that the moving average reaches back.
+    """
+
+    pictures: int
+    replayed: int
+    labels: Mapping[str, int]
+    batches: int
+    accumulation: int
+    steps: int
+    warmup_epochs: float
+    average_steps: int
+
+    def lines(self, config: TrainConfig) -> list[str]:
+        """Return the plan as sentences: what is there, and what was chosen from it and why."""
+        replayed = f" and {self.replayed} source pictures" if self.replayed else ""
+        lines = [
+            f"{self.pictures} pictures{replayed} an epoch, {config.epochs} epochs, {self.batches} batches an epoch: "
+            f"{self.steps} optimiser steps."
+        ]
+        if config.labels == "used":
+            lines.append("Labels: " + ", ".join(f"{name} {count}" for name, count in self.labels.items()) + ".")
+            few = [name for name, count in self.labels.items() if count < _FEW_LABELS]
+            if few:
+                lines.append(f"Fewer than {_FEW_LABELS} labels of {', '.join(few)}: expect little of these classes.")
+        lines.append(self._chosen(config))
+        return lines
+
+    def _chosen(self, config: TrainConfig) -> str:
+        if self.accumulation > 1:
+            step = (
+                f"a step collects {self.accumulation} batches, the most that leaves {config.min_optimiser_steps} steps"
+            )
+        else:
+            step = (
+                f"a step after every batch, because more batches a step would leave under {config.min_optimiser_steps}"
+            )
+        warm = (
+            f"the learning rate rises over the first {self.warmup_epochs:g} epochs"
+            if self.warmup_epochs
+            else "no warm-up"
+        )
+        return (
+            f"Chosen: {step}; {warm}, then falls along a cosine to {config.lrf:.0%} of lr0; the moving average "
+            f"reaches back {self.average_steps} steps, a tenth of the run."
+        )
+
+
+def plan_run(config: TrainConfig, samples: Sequence[Sample], names: Sequence[str]) -> Plan:
+    """Return what a run on these pictures comes to.
+
+    Args:
+        config: settings; ``warmup_epochs`` None is decided here.
+        samples: the pictures to train on.
+        names: the classes.
+    """
+    pictures = len(samples) if config.pictures is None else min(config.pictures, len(samples))
+    replayed = math.ceil(config.replay_ratio * pictures - 1e-9) if config.replay is not None else 0
+    batches = math.ceil((pictures + replayed) / min(config.batch, pictures + replayed))
+    accumulation = config.accumulation(batches)
+    steps = config.steps(batches, accumulation)
+    found = Counter(box.class_name for sample in samples for box in sample.boxes)
+    warmup = config.warmup_epochs
+    if warmup is None:
+        warmup = round(_WARM_UP_SHARE * config.epochs, 2)
+    labels = {name: found[name] for name in names}
+    return Plan(pictures, replayed, labels, batches, accumulation, steps, warmup, max(1, round(steps / 10)))
+
+
+class OverfitWatch:
+    """Tells overfitting from the log: the training loss falls while loss and accuracy on other pictures get worse.
+
+    Attributes:
+        best_epoch: the last epoch before it began, from 1; None while there is no sign of it.
+    """
+
+    def __init__(self) -> None:
+        self._epochs: list[tuple[float, float, float]] = []
+        self.best_epoch: int | None = None
+
+    def add(self, line: Mapping[str, float | None]) -> None:
+        """Take an epoch's line of the log; one without figures on other pictures says nothing."""
+        accuracy = line.get("metrics/mAP50-95(B)")
+        losses = [
+            sum(value or 0.0 for name, value in line.items() if name.startswith(f"{side}/") and name.endswith("_loss"))
+            for side in ("train", "val")
+        ]
+        if accuracy is None or not losses[1]:
+            return
+        self._epochs.append((losses[0], losses[1], accuracy))
+        recent = self._epochs[-_EPOCHS_IN_A_ROW - 1 :]
+        if len(recent) <= _EPOCHS_IN_A_ROW:
+            return
+        best = max(accuracy for *_, accuracy in self._epochs[:-_EPOCHS_IN_A_ROW])
+        worse = all(b[0] < a[0] and b[1] > a[1] for a, b in itertools.pairwise(recent))
+        if worse and all(accuracy < best for *_, accuracy in recent[1:]):
+            self.best_epoch = len(self._epochs) - _EPOCHS_IN_A_ROW
+
+    @property
+    def overfitted(self) -> bool:
+        """Whether the run has begun to overfit."""
+        return self.best_epoch is not None
