@@ -19,7 +19,8 @@ from drivetl.errors import OutputError, quoted
 from drivetl.progress import Progress, silent
 from drivetl.runtime import Detector
 from drivetl.video.draw import annotate, fit_into
-from drivetl.video.sources import PICTURES_PER_S, Source, SourceInfo, open_source
+from drivetl.video.source_info import Source, SourceInfo
+from drivetl.video.sources import PICTURES_PER_S, open_source
 from drivetl.video.window import Window
 from drivetl.video.writer import VIDEO_ENDINGS, VideoOutput, video_output
 
