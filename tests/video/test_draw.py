@@ -127,12 +127,11 @@ def test_figures_that_do_not_fit_are_left_out_from_the_end() -> None:
     assert (wide[:rows, 650:] > 150).any()  # the badge, at the right
 
 
-def test_fit_into_moves_boxes_with_the_picture() -> None:
+def test_fit_into_says_where_the_picture_lies() -> None:
     picture = np.zeros((100, 100, 3), np.uint8)
     picture[20:40, 60:80] = 255
-    fitted, moved = fit_into(picture, detections((60, 20, 80, 40, 0.5, 0)), (400, 200))
+    fitted, placed = fit_into(picture, (400, 200))
     assert fitted.shape == (200, 400, 3)
-    left, top, right, bottom = moved.xyxy_px[0]
-    assert (left, top, right, bottom) == (220, 40, 260, 80)
+    assert placed == (2.0, 100, 0)
     assert fitted[42:78, 222:258].min() > 250
     assert fitted[:, :100].max() == 0 and fitted[:, 300:].max() == 0

@@ -238,9 +238,9 @@ def test_a_slow_consumer_of_a_real_stream_does_not_fall_behind(station: Callable
     begun = time.perf_counter()
     for frame in source.frames():
         level = round(float(frame.mean()) / 10)
-        behind.append((sender.sent - 1 - level) % 20)
+        behind.append((sender.sent - level) % 20)  # 1: the frame that was sent last
         time.sleep(0.2)
         if time.perf_counter() - begun > 2:
             break
     source.close()
-    assert max(behind[2:]) <= 3 and source.dropped > 15
+    assert max(behind[2:]) <= 4 and source.dropped > 15
