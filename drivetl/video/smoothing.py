@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Smoother"]
 
-_STEADY = 0.75  # the filter's memory for small deviations: 0 follows everything, 1 follows nothing
-_JITTER_SHARE = 0.03  # deviations of this share of the box's size are on the border between jitter and motion
+_STEADY = 0.8  # the filter's memory for small deviations: 0 follows everything, 1 follows nothing
+_JITTER_SHARE = 0.05  # deviations of this share of the box's size are on the border between jitter and motion
 _LONGEST_GAP = 3  # frames; beyond it the box begins anew
 
 
