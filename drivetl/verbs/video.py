@@ -15,6 +15,7 @@ from drivetl.verbs._console import SCHEMA_VERSION, JsonFlag, OverwriteFlag, Repo
 
 if TYPE_CHECKING:
     from drivetl.video import VideoResult
+    from drivetl.video.server import LivePage
 
 __all__ = ["register"]
 
@@ -64,6 +65,13 @@ def _video(
     provider: Annotated[str, typer.Option("--provider", help="cpu, cuda or tensorrt; there is no fallback.")] = "cpu",
     threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: ONNX Runtime's choice.")] = 0,
     show: Annotated[bool, typer.Option("--show", help="Also open a window; the key q ends the run.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Also serve a live page; its address with a token is printed.")
+    ] = False,
+    host: Annotated[
+        str, typer.Option("--host", help="With --serve: listen on this address; others open it to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="With --serve; 0: any free one.")] = 8470,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this many frames.")] = None,
     picture_fps: Annotated[
         float, typer.Option("--picture-fps", min=0.1, max=240, help="Rate at which pictures play.")
@@ -113,8 +121,9 @@ def _video(
             if bundle is not None
         ]
         outputs = Outputs(out, detections, mot, stills, overwrite)
-        around = Around(stopped, reporter.progress, reporter.say)
-        result = run_video(source, models, outputs, settings, around)
+        with _page(serve, host, port, reporter) as page:
+            around = Around(stopped, reporter.progress, reporter.say, page)
+            result = run_video(source, models, outputs, settings, around)
         document = _document(result, provider, out)
         if stats is not None:
             write_json(stats, {"schema_version": SCHEMA_VERSION, "verb": "video", **document}, overwrite=overwrite)
@@ -122,6 +131,21 @@ def _video(
     reporter.finish(document, [*_lines(result, provider, out), *written])
     if result.interrupted:
         raise typer.Exit(_INTERRUPTED)
+
+
+@contextmanager
+def _page(serve: bool, host: str, port: int, reporter: Reporter) -> Iterator[LivePage | None]:
+    """Yield the live page, once its address is printed; None where none is wanted."""
+    if not serve:
+        yield None
+        return
+    from drivetl.video.server import LivePage
+
+    with LivePage(host, port) as page:
+        if not page.local:
+            reporter.say(f"note: everybody who reaches {host} and has the token can watch; it travels unencrypted")
+        reporter.say(f"live page: {page.url}")
+        yield page
 
 
 @contextmanager

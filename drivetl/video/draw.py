@@ -156,14 +156,20 @@ def annotate(
     plates: list[_Rectangle] = []
     for index, box in enumerate(boxes):
         number = -1 if track_id is None else int(track_id[index])
-        shown = f" #{number}" if number >= 0 else ""
-        text = f"{names[index]}{shown} {detections.confidence[index]:.0%}"
+        text = _label(names[index], number, float(detections.confidence[index]), box[3] - box[1] < style.text_height_px)
         others = boxes[:index] + boxes[index + 1 :]
         plate = _place(box, style, text, (strip_px, height, width), plates, others)
         if plate[2] > width or plate[3] > height:
             continue
         plates.append(plate)
         _draw_plate(image_bgr, plate, text, class_colour_bgr(names[index]), style)
+
+
+def _label(name: str, number: int, confidence: float, small: bool) -> str:
+    """Return what stands beside a box; far objects with a number get only that, or labels would hide the distance."""
+    if number < 0:
+        return f"{name} {confidence:.0%}"
+    return f"#{number}" if small else f"{name} #{number} {confidence:.0%}"
 
 
 def _place(

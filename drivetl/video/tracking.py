@@ -23,6 +23,7 @@ __all__ = ["Tracked", "Tracker", "tracking_available", "untracked"]
 # Boxes with at least this share of the threshold may continue a track: ByteTrack's 0.1 at the usual 0.25.
 _LOW_SHARE = 0.4
 _LOST_S = 1.0
+_BRIDGED_S = 0.5
 # Frames that an object must be seen in a row before it gets a number.
 _CONFIRMED = 2
 # A track's class is what most of its confidence went to; older frames count less, so that a wrong start is forgotten.
@@ -85,6 +86,8 @@ class Tracker:
         self._smoother = Smoother()
         self._votes: dict[int, dict[int, float]] = {}
         self._seen: dict[int, int] = {}
+        self._sure: dict[int, int] = {}
+        self._bridged = max(1, round(_BRIDGED_S * fps))
         self._frame = 0
         self.objects: Counter[int] = Counter()
 
@@ -114,7 +117,7 @@ class Tracker:
         track_id = np.full(count, -1, np.int64)
         if len(result):
             track_id[result.data["index"]] = result.tracker_id
-        keep = (detections.confidence > confidence) | (track_id >= 0)
+        keep = self._shown(detections.confidence > confidence, track_id)
         track_id = track_id[keep]
         class_id = detections.class_id[keep].copy()
         confidences = detections.confidence[keep]
@@ -124,6 +127,20 @@ class Tracker:
         shown = Detections(detections.xyxy_px[keep], confidences, class_id)
         self._forget()
         return Tracked(shown, track_id, self._smoother(track_id, shown.xyxy_px, self._frame))
+
+    def _shown(self, sure: NDArray[np.bool_], track_id: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which boxes are shown: those above the threshold, and for half a second others of the same track.
+
+        So a box does not flicker with the detector's confidence, and yet nothing stays for long below the threshold.
+        """
+        shown = sure.copy()
+        for place, number in enumerate(track_id.tolist()):
+            if number < 0:
+                continue
+            if sure[place]:
+                self._sure[number] = self._frame
+            shown[place] |= self._frame - self._sure.get(number, -self._bridged) <= self._bridged
+        return shown
 
     def _vote(self, number: int, class_id: int, confidence: float) -> int:
         """Return the class of a track after one more vote; count each object under its class of the moment."""
@@ -144,5 +161,5 @@ class Tracker:
         if self._frame % _FORGET_FRAMES:
             return
         for number in [n for n, seen in self._seen.items() if seen < self._frame - _FORGET_FRAMES]:
-            del self._seen[number], self._votes[number]
+            del self._seen[number], self._votes[number], self._sure[number]
         self._smoother.forget(self._frame - _FORGET_FRAMES)

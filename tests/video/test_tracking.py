@@ -43,6 +43,12 @@ def test_low_confidence_continues_a_track_and_begins_none() -> None:
     assert {int(tracked.track_id[0]) for tracked in seen[1:]} == {0}
 
 
+def test_below_the_threshold_nothing_stays_for_long() -> None:
+    seen = follow([found(car(10, 0.8 if i < 5 or i == 40 else 0.13)) for i in range(41)])
+    assert [len(tracked.detections) for tracked in seen] == [1] * 17 + [0] * 23 + [1]  # half a second after frame 4
+    assert int(seen[40].track_id[0]) == 0  # the object is followed all the time
+
+
 def test_a_gap_is_bridged_and_a_long_absence_is_not() -> None:
     frames = [found(car(10 + 2 * i)) if not 10 <= i < 18 else found() for i in range(30)]
     assert {int(t.track_id[0]) for t in follow(frames)[1:] if len(t.detections)} == {0}
