@@ -94,6 +94,11 @@ class Lane:
         self._wanted = _class_ids(settings.classes, self.class_names)
         self._preprocessors = [Preprocessor(contract.letterbox) for _ in range(buffers)]
 
+    def warm_up(self, image_bgr: NDArray[np.uint8]) -> None:
+        """Run a frame once untimed: it pays for memory, for the letters and, on a GPU, for compiled kernels."""
+        found = self.detector(image_bgr)
+        annotate(image_bgr.copy(), found, self.class_names, figures=("0",))
+
     def preprocess(self, image_bgr: NDArray[np.uint8], index: int, view: View) -> None:
         """Fill the next input tensor."""
         watch = Stopwatch()

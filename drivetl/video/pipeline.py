@@ -176,7 +176,7 @@ class _Run:
             "classes": [list(lane.class_names) for lane in self._lanes],
         }
         for lane in self._lanes:
-            lane.detector(first)
+            lane.warm_up(first)
         if self._around.page is not None:
             self._around.page.begin(self._controls, facts)
         self._started_s = self._ended_s = time.perf_counter()
