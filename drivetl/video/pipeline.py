@@ -242,6 +242,7 @@ class _Run:
         """Hand a finished frame to everybody who wants it."""
         self._frames_out += 1
         time_s = job.captured_s - self._first_s if self._live else job.index / self._fps
+        self._show(job)
         if self._video is not None:
             watch = Stopwatch()
             self._video.write(job.image_bgr, time_s if self._live else None)
@@ -255,16 +256,19 @@ class _Run:
             self._stills.consider(job)
         for lane, view in zip(self._lanes, job.views, strict=True):
             lane.count(view)
+        self._ended_s = time.perf_counter()
+        for stage, taken_ms in job.taken_ms.items():
+            self._latencies[stage].note(taken_ms)
+
+    def _show(self, job: Job) -> None:
+        """Hand a frame to those who watch; that comes before writing, which they need not wait for."""
         if self._window is not None:
             self._window.show(job.image_bgr)
             self._controls.ended |= self._window.closed
         if self._around.page is not None:
             self._around.page.publish(job.image_bgr, self._state(job))
-        self._ended_s = time.perf_counter()
         if self._live:
-            job.taken_ms["age"] = (self._ended_s - job.captured_s) * 1000
-        for stage, taken_ms in job.taken_ms.items():
-            self._latencies[stage].note(taken_ms)
+            job.taken_ms["age"] = (time.perf_counter() - job.captured_s) * 1000
 
     def _idle(self) -> None:
         """Keep the window alive while no frame comes."""
