@@ -156,7 +156,8 @@ def annotate(
     plates: list[_Rectangle] = []
     for index, box in enumerate(boxes):
         number = -1 if track_id is None else int(track_id[index])
-        text = _label(names[index], number, float(detections.confidence[index]), box[3] - box[1] < style.text_height_px)
+        small = box[3] - box[1] < 2 * style.text_height_px
+        text = _label(names[index], number, float(detections.confidence[index]), small)
         others = boxes[:index] + boxes[index + 1 :]
         plate = _place(box, style, text, (strip_px, height, width), plates, others)
         if plate[2] > width or plate[3] > height:
@@ -166,10 +167,10 @@ def annotate(
 
 
 def _label(name: str, number: int, confidence: float, small: bool) -> str:
-    """Return what stands beside a box; far objects with a number get only that, or labels would hide the distance."""
+    """Return what stands beside a box; it is short for far objects, or their labels would hide the distance."""
     if number < 0:
         return f"{name} {confidence:.0%}"
-    return f"#{number}" if small else f"{name} #{number} {confidence:.0%}"
+    return f"{name} #{number}" if small else f"{name} #{number} {confidence:.0%}"
 
 
 def _place(

@@ -6,13 +6,11 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import OutputError, quoted
 from drivetl.video.draw import fit_into
 from drivetl.video.lane import Job, Lane, View, percentiles
 from drivetl.video.line import Line
@@ -25,7 +23,7 @@ from drivetl.video.stills import Stills
 from drivetl.video.tracking import tracking_available
 from drivetl.video.weathered import VideoWeather
 from drivetl.video.window import Window
-from drivetl.video.writer import VIDEO_ENDINGS, VideoOutput, video_output
+from drivetl.video.writer import VideoOutput, check_target, video_output
 
 __all__ = ["run_video"]
 
@@ -65,7 +63,7 @@ def run_video(
     """
     outputs, settings, around = outputs or Outputs(), settings or VideoSettings(), around or Around()
     if outputs.video is not None:
-        _check_video(source, outputs.video)
+        check_target(source, outputs.video)
     confidence = settings.confidence
     controls = Controls(models[0].detector.confidence if confidence is None else confidence)
 
@@ -82,15 +80,6 @@ def run_video(
         run.open_outputs(outputs, stack)
         run.carry_out(stopped)
     return run.result()
-
-
-def _check_video(source: str, out: Path) -> None:
-    if out.suffix.lower() not in VIDEO_ENDINGS:
-        raise OutputError(f"--out {quoted(out)} must end in {', '.join(VIDEO_ENDINGS[:-1])} or {VIDEO_ENDINGS[-1]}")
-    if out.is_dir():
-        raise OutputError(f"--out {quoted(out)} is a folder; give the name of a video file")
-    if out.exists() and Path(source).exists() and out.samefile(source):
-        raise OutputError(f"--out {quoted(out)} is the source itself; choose another --out")
 
 
 class _Run:
@@ -294,10 +283,11 @@ class _Run:
     def _state(self, job: Job) -> dict[str, Any]:
         """Return the figures that go with a frame, for the page."""
         latency = self._latencies["age"] if self._live else self._lanes[0].latencies["end_to_end"]
+        age_ms = (time.perf_counter() - job.captured_s) * 1000
         seconds = max(1e-9, time.perf_counter() - self._started_s)
         return {
             "frame": job.index,
-            "latency_ms": latency.recent[-1] if latency.recent else 0.0,
+            "latency_ms": age_ms if self._live else job.views[0].taken_ms["end_to_end"],
             "p99_ms": latency.percentile(0.99),
             "fps": self._frames_out / seconds,
             "dropped": self._source.dropped,

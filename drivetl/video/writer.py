@@ -21,7 +21,7 @@ from drivetl.errors import OutputError, VideoError, quoted
 from drivetl.files import atomic_file
 from drivetl.video.h264 import H264
 
-__all__ = ["VIDEO_ENDINGS", "VideoOutput", "h264_available", "video_output"]
+__all__ = ["VIDEO_ENDINGS", "VideoOutput", "check_target", "h264_available", "video_output"]
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv")
 
@@ -29,6 +29,20 @@ VIDEO_ENDINGS = (".mp4", ".mov", ".mkv")
 def h264_available() -> bool:
     """Say whether PyAV is installed."""
     return importlib.util.find_spec("av") is not None
+
+
+def check_target(source: str, out: Path) -> None:
+    """Say before any work that a video cannot be written there.
+
+    Raises:
+        OutputError: the ending is not one of `VIDEO_ENDINGS`, or the target is a folder or the source itself.
+    """
+    if out.suffix.lower() not in VIDEO_ENDINGS:
+        raise OutputError(f"--out {quoted(out)} must end in {', '.join(VIDEO_ENDINGS[:-1])} or {VIDEO_ENDINGS[-1]}")
+    if out.is_dir():
+        raise OutputError(f"--out {quoted(out)} is a folder; give the name of a video file")
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise OutputError(f"--out {quoted(out)} is the source itself; choose another --out")
 
 
 class _Writer(Protocol):

@@ -103,6 +103,18 @@ def test_labels_hide_no_other_box_and_not_the_line_of_figures() -> None:
     assert (at_the_top[:8] == class_colour_bgr("car")).all(axis=2).sum() == 0
 
 
+def test_numbers_stand_in_the_labels() -> None:
+    box = (50, 60, 250, 190, 0.9, 0)
+    frames = []
+    for track_id in (None, np.array([-1], np.int64), np.array([12], np.int64)):
+        frame = np.full((240, 320, 3), 90, np.uint8)
+        annotate(frame, detections(box), NAMES, track_id=track_id)
+        frames.append(frame)
+    assert (frames[0] == frames[1]).all()
+    plates = [int((frame == class_colour_bgr("car")).all(axis=2)[:58].sum()) for frame in frames]
+    assert plates[2] > 1.2 * plates[0]  # the label with a number is longer
+
+
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 500), (500, 1), (9, 40), (64, 64)])
 def test_tiny_frames(size_hw: tuple[int, int]) -> None:
     frame = np.zeros((*size_hw, 3), np.uint8)

@@ -16,6 +16,7 @@ import typer
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
+from drivetl.errors import DrivetlError
 from drivetl.runtime import Detector
 from drivetl.verbs import video as verb
 
@@ -43,6 +44,44 @@ def test_json(bundle: Path, make_video: MakeVideo, tmp_path: Path) -> None:
     assert document["codec"] in ("h264", "mpeg4")
     assert document["latency_ms"]["end_to_end"]["p99"] >= document["latency_ms"]["end_to_end"]["p50"] > 0
     assert document["out"] == str(tmp_path / "out.mp4") and (tmp_path / "out.mp4").is_file()
+
+
+def test_everything_at_once(bundle: Path, make_video: MakeVideo, tmp_path: Path) -> None:
+    source = make_video("in.mp4", [0, 200, 200, 200], size_wh=(256, 128))
+    files = ["--detections", "a.jsonl", "--mot", "a.txt", "--stats", "a.json"]
+    places = [str(tmp_path / word) if word.startswith("a.") else word for word in files]
+    options = ["--compare", bundle, "--classes", "car", "--weather", "haze:1", "--serve", "--port", "0"]
+    words = [source, "--model", bundle, "--threads", "1", "--stills", tmp_path / "stills", "--still-count", "1"]
+    result = run(*words, *options, *places, "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert (document["per_class"], document["tracks"]) == ({"car": 3}, {"car": 1})
+    assert document["compared"]["per_class"] == {"car": 3} and document["compared"]["model"] == "known"
+    assert document["latency_ms"]["weather"]["p50"] > 0 and document["live"] is None
+    assert len(document["stills"]) == 1 and Path(document["stills"][0]).is_file()
+    assert json.loads((tmp_path / "a.json").read_text()) == document
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 4
+    assert re.search(r"live page: http://127\.0\.0\.1:\d+/\?token=\S{32}", result.stderr)
+    assert "token" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--classes", "cat"], "--classes names 'cat', which this model does not know; did you mean 'car'?"),
+        (["--weather", "fog:7"], "--weather 'fog:7': the severity is 1 to 5"),
+        (["--serve", "--host", "192.0.2.1"], "cannot serve on '192.0.2.1:8470'"),
+    ],
+)
+def test_options_that_make_no_sense(bundle: Path, make_video: MakeVideo, words: list[str], message: str) -> None:
+    result = run(make_video("in.mp4", [0]), "--model", bundle, *words)
+    assert isinstance(result.exception, DrivetlError) and str(result.exception).startswith(message)
+
+
+def test_passwords_stay_out_of_json(bundle: Path) -> None:
+    result = run("http://me:geheim@127.0.0.1:9/live?key=geheim", "--model", bundle, "--json")
+    assert isinstance(result.exception, DrivetlError)
+    assert "geheim" not in f"{result.exception}{result.output}" and "does not open" in str(result.exception)
 
 
 def test_words_for_people(bundle: Path, make_video: MakeVideo) -> None:
