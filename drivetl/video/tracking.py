@@ -22,6 +22,14 @@ __all__ = ["Tracked", "Tracker", "tracking_available", "untracked"]
 
 # Boxes with at least this share of the threshold may continue a track: ByteTrack's 0.1 at the usual 0.25.
 _LOW_SHARE = 0.4
+# A box lies on the same object as a better one: of the same class and mostly inside or around it, or nearly equal.
+# Below a quarter of its size it is taken for another object, as a far car beside a near one.
+_PART_SHARE = 0.8
+_PART_LEAST = 0.25
+_SAME_IOU = 0.7
+# As the paper has it, a new track needs more than the threshold; more than this is never asked for.
+_SURER, _SUREST = 0.1, 0.95
+_LEAST_IOU = 0.2
 _LOST_S = 1.0
 _BRIDGED_S = 0.5
 # Frames that an object must be seen in a row before it gets a number.
@@ -82,6 +90,7 @@ class Tracker:
             lost_track_buffer=round(30 * _LOST_S),
             frame_rate=fps,
             minimum_consecutive_frames=_CONFIRMED,
+            minimum_iou_threshold=_LEAST_IOU,
         )
         self._smoother = Smoother()
         self._votes: dict[int, dict[int, float]] = {}
@@ -105,13 +114,15 @@ class Tracker:
             time_s: when the frame was taken, for frames that are not evenly spaced.
         """
         self._frame += 1
-        self._tracker.high_conf_det_threshold = self._tracker.track_activation_threshold = confidence
+        self._tracker.high_conf_det_threshold = confidence
+        self._tracker.track_activation_threshold = min(confidence + _SURER, _SUREST)
         count = len(detections)
+        own = np.flatnonzero(~_second_boxes(detections))
         found = self._boxes(
-            xyxy=detections.xyxy_px.astype(np.float64).reshape(count, 4),
-            confidence=detections.confidence,
-            class_id=detections.class_id,
-            data={"index": np.arange(count)},
+            xyxy=detections.xyxy_px[own].astype(np.float64).reshape(-1, 4),
+            confidence=detections.confidence[own],
+            class_id=detections.class_id[own],
+            data={"index": own},
         )
         result = self._tracker.update(found, timestamp=time_s)
         track_id = np.full(count, -1, np.int64)
@@ -163,3 +174,21 @@ class Tracker:
         for number in [n for n, seen in self._seen.items() if seen < self._frame - _FORGET_FRAMES]:
             del self._seen[number], self._votes[number], self._sure[number]
         self._smoother.forget(self._frame - _FORGET_FRAMES)
+
+
+def _second_boxes(detections: Detections) -> NDArray[np.bool_]:
+    """Return which boxes lie on an object that a more confident box has already: they must not carry off its number.
+
+    Non-maximum suppression leaves them where one box holds a part of the object, or where another class was read.
+    """
+    count = len(detections)
+    boxes = detections.xyxy_px.astype(np.float64).reshape(count, 4)
+    left_top, right_bottom = np.maximum(boxes[:, None, :2], boxes[:, :2]), np.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    common = np.clip(right_bottom - left_top, 0, None).prod(axis=2)
+    areas = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9)
+    smaller, larger = np.minimum.outer(areas, areas), np.maximum.outer(areas, areas)
+    same_class = detections.class_id[:, None] == detections.class_id
+    part = same_class & (common >= _PART_SHARE * smaller) & (smaller >= _PART_LEAST * larger)
+    whole = common >= _SAME_IOU * (smaller + larger - common)
+    # Detections come most confident first; a box that is itself a second one still has its own second ones.
+    return np.tril(part | whole, -1).any(axis=1)

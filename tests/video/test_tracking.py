@@ -36,6 +36,19 @@ def test_two_objects_keep_their_numbers() -> None:
     assert seen[0].track_id.tolist() == [-1, -1]  # shown at once, numbered from the second frame on
 
 
+def test_a_second_box_on_the_same_car_does_not_carry_off_its_number() -> None:
+    """As a detector does it: beside the whole car a box of its rear half, now and then the surer one; and "truck"."""
+    frames = []
+    for i in range(40):
+        whole, part = (100, 100, 200, 180), (100, 105, 165, 178)
+        best, other = (0.6, 0.35) if i % 5 else (0.35, 0.6)
+        frames.append(found((*whole, best, 2), (*part, other, 2), (102, 101, 199, 180, 0.3, 7)))
+    ids = {number for tracked in follow(frames)[1:] for number in tracked.track_id.tolist()}
+    assert ids == {0, -1}
+    far_car_beside_a_near_one = [found((100, 100, 200, 180, 0.9, 2), (185, 110, 200, 120, 0.6, 2))] * 5
+    assert follow(far_car_beside_a_near_one)[-1].track_id.tolist() == [0, 1]
+
+
 def test_low_confidence_continues_a_track_and_begins_none() -> None:
     frames = [found(car(10 + 3 * i, 0.8 if i < 5 or i > 12 else 0.13), car(300, 0.15)) for i in range(20)]
     seen = follow(frames)
