@@ -191,4 +191,5 @@ def _second_boxes(detections: Detections) -> NDArray[np.bool_]:
     part = same_class & (common >= _PART_SHARE * smaller) & (smaller >= _PART_LEAST * larger)
     whole = common >= _SAME_IOU * (smaller + larger - common)
     # Detections come most confident first; a box that is itself a second one still has its own second ones.
-    return np.tril(part | whole, -1).any(axis=1)
+    second: NDArray[np.bool_] = np.tril(part | whole, -1).any(axis=1)
+    return second
