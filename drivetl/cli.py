@@ -29,6 +29,8 @@ _EXTRA_OF = {
     "faster_coco_eval": "train",
     "albumentations": "train",
     "jinja2": "report",
+    "trackers": "video",
+    "supervision": "video",
 }
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""``drivetl video``: run a bundle on a video, a folder of pictures, a camera or a stream."""
+"""``drivetl video``: run a bundle on a video, pictures, a camera or a stream."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
+from drivetl.verbs._console import SCHEMA_VERSION, JsonFlag, OverwriteFlag, Reporter
 
 if TYPE_CHECKING:
     from drivetl.video import VideoResult
+    from drivetl.video.server import LivePage
 
 __all__ = ["register"]
 
@@ -28,56 +29,123 @@ def register(app: typer.Typer) -> None:
 
 def _video(
     source: Annotated[
-        str, typer.Argument(help="A video file, a folder of pictures, a camera index such as 0, or a URL.")
+        str,
+        typer.Argument(
+            help="A video file, a folder or a list (.txt) of pictures, a camera index such as 0, or a URL (RTSP, HTTP)."
+        ),
     ],
     model: Annotated[Path, typer.Option("--model", help="The bundle to run.")],
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="A second bundle, drawn to the right of the first.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="The annotated video: .mp4, .mov or .mkv. Without it: figures only.")
     ] = None,
+    detections: Annotated[
+        Path | None, typer.Option("--detections", help="Write detections as JSON lines, one line a frame.")
+    ] = None,
+    mot: Annotated[Path | None, typer.Option("--mot", help="Write tracks as MOTChallenge text.")] = None,
+    stills: Annotated[
+        Path | None, typer.Option("--stills", help="A folder for pictures of the most interesting frames.")
+    ] = None,
+    still_count: Annotated[int, typer.Option("--still-count", min=1, max=1000, help="How many stills.")] = 6,
+    stats: Annotated[Path | None, typer.Option("--stats", help="Write the statistics of the run as JSON.")] = None,
     confidence: Annotated[
         float | None, typer.Option("--confidence", min=0, max=1, help="Least confidence; default: the bundle's.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Only these classes, with commas between: car,person.")
+    ] = None,
+    track: Annotated[
+        bool | None, typer.Option("--track/--no-track", help="Number the objects; default: if 'trackers' is installed.")
+    ] = None,
+    weather: Annotated[
+        str | None, typer.Option("--weather", help="Lay weather over the video first, as fog:4 (condition:severity).")
     ] = None,
     provider: Annotated[str, typer.Option("--provider", help="cpu, cuda or tensorrt; there is no fallback.")] = "cpu",
     threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: ONNX Runtime's choice.")] = 0,
     show: Annotated[bool, typer.Option("--show", help="Also open a window; the key q ends the run.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Also serve a live page; its address with a token is printed.")
+    ] = False,
+    host: Annotated[
+        str, typer.Option("--host", help="With --serve: listen on this address; others open it to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="With --serve; 0: any free one.")] = 8470,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this many frames.")] = None,
     picture_fps: Annotated[
-        float | None, typer.Option("--picture-fps", min=0.1, max=240, help="Rate of a folder of pictures; default: 10.")
-    ] = None,
+        float, typer.Option("--picture-fps", min=0.1, max=240, help="Rate at which pictures play.")
+    ] = 10.0,
+    max_age_ms: Annotated[
+        float, typer.Option("--max-age-ms", min=1, help="Camera, stream: drop frames that waited longer.")
+    ] = 100.0,
+    reconnect_s: Annotated[
+        float, typer.Option("--reconnect-s", min=0, help="Camera, stream: wait so long for one that is gone; 0: not.")
+    ] = 60.0,
     allow_truncated: Annotated[
         bool, typer.Option("--allow-truncated", help="Use a damaged video as far as it can be read.")
     ] = False,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
-    """Run a bundle on a video and write it with boxes, classes, confidence and a line of latency figures.
+    """Run a bundle on a video and write it with boxes, tracks, classes, confidence and a line of latency figures.
 
-    The frame rate and the size of the source are kept. A video that is cut off or damaged is refused, and nothing is
-    written, unless --allow-truncated is given. Ctrl-C once finishes the file with the frames so far; twice drops it.
+    Of a file every frame is used, and its frame rate and size are kept; of a camera or stream the newest frame, and
+    dropped ones are counted. A video that is cut off or damaged is refused, and nothing is written, unless
+    --allow-truncated is given. Ctrl-C once finishes the file with the frames so far; twice drops it.
 
     Example: drivetl video drive.mp4 --model bundles/fog --out drive-boxes.mp4
     """
+    from drivetl.files import write_json
     from drivetl.runtime import Detector
-    from drivetl.video import VideoSettings, run_video
+    from drivetl.video import Around, Model, Outputs, VideoSettings, run_video
 
-    given = {} if picture_fps is None else {"picture_fps": picture_fps}
-    settings = VideoSettings(confidence=confidence, show=show, limit=limit, allow_truncated=allow_truncated, **given)
+    settings = VideoSettings(
+        confidence=confidence,
+        classes=tuple(name.strip() for name in classes.split(",") if name.strip()) if classes else (),
+        track=track,
+        weather=weather,
+        show=show,
+        limit=limit,
+        picture_fps=picture_fps,
+        allow_truncated=allow_truncated,
+        max_age_ms=max_age_ms,
+        reconnect_s=reconnect_s,
+        stills=still_count,
+    )
     reporter = Reporter("video", json)
     with reporter.working(), _first_interrupt_noted() as stopped:
-        detector = Detector(model, provider=provider, threads=threads)
-        result = run_video(
-            source,
-            detector,
-            out,
-            settings,
-            model_name=model.resolve().name,
-            overwrite=overwrite,
-            stopped=stopped,
-            progress=reporter.progress,
-        )
-    reporter.finish(_document(result, detector.provider, out), _lines(result, detector.provider, out))
+        models = [
+            Model(Detector(bundle, provider=provider, threads=threads), bundle.resolve().name)
+            for bundle in (model, compare)
+            if bundle is not None
+        ]
+        outputs = Outputs(out, detections, mot, stills, overwrite)
+        with _page(serve, host, port, reporter) as page:
+            around = Around(stopped, reporter.progress, reporter.say, page)
+            result = run_video(source, models, outputs, settings, around)
+        document = _document(result, provider, out)
+        if stats is not None:
+            write_json(stats, {"schema_version": SCHEMA_VERSION, "verb": "video", **document}, overwrite=overwrite)
+    written = [str(path) for path in (detections, mot, stats, *result.stills) if path is not None]
+    reporter.finish(document, [*_lines(result, provider, out), *written])
     if result.interrupted:
         raise typer.Exit(_INTERRUPTED)
+
+
+@contextmanager
+def _page(serve: bool, host: str, port: int, reporter: Reporter) -> Iterator[LivePage | None]:
+    """Yield the live page, once its address is printed; None where none is wanted."""
+    if not serve:
+        yield None
+        return
+    from drivetl.video.server import LivePage
+
+    with LivePage(host, port) as page:
+        if not page.local:
+            reporter.say(f"note: everybody who reaches {host} and has the token can watch; it travels unencrypted")
+        reporter.say(f"live page: {page.url}")
+        yield page
 
 
 @contextmanager
@@ -99,6 +167,7 @@ def _first_interrupt_noted() -> Iterator[Callable[[], bool]]:
 
 def _document(result: VideoResult, provider: str, out: Path | None) -> dict[str, Any]:
     return {
+        "source": result.source,
         "out": None if out is None else str(out),
         "codec": result.codec,
         "size_wh": list(result.size_wh),
@@ -111,26 +180,38 @@ def _document(result: VideoResult, provider: str, out: Path | None) -> dict[str,
         "fps": result.fps,
         "latency_ms": result.latency_ms,
         "per_class": result.per_class,
+        "tracks": result.tracks,
+        "compared": result.compared,
+        "live": result.live,
+        "stills": [str(path) for path in result.stills],
         "notes": list(result.notes),
     }
 
 
 def _lines(result: VideoResult, provider: str, out: Path | None) -> list[str]:
     width, height = result.size_wh
+    dropped = f" ({result.dropped} dropped)" if result.dropped else ""
     lines = [
-        f"{result.frames_out} frames, {width}x{height}, {result.fps:.1f} frames/s on {provider}, reading and writing "
-        f"included",
+        f"{result.frames_out} frames{dropped}, {width}x{height}, {result.fps:.1f} frames/s on {provider}, reading and "
+        f"writing included",
         f"{'latency, ms':<14}{'p50':>8}{'p99':>8}",
     ]
     lines += [
         f"{stage.replace('_', ' '):<14}{figures['p50']:>8.1f}{figures['p99']:>8.1f}"
         for stage, figures in result.latency_ms.items()
     ]
-    counts = ", ".join(f"{name} {count}" for name, count in result.per_class.items())
-    lines.append(f"detections over all frames: {counts or 'none'}")
+    lines.append(f"detections over all frames: {_counts(result.per_class)}")
+    if result.tracks is not None:
+        lines.append(f"distinct objects: {_counts(result.tracks)}")
+    if result.compared is not None:
+        lines.append(f"{result.compared['model']} detects over all frames: {_counts(result.compared['per_class'])}")
     lines += [f"note: {note}" for note in result.notes]
     if result.interrupted:
         lines.append(f"interrupted after {result.frames_out} frames")
     if out is not None:
         lines.append(f"{out} ({result.codec})")
     return lines
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"

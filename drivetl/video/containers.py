@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["Container", "inspect_container"]
+__all__ = ["Container", "inspect_container", "whole_fragments_bytes"]
 
 # Boxes that ISO files have at the top level. Anything else after the last of them is padding that some dash-cams
 # append, not a sign of a cut.
@@ -72,6 +72,28 @@ def inspect_container(path: Path) -> Container:
             if len(start) > packet + offset and start[offset] == start[offset + packet] == _TS_SYNC:
                 return Container("MPEG-TS", size, -(-size // packet) * packet)
     return Container("unknown", size, size)
+
+
+def whole_fragments_bytes(path: Path) -> int:
+    """Return how far a fragmented MP4 can be played: up to its last whole ``mdat``; 0 if there is none.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    whole = position = 0
+    with path.open("rb") as handle:
+        size = os.fstat(handle.fileno()).st_size
+        while position + 8 <= size:
+            handle.seek(position)
+            length, kind = struct.unpack(">I4s", handle.read(8))
+            if length == 1:
+                (length,) = struct.unpack(">Q", handle.read(8).ljust(8, b"\0"))
+            position += length
+            if length < 8 or position > size:
+                break
+            if kind == b"mdat":
+                whole = position
+    return whole
 
 
 def _iso(handle: BinaryIO, size: int) -> Container:

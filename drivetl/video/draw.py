@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from drivetl.runtime import Detections
 from drivetl.taxonomy import canonical_name
 
-__all__ = ["annotate", "class_colour_bgr", "fit_into", "text_colour_bgr"]
+__all__ = ["annotate", "class_colour_bgr", "fit_into", "line_width_px", "text_colour_bgr"]
 
 Colour = tuple[int, int, int]
 _Rectangle = tuple[int, int, int, int]  # left, top, right, bottom in pixels
@@ -101,10 +101,18 @@ def text_colour_bgr(background_bgr: Colour) -> Colour:
     return _BLACK if luminance > 0.179 else _WHITE
 
 
+def line_width_px(image_bgr: NDArray[np.uint8]) -> int:
+    """Return how thick lines are that suit the size of a frame."""
+    return _Style.for_size((image_bgr.shape[0], image_bgr.shape[1])).line_px
+
+
 def fit_into(
-    image_bgr: NDArray[np.uint8], detections: Detections, size_wh: tuple[int, int]
-) -> tuple[NDArray[np.uint8], Detections]:
-    """Return a frame and its detections scaled into another size, aspect ratio kept, with black bars."""
+    image_bgr: NDArray[np.uint8], size_wh: tuple[int, int]
+) -> tuple[NDArray[np.uint8], tuple[float, int, int]]:
+    """Return a frame scaled into another size, aspect ratio kept, with black bars; and scale, left and top in pixels.
+
+    A point (x, y) of the frame lies at (scale * x + left, scale * y + top).
+    """
     width, height = size_wh
     scale = min(height / image_bgr.shape[0], width / image_bgr.shape[1])
     inner_wh = max(1, round(image_bgr.shape[1] * scale)), max(1, round(image_bgr.shape[0] * scale))
@@ -112,8 +120,7 @@ def fit_into(
     left, top = (width - inner_wh[0]) // 2, (height - inner_wh[1]) // 2
     canvas = np.zeros((height, width, 3), np.uint8)
     canvas[top : top + inner_wh[1], left : left + inner_wh[0]] = scaled
-    moved = (detections.xyxy_px * scale + (left, top, left, top)).astype(np.float32)
-    return canvas, Detections(moved, detections.confidence, detections.class_id)
+    return canvas, (scale, left, top)
 
 
 def annotate(
@@ -121,16 +128,18 @@ def annotate(
     detections: Detections,
     class_names: Sequence[str],
     *,
+    track_id: NDArray[np.int64] | None = None,
     figures: Sequence[str] = (),
     badge: str = "",
 ) -> None:
-    """Draw boxes, their labels (``car 87%``) and a line of figures onto a frame, in place.
+    """Draw boxes, their labels (``car 87%``, ``car #12 87%``) and a line of figures onto a frame, in place.
 
     Args:
         image_bgr: uint8 ``(height, width, 3)``; any size. What does not fit is left out: first the badge, then
             figures from the end, and labels that are larger than the frame.
         detections: boxes in pixels of this frame.
         class_names: by class id.
+        track_id: int64 ``(n,)``, the number of each object, -1 for none; None leaves numbers out.
         figures: stand on a darkened strip at the top, from the left.
         badge: stands at its right end.
     """
@@ -146,13 +155,22 @@ def annotate(
     strip_px = _draw_strip(image_bgr, figures, badge, style) if figures else 0
     plates: list[_Rectangle] = []
     for index, box in enumerate(boxes):
-        text = f"{names[index]} {detections.confidence[index]:.0%}"
+        number = -1 if track_id is None else int(track_id[index])
+        small = box[3] - box[1] < 2 * style.text_height_px
+        text = _label(names[index], number, float(detections.confidence[index]), small)
         others = boxes[:index] + boxes[index + 1 :]
         plate = _place(box, style, text, (strip_px, height, width), plates, others)
         if plate[2] > width or plate[3] > height:
             continue
         plates.append(plate)
         _draw_plate(image_bgr, plate, text, class_colour_bgr(names[index]), style)
+
+
+def _label(name: str, number: int, confidence: float, small: bool) -> str:
+    """Return what stands beside a box; it is short for far objects, or their labels would hide the distance."""
+    if number < 0:
+        return f"{name} {confidence:.0%}"
+    return f"{name} #{number}" if small else f"{name} #{number} {confidence:.0%}"
 
 
 def _place(

@@ -1,273 +1,339 @@
-"""From a source through a detector to an annotated video, one frame after the other."""
+"""From a source through one or two models to an annotated video. Reading, inference, drawing and writing overlap."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from drivetl.config import StrictModel
-from drivetl.errors import OutputError, quoted
-from drivetl.progress import Progress, silent
-from drivetl.runtime import Detector
-from drivetl.video.draw import annotate, fit_into
-from drivetl.video.sources import PICTURES_PER_S, Source, SourceInfo, open_source
+from drivetl.video.draw import fit_into
+from drivetl.video.lane import Job, Lane, View, percentiles
+from drivetl.video.line import Line
+from drivetl.video.meter import Latencies, Stopwatch
+from drivetl.video.outputs import DetectionLines, MotLines
+from drivetl.video.settings import Around, Controls, Model, Outputs, VideoResult, VideoSettings
+from drivetl.video.source_info import Source
+from drivetl.video.sources import LiveOptions, open_source
+from drivetl.video.stills import Stills
+from drivetl.video.tracking import tracking_available
+from drivetl.video.weathered import VideoWeather
 from drivetl.video.window import Window
-from drivetl.video.writer import VIDEO_ENDINGS, VideoOutput, video_output
+from drivetl.video.writer import VideoOutput, check_target, video_output
 
-__all__ = ["STAGES", "VideoResult", "VideoSettings", "run_video"]
+__all__ = ["run_video"]
 
-STAGES = ("read", "preprocess", "inference", "postprocess", "end_to_end", "draw", "write")
-_MS_PER_S = 1000.0
 # The figures on the picture stand still for half a second, long enough to be read.
 _REFRESH_S = 0.5
-_MEDIAN_FRAMES = 30
-
-
-@dataclass(frozen=True, slots=True)
-class VideoResult:
-    """What a run did.
-
-    Attributes:
-        frames_in: frames that the source delivered.
-        frames_out: frames that were detected, annotated and handed on.
-        dropped: frames that were delivered and not handed on.
-        fps: frames handed on for each second of wall-clock time, reading and writing included.
-        source_fps: frames for each second of the source's own playing time; the written file has the same.
-        latency_ms: ``{stage: {"p50": …, "p99": …}}`` in milliseconds. The stages are ``read``, ``preprocess``,
-            ``inference``, ``postprocess``, ``draw``, ``write``, and ``end_to_end`` for the three of the detector
-            together, which is what a car pays. The first frame runs through the detector once more beforehand, so
-            that no figure holds the start-up.
-        per_class: detections by class name, most frequent first, summed over frames (not distinct objects).
-        codec: of the written file: ``h264`` or ``mpeg4``; None if nothing was written.
-        size_wh: width and height of the frames in pixels.
-        interrupted: whether the user stopped the run before the source ended.
-        notes: what the user should know, one sentence each.
-    """
-
-    frames_in: int
-    frames_out: int
-    dropped: int
-    fps: float
-    source_fps: float
-    latency_ms: dict[str, dict[str, float]]
-    per_class: dict[str, int]
-    codec: str | None
-    size_wh: tuple[int, int]
-    interrupted: bool
-    notes: tuple[str, ...]
-
-
-class VideoSettings(StrictModel):
-    """How to run; the defaults are those of ``drivetl video``.
-
-    Attributes:
-        confidence: threshold in [0, 1]; None takes the detector's.
-        show: also open a window; the key q closes it and ends the run.
-        limit: stop after this many frames.
-        picture_fps: rate at which the pictures of a folder play.
-        allow_truncated: use a damaged video as far as it can be read.
-    """
-
-    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
-    show: bool = False
-    limit: Annotated[int, Field(ge=1)] | None = None
-    picture_fps: Annotated[float, Field(gt=0, le=1000)] = PICTURES_PER_S
-    allow_truncated: bool = False
+_PAUSE_POLL_S = 0.05
+# Frames in each queue between two threads, fewer where they are large.
+_MOST_QUEUED = 3
+_QUEUE_BYTES = 64_000_000
 
 
 def run_video(
     source: str,
-    detector: Detector,
-    out: Path | None,
+    models: Sequence[Model],
+    outputs: Outputs | None = None,
     settings: VideoSettings | None = None,
-    *,
-    model_name: str = "",
-    overwrite: bool = False,
-    stopped: Callable[[], bool] = lambda: False,
-    progress: Progress = silent,
+    around: Around | None = None,
 ) -> VideoResult:
-    """Detect, annotate and write every frame of a source.
+    """Detect, track, annotate and write every frame of a source; of cameras and streams the newest ones.
 
     A file keeps its frame rate (that of unevenly spaced frames is their mean) and its size. The size of a folder of
-    pictures is that of the first; others are fitted into it.
+    pictures is that of the first, as is that of a video whose size changes; other frames are fitted into it.
 
     Args:
         source: see `drivetl.video.open_source`.
-        detector: an open bundle.
-        out: the video to write, ending in .mp4, .mov or .mkv; None writes none.
+        models: one, or two that are drawn side by side.
+        outputs: None writes nothing.
         settings: None takes the defaults.
-        model_name: stands in the line of figures.
-        overwrite: replace what stands at ``out``.
-        stopped: asked before every frame; once it says yes, what was written so far becomes a playable file.
-        progress: told the frames.
+        around: None asks and tells nobody.
 
     Raises:
         VideoError: the source cannot be used, is damaged or ends before its time, or the video cannot be encoded.
         ImageError: a picture of a folder cannot be read.
-        OutputError: ``out`` exists, cannot be written or is the source itself.
+        ConfigError: a class or a kind of weather is unknown.
+        OutputError: an output exists, cannot be written or is the source itself.
         KeyboardInterrupt: the run was stopped before its first frame, so there is nothing to keep.
     """
-    settings = settings or VideoSettings()
-    if out is not None:
-        _check_out(source, out)
-    run = _Run(detector, model_name, detector.confidence if settings.confidence is None else settings.confidence)
+    outputs, settings, around = outputs or Outputs(), settings or VideoSettings(), around or Around()
+    if outputs.video is not None:
+        check_target(source, outputs.video)
+    confidence = settings.confidence
+    controls = Controls(models[0].detector.confidence if confidence is None else confidence)
+
+    def stopped() -> bool:
+        return controls.ended or around.stopped()
+
     with contextlib.ExitStack() as stack:
-        opened = open_source(source, picture_fps=settings.picture_fps, allow_truncated=settings.allow_truncated)
+        live = LiveOptions(settings.max_age_ms, settings.reconnect_s, around.say, stopped)
+        opened = open_source(
+            source, picture_fps=settings.picture_fps, allow_truncated=settings.allow_truncated, live=live
+        )
         stack.callback(opened.close)
-        if settings.show:
-            run.window = stack.enter_context(Window(f"drivetl: {opened.info.name}"))
-        if out is not None:
-            run.output = stack.enter_context(video_output(out, fps=opened.info.fps, overwrite=overwrite))
-        run.carry_out(opened, settings.limit, stopped, progress)
-    return run.result(opened.info)
-
-
-def _check_out(source: str, out: Path) -> None:
-    if out.suffix.lower() not in VIDEO_ENDINGS:
-        raise OutputError(f"--out {quoted(out)} must end in {', '.join(VIDEO_ENDINGS[:-1])} or {VIDEO_ENDINGS[-1]}")
-    if out.is_dir():
-        raise OutputError(f"--out {quoted(out)} is a folder; give the name of a video file")
-    if out.exists() and Path(source).exists() and out.samefile(source):
-        raise OutputError(f"--out {quoted(out)} is the source itself; choose another --out")
+        run = _Run(opened, models, settings, around, controls)
+        run.open_outputs(outputs, stack)
+        run.carry_out(stopped)
+    return run.result()
 
 
 class _Run:
     """One run from the first frame to the last, and what was measured on the way."""
 
-    def __init__(self, detector: Detector, model_name: str, confidence: float) -> None:
-        self.output: VideoOutput | None = None
-        self.window: Window | None = None
-        self._detector = detector
-        self._confidence = confidence
-        self._badge = f"{model_name}  {detector.contract.precision}  {detector.provider}".strip()
-        self._frames_in = self._frames_out = 0
+    def __init__(
+        self, source: Source, models: Sequence[Model], settings: VideoSettings, around: Around, controls: Controls
+    ) -> None:
+        self._source, self._settings, self._around, self._controls = source, settings, around, controls
+        self._live = source.info.live
+        self._fps = source.info.fps
+        self._lanes = [Lane(model, settings, self._fps, _MOST_QUEUED + 2) for model in models]
+        self._weather = VideoWeather(settings.weather, self._fps)
+        self._video: VideoOutput | None = None
+        self._window: Window | None = None
+        self._lines: DetectionLines | None = None
+        self._mot: MotLines | None = None
+        self._stills: Stills | None = None
+        self._taken = self._frames_out = self._fitted = 0
         self._interrupted = self._ran_dry = False
         self._size_wh = (0, 0)
-        self._fitted = 0
-        self._per_class: Counter[int] = Counter()
-        self._taken_ms: dict[str, list[float]] = {stage: [] for stage in STAGES}
-        self._started_s = self._ended_s = 0.0
-        self._figures: tuple[str, ...] = ()
-        self._figures_s = -_REFRESH_S
-        self._figures_frames = 0
+        self._latencies = {stage: Latencies() for stage in ("read", "weather", "draw", "write", "age")}
+        self._started_s = self._ended_s = self._first_s = 0.0
+        self._figures: list[tuple[str, ...]] = [() for _ in models]
+        self._figures_s, self._figures_frames = -_REFRESH_S, 0
 
-    def carry_out(self, source: Source, limit: int | None, stopped: Callable[[], bool], progress: Progress) -> None:
+    def open_outputs(self, outputs: Outputs, stack: contextlib.ExitStack) -> None:
+        """Open everything that frames go to; the video first, so that its full disk leaves the others whole."""
+        overwrite = outputs.overwrite
+        if outputs.video is not None:
+            self._video = stack.enter_context(video_output(outputs.video, fps=self._fps, overwrite=overwrite))
+        if self._settings.show:
+            self._window = stack.enter_context(Window(f"drivetl: {self._source.info.name}"))
+        if outputs.detections is not None:
+            names = [lane.name for lane in self._lanes]
+            lines = DetectionLines(outputs.detections, names, [lane.class_names for lane in self._lanes], overwrite)
+            self._lines = stack.enter_context(lines)
+        if outputs.mot is not None:
+            self._mot = stack.enter_context(MotLines(outputs.mot, overwrite))
+        if outputs.stills is not None:
+            stills = Stills(outputs.stills, self._settings.stills, self._fps, overwrite)
+            self._stills = stack.enter_context(stills)
+
+    def carry_out(self, stopped: Callable[[], bool]) -> None:
         """Take every frame from the source to where it goes.
 
         Raises:
             KeyboardInterrupt: the run was stopped before its first frame, so there is nothing to keep.
         """
-        frames = source.frames()
-        total = source.info.frames if limit is None else min(limit, source.info.frames or limit)
-        progress("frames", 0, total)
+        frames = self._source.frames()
+        # The first frame decides about sizes; it is taken here, so that its errors come before any thread starts.
+        first = None if stopped() else next(frames, None)
+        if first is None:
+            raise KeyboardInterrupt
+        self._begin(first)
+        total = self._source.info.frames
+        if self._settings.limit is not None:
+            total = min(self._settings.limit, total or self._settings.limit)
+        self._around.progress("frames", 0, total)
+        # A live frame is taken when the network is free for it, and not before: a queue in front would let it age.
+        front = [[self._prepare, self._infer]] if self._live else [[], [self._prepare], [self._infer]]
+        capacity = 1 if self._live else max(1, min(_MOST_QUEUED, _QUEUE_BYTES // first.nbytes))
+        if self._live:
+            self._source.dropped += 1  # the first frame grew old during the warm-up
+        else:
+            frames = itertools.chain([first], frames)
+        jobs = self._jobs(frames, stopped)
+        with Line(jobs, [*front, [self._understand, self._draw]], capacity=capacity) as line:
+            try:
+                for job in line.results():
+                    self._idle() if job is None else self._deliver(job)
+                    self._around.progress("frames", self._frames_out, total)
+            finally:
+                self._controls.ended = True  # a reader that waits for a camera must not be waited for
+
+    def _begin(self, first: NDArray[np.uint8]) -> None:
+        """Fix the sizes and run the first frame once untimed: it pays for memory and, on a GPU, compiled kernels."""
+        self._size_wh = first.shape[1], first.shape[0]
+        facts = {
+            "source": self._source.info.name,
+            "live": self._live,
+            "models": [lane.badge for lane in self._lanes],
+            "classes": [list(lane.class_names) for lane in self._lanes],
+        }
+        for lane in self._lanes:
+            lane.warm_up(first)
+        if self._around.page is not None:
+            self._around.page.begin(self._controls, facts)
         self._started_s = self._ended_s = time.perf_counter()
-        while limit is None or self._frames_in < limit:
-            if stopped() or (self.window is not None and self.window.closed):
+        self._first_s = self._source.captured_s
+
+    def _jobs(self, frames: Iterator[NDArray[np.uint8]], stopped: Callable[[], bool]) -> Iterator[Job]:
+        """Yield the frames of the source until it ends, the limit is reached or the user has had enough."""
+        paced = not self._live and (self._settings.show or self._around.page is not None)
+        due_s = time.perf_counter()
+        for index in itertools.count():
+            while self._controls.paused and not stopped():
+                time.sleep(_PAUSE_POLL_S)
+            if index == self._settings.limit:
+                return
+            if index and stopped():
                 self._interrupted = True
-                break
-            begun_s = time.perf_counter()
+                return
+            watch = Stopwatch()
             image_bgr = next(frames, None)
             if image_bgr is None:
-                self._ran_dry = True
-                break
-            if not self._frames_in:
-                self._warm_up(image_bgr)
-            else:
-                self._note("read", begun_s)
-            self._frames_in += 1
-            self._step(image_bgr)
-            self._frames_out += 1
-            self._ended_s = time.perf_counter()
-            progress("frames", self._frames_out, total)
-        if not self._frames_out:
-            raise KeyboardInterrupt
+                self._ran_dry, self._interrupted = not stopped(), stopped()
+                return
+            taken = {} if self._live or not index else {"read": watch.lap_ms()}
+            if paced:
+                due_s = max(due_s + 1 / self._fps, time.perf_counter())
+                time.sleep(max(0.0, due_s - time.perf_counter() - 1 / self._fps))
+            self._taken += 1
+            yield Job(index, image_bgr, self._source.captured_s, [View() for _ in self._lanes], taken)
 
-    def _warm_up(self, image_bgr: NDArray[np.uint8]) -> None:
-        """Run the first frame once untimed: it pays for memory and, on a GPU, for compiled kernels."""
-        self._size_wh = image_bgr.shape[1], image_bgr.shape[0]
-        self._detector(image_bgr)
-        self._started_s = time.perf_counter()
-
-    def _note(self, stage: str, begun_s: float) -> float:
-        """Record how long a stage took since ``begun_s``; return the time now."""
-        now_s = time.perf_counter()
-        self._taken_ms[stage].append((now_s - begun_s) * _MS_PER_S)
-        return now_s
-
-    def _step(self, image_bgr: NDArray[np.uint8]) -> None:
-        begun_s = now_s = time.perf_counter()
-        tensor, geometry = self._detector.preprocess(image_bgr)
-        now_s = self._note("preprocess", now_s)
-        raw = self._detector.infer(tensor)
-        now_s = self._note("inference", now_s)
-        detections = self._detector.postprocess(raw, geometry, confidence=self._confidence)
-        now_s = self._note("postprocess", now_s)
-        self._note("end_to_end", begun_s)
-        self._per_class.update(detections.class_id.tolist())
-        if self.output is None and self.window is None:
-            return
-        now_s = time.perf_counter()
-        names = self._detector.contract.class_names
-        if image_bgr.shape[1::-1] != self._size_wh:
-            image_bgr, detections = fit_into(image_bgr, detections, self._size_wh)
+    def _prepare(self, job: Job) -> None:
+        if self._weather.active:
+            watch = Stopwatch()
+            job.image_bgr = self._weather(job.image_bgr)
+            job.taken_ms["weather"] = watch.lap_ms()
+        for lane, view in zip(self._lanes, job.views, strict=True):
+            lane.preprocess(job.image_bgr, job.index, view)
+        if job.image_bgr.shape[1::-1] != self._size_wh:
+            job.image_bgr, job.placed = fit_into(job.image_bgr, self._size_wh)
             self._fitted += 1
-        annotate(image_bgr, detections, names, figures=self._figures_now(), badge=self._badge)
-        now_s = self._note("draw", now_s)
-        if self.output is not None:
-            self.output.write(image_bgr)
-            self._note("write", now_s)
-        if self.window is not None:
-            self.window.show(image_bgr)
 
-    def _figures_now(self) -> tuple[str, ...]:
-        """Return the figures that stand on the frame, the most important first."""
+    def _infer(self, job: Job) -> None:
+        for lane, view in zip(self._lanes, job.views, strict=True):
+            lane.infer(view)
+
+    def _understand(self, job: Job) -> None:
+        time_s = job.captured_s if self._live else None
+        for lane, view in zip(self._lanes, job.views, strict=True):
+            lane.understand(view, self._controls.confidence, job.placed, time_s)
+
+    def _draw(self, job: Job) -> None:
+        if self._video is None and self._window is None and self._stills is None and self._around.page is None:
+            return
+        watch = Stopwatch()
+        self._refresh_figures()
+        now_s = job.captured_s if self._live else job.index / self._fps
+        panes = [job.image_bgr, *(job.image_bgr.copy() for _ in self._lanes[1:])]
+        for lane, view, pane, figures in zip(self._lanes, job.views, panes, self._figures, strict=True):
+            lane.draw(pane, view, figures, now_s)
+        job.image_bgr = panes[0] if len(panes) == 1 else np.hstack(panes)
+        job.taken_ms["draw"] = watch.lap_ms()
+
+    def _deliver(self, job: Job) -> None:
+        """Hand a finished frame to everybody who wants it."""
+        self._frames_out += 1
+        time_s = job.captured_s - self._first_s if self._live else job.index / self._fps
+        self._show(job)
+        if self._video is not None:
+            watch = Stopwatch()
+            self._video.write(job.image_bgr, time_s if self._live else None)
+            job.taken_ms["write"] = watch.lap_ms()
+            self._controls.ended |= self._video.failed
+        if self._lines is not None:
+            self._lines.write(job, time_s)
+        if self._mot is not None:
+            self._mot.write(job)
+        if self._stills is not None:
+            self._stills.consider(job)
+        for lane, view in zip(self._lanes, job.views, strict=True):
+            lane.count(view)
+        self._ended_s = time.perf_counter()
+        for stage, taken_ms in job.taken_ms.items():
+            self._latencies[stage].note(taken_ms)
+
+    def _show(self, job: Job) -> None:
+        """Hand a frame to those who watch; that comes before writing, which they need not wait for."""
+        if self._window is not None:
+            self._window.show(job.image_bgr)
+            self._controls.ended |= self._window.closed
+        if self._around.page is not None:
+            self._around.page.publish(job.image_bgr, self._state(job))
+        if self._live:
+            job.taken_ms["age"] = (time.perf_counter() - job.captured_s) * 1000
+
+    def _idle(self) -> None:
+        """Keep the window alive while no frame comes."""
+        if self._window is not None:
+            self._window.keep_alive()
+            self._controls.ended |= self._window.closed
+
+    def _refresh_figures(self) -> None:
+        """Renew the figures that stand on the frames, the most important first, if they stood long enough."""
         now_s = time.perf_counter()
-        if now_s - self._figures_s >= _REFRESH_S:
-            latest = self._taken_ms["end_to_end"]
-            frames = self._frames_in - self._figures_frames
-            since_s = self._figures_s if self._figures else self._started_s
-            self._figures = (
-                f"end-to-end {np.median(latest[-_MEDIAN_FRAMES:]):.1f} ms",
-                f"p99 {np.percentile(latest, 99):.1f} ms",
-                f"{frames / (now_s - since_s):.0f} FPS",
-            )
-            self._figures_s, self._figures_frames = now_s, self._frames_in
-        return self._figures
+        if now_s - self._figures_s < _REFRESH_S:
+            return
+        since_s = self._figures_s if self._figures[0] else self._started_s
+        rate = (self._frames_out - self._figures_frames) / (now_s - since_s)
+        for index, lane in enumerate(self._lanes):
+            latency = self._latencies["age"] if self._live else lane.latencies["end_to_end"]
+            if len(latency):
+                shown = (f"end-to-end {np.median(latency.recent):.1f} ms", f"p99 {latency.percentile(0.99):.1f} ms")
+                self._figures[index] = (*shown, f"{rate:.0f} FPS", f"{self._source.dropped} dropped")
+        if self._figures[0]:
+            self._figures_s, self._figures_frames = now_s, self._frames_out
 
-    def result(self, info: SourceInfo) -> VideoResult:
+    def _state(self, job: Job) -> dict[str, Any]:
+        """Return the figures that go with a frame, for the page."""
+        latency = self._latencies["age"] if self._live else self._lanes[0].latencies["end_to_end"]
+        age_ms = (time.perf_counter() - job.captured_s) * 1000
+        seconds = max(1e-9, time.perf_counter() - self._started_s)
+        return {
+            "frame": job.index,
+            "latency_ms": age_ms if self._live else job.views[0].taken_ms["end_to_end"],
+            "p99_ms": latency.percentile(0.99),
+            "fps": self._frames_out / seconds,
+            "dropped": self._source.dropped,
+            "views": [view.tracked for view in job.views],
+        }
+
+    def result(self) -> VideoResult:
         """Return what was done and measured."""
-        names = self._detector.contract.class_names
-        notes = info.notes
-        if self._ran_dry and info.kind in ("camera", "stream"):
-            notes += (f"{info.name} stopped delivering after {self._frames_in} frames",)
-        if self._fitted:
-            width, height = self._size_wh
-            notes += (f"{self._fitted} frames of another size were fitted into {width}x{height}",)
-        if self.output is not None:
-            notes += self.output.notes
+        info = self._source.info
+        first, *others = [lane.statistics() for lane in self._lanes]
+        latency_ms = {**percentiles(self._latencies), **first["latency_ms"]}
+        compared = None
+        if others:
+            compared = {"model": self._lanes[1].name, **others[0]}
+        live = None
+        if self._live:
+            live = {name: getattr(self._source, name) for name in ("reconnects", "longest_silence_s")}
         return VideoResult(
-            frames_in=self._frames_in,
+            source=info.name,
+            frames_in=self._taken + self._source.dropped,
             frames_out=self._frames_out,
-            dropped=self._frames_in - self._frames_out,
-            fps=self._frames_out / (self._ended_s - self._started_s),
+            dropped=self._source.dropped,
+            fps=self._frames_out / max(1e-9, self._ended_s - self._started_s),
             source_fps=info.fps,
-            latency_ms={
-                stage: {"p50": float(np.percentile(taken, 50)), "p99": float(np.percentile(taken, 99))}
-                for stage, taken in self._taken_ms.items()
-                if taken
-            },
-            per_class={names[index]: count for index, count in self._per_class.most_common()},
-            codec=None if self.output is None else self.output.codec,
+            latency_ms=latency_ms,
+            per_class=first["per_class"],
+            codec=None if self._video is None else self._video.codec,
             size_wh=self._size_wh,
             interrupted=self._interrupted,
-            notes=notes,
+            notes=self._notes(),
+            tracks=first["tracks"],
+            compared=compared,
+            live=live,
+            stills=() if self._stills is None else self._stills.written,
         )
+
+    def _notes(self) -> tuple[str, ...]:
+        info = self._source.info
+        notes = list(info.notes)
+        if self._ran_dry and self._live:
+            notes.append(f"{info.name} stopped delivering after {self._taken + self._source.dropped} frames")
+        if self._fitted:
+            width, height = self._size_wh
+            notes.append(f"{self._fitted} frames of another size were fitted into {width}x{height}")
+        if self._settings.track is None and not tracking_available():
+            notes.append("objects have no numbers; for tracking: pip install 'drivetl[video]'")
+        if self._video is not None:
+            notes += self._video.notes
+        return tuple(notes)

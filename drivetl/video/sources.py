@@ -1,24 +1,25 @@
-"""Where frames come from: a video file, a folder of pictures, a camera, a stream."""
+"""Where frames come from: a video file, a folder or list of pictures, a camera, a stream."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.data.pictures import decode_picture, is_picture
 from drivetl.errors import VideoError, quoted
 from drivetl.video.containers import Container, inspect_container
+from drivetl.video.live import LiveSource, Patience
+from drivetl.video.picture_source import PictureSource, pictures_in, pictures_listed
+from drivetl.video.source_info import Source, SourceInfo
 
-__all__ = ["PICTURES_PER_S", "Source", "SourceInfo", "open_source", "printable_source"]
+__all__ = ["PICTURES_PER_S", "LiveOptions", "Source", "SourceInfo", "open_source", "printable_source"]
 
 # Pictures carry no rate. Ten a second is that of KITTI's recordings.
 PICTURES_PER_S = 10.0
@@ -28,85 +29,65 @@ _MAX_FPS = 1000.0
 # and AVI index every frame; elsewhere the stated length is that of the longest track, and sound outlasts pictures.
 _TOLERANCE_SHARE = 0.1
 _TOLERANCE_S = (0.25, 1.5)
+_MOST_FRAMES = 1e9
+_NETWORK_TIMEOUT_MS = 5000
 _PASS_ALLOW = "or pass --allow-truncated to use the frames that can be read"
-
-Kind = Literal["file", "pictures", "camera", "stream"]
 
 
 @dataclass(frozen=True, slots=True)
-class SourceInfo:
-    """What is known of a source before its first frame.
+class LiveOptions:
+    """How cameras and streams are read.
 
     Attributes:
-        kind: ``file``, ``pictures``, ``camera`` or ``stream``.
-        name: safe to print: without the password of a URL.
-        fps: frames for each second of playing time.
-        frames: how many there will be (for some containers an estimate); None for cameras, streams, unknown.
-        notes: what the user should know, one sentence each.
+        max_age_ms: a frame that waited longer is dropped and counted.
+        reconnect_s: how long without a frame before a broken source counts as over; 0 never connects again.
+        say: told one sentence whenever the connection breaks or comes back.
+        stopped: asked while waiting for a frame; once it says yes, there are no more.
     """
 
-    kind: Kind
-    name: str
-    fps: float
-    frames: int | None
-    notes: tuple[str, ...] = ()
+    max_age_ms: float = 100.0
+    reconnect_s: float = 60.0
+    say: Callable[[str], None] = lambda text: None
+    stopped: Callable[[], bool] = lambda: False
 
 
-class Source(Protocol):
-    """An open source."""
+def open_source(
+    source: str,
+    *,
+    picture_fps: float = PICTURES_PER_S,
+    allow_truncated: bool = False,
+    live: LiveOptions | None = None,
+) -> Source:
+    """Open a video file, pictures (a folder or a list), a camera by its index (``0``) or a stream by its URL.
 
-    @property
-    def info(self) -> SourceInfo:
-        """What is known; notes may be added until the last frame."""
-
-    def frames(self) -> Iterator[NDArray[np.uint8]]:
-        """Yield frames, uint8 ``(height, width, 3)`` BGR; each is the caller's to keep and to draw on.
-
-        Raises:
-            VideoError: the source is damaged or ends before its time.
-            ImageError: a picture of a folder cannot be read.
-        """
-
-    def close(self) -> None:
-        """Let go of the file or device."""
-
-
-def open_source(source: str, *, picture_fps: float = PICTURES_PER_S, allow_truncated: bool = False) -> Source:
-    """Open a video file, a folder of pictures, a camera by its index (``0``) or a stream by its URL.
+    A URL behind which a recording of known length lies is read like a file: every frame, none dropped.
 
     Args:
-        source: a path, digits or a URL. A file whose name is all digits is written ``./0``.
-        picture_fps: rate at which the pictures of a folder play.
+        source: a path, digits or a URL. A file whose name is all digits is written ``./0``. A ``.txt`` file lists
+            pictures, one a line, relative to its own folder; empty lines and lines that begin with # are skipped.
+        picture_fps: rate at which pictures play.
         allow_truncated: read a damaged video as far as it goes instead of refusing it.
+        live: how cameras and streams are read; None takes the defaults.
 
     Raises:
         VideoError: there is no such source, it is no video, or it is cut off.
     """
     _quieten_opencv()
+    live = live or LiveOptions()
     if "://" in source:
-        capture = _opened(cv2.VideoCapture(source, cv2.CAP_FFMPEG))
-        if capture is None:
-            raise VideoError(
-                f"the stream {quoted(printable_source(source))} does not open; check its address, the network and "
-                f"its user name and password"
-            )
-        return _Capture(capture, SourceInfo("stream", printable_source(source), *_rate(capture)))
+        return _open_stream(source, live)
     if source.isascii() and source.isdigit():
-        capture = _opened(cv2.VideoCapture(int(source)))
-        if capture is None:
-            raise VideoError(
-                f"camera {quoted(source)} does not open; check that it is connected and free, and that you may read "
-                f"its device (on Linux /dev/video{source})"
-            )
-        return _Capture(capture, SourceInfo("camera", f"camera {source}", *_rate(capture)))
+        return _open_camera(source, live)
     path = Path(source)
     if path.is_dir():
-        return _PictureFolder(path, picture_fps)
+        return PictureSource(path, pictures_in(path), picture_fps)
     if not path.is_file():
         raise VideoError(
-            f"the source {quoted(source)} does not exist; give a video file, a folder of pictures, a camera index "
-            f"such as 0, or a URL"
+            f"the source {quoted(source)} does not exist; give a video file, a folder of pictures, a list of pictures "
+            f"(.txt), a camera index such as 0, or a URL"
         )
+    if path.suffix.lower() == ".txt":
+        return PictureSource(path, pictures_listed(path), picture_fps)
     return _open_file(path, allow_truncated)
 
 
@@ -132,10 +113,75 @@ def _opened(capture: cv2.VideoCapture) -> cv2.VideoCapture | None:
     return capture if capture.isOpened() else None
 
 
-def _rate(capture: cv2.VideoCapture) -> tuple[float, None, tuple[str, ...]]:
-    """Return the fields of `SourceInfo` after the name, for a source without an end."""
+def _connected(url: str) -> cv2.VideoCapture | None:
+    waits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _NETWORK_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _NETWORK_TIMEOUT_MS]
+    return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, waits))
+
+
+def _open_stream(url: str, live: LiveOptions) -> Source:
+    name = printable_source(url)
+    capture = _connected(url)
+    if capture is None:
+        raise VideoError(
+            f"the stream {quoted(name)} does not open; check its address, the network and its user name and password"
+        )
     fps, notes = _plausible_fps(capture)
-    return fps, None, notes
+    frames = _stated_frames(capture)
+    if frames is not None:
+        notes += (f"{name} is a recording of about {frames} frames, so every frame is used",)
+        return _Capture(capture, SourceInfo("stream", name, fps, frames, notes))
+
+    def connect() -> _Feed | None:
+        again = _connected(url)
+        return None if again is None else _Feed(again)
+
+    info = SourceInfo("stream", name, fps, None, notes, live=True)
+    return _live_source(info, _Feed(capture), connect, live)
+
+
+def _open_camera(index: str, live: LiveOptions) -> Source:
+    capture = _opened(cv2.VideoCapture(int(index)))
+    if capture is None:
+        raise VideoError(
+            f"camera {quoted(index)} does not open; check that it is connected and free, and that you may read "
+            f"its device (on Linux /dev/video{index})"
+        )
+    fps, notes = _plausible_fps(capture)
+
+    def connect() -> _Feed | None:
+        again = _opened(cv2.VideoCapture(int(index)))
+        return None if again is None else _Feed(again)
+
+    return _live_source(SourceInfo("camera", f"camera {index}", fps, None, notes, True), _Feed(capture), connect, live)
+
+
+def _live_source(info: SourceInfo, feed: _Feed, connect: Callable[[], _Feed | None], live: LiveOptions) -> LiveSource:
+    patience = Patience(give_up_s=live.reconnect_s)
+    return LiveSource(
+        info, feed, connect, max_age_ms=live.max_age_ms, patience=patience, say=live.say, stopped=live.stopped
+    )
+
+
+class _Feed:
+    """What OpenCV reads from a camera or a stream."""
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        # Drivers that know it then hold one frame back instead of four; the others ignore it.
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        self._capture = capture
+
+    def read(self) -> NDArray[np.uint8] | None:
+        arrived, image_bgr = self._capture.read()
+        return np.asarray(image_bgr, np.uint8) if arrived else None
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+def _stated_frames(capture: cv2.VideoCapture) -> int | None:
+    """Return how many frames a recording says it has; containers without a length give huge negative numbers."""
+    count = float(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    return round(count) if 0 < count < _MOST_FRAMES else None
 
 
 def _plausible_fps(capture: cv2.VideoCapture) -> tuple[float, tuple[str, ...]]:
@@ -170,9 +216,7 @@ def _open_file(path: Path, allow_truncated: bool) -> _Capture:
             f"{quoted(path)} is not a video that this OpenCV reads; give an MP4, MKV, AVI, MOV, WebM or TS file"
         )
     fps, notes = _plausible_fps(capture)
-    count = float(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    # Containers without a length give huge negative numbers.
-    frames = round(count) if 0 < count < 1e9 else None
+    frames = _stated_frames(capture)
     if container.cut_off:
         notes += (cut,)
     return _Capture(capture, SourceInfo("file", str(path), fps, frames, notes), container, allow_truncated)
@@ -189,6 +233,8 @@ class _Capture:
         allow_truncated: bool = False,
     ) -> None:
         self.info = info
+        self.dropped = 0
+        self.captured_s = 0.0
         self._capture = capture
         self._container = container
         self._allow_truncated = allow_truncated
@@ -200,6 +246,7 @@ class _Capture:
             if not arrived:
                 break
             read += 1
+            self.captured_s = time.perf_counter()
             last_ms = max(last_ms, float(self._capture.get(cv2.CAP_PROP_POS_MSEC)))
             yield np.asarray(image_bgr, np.uint8)
         if not read:
@@ -243,32 +290,3 @@ class _Capture:
             if not self._allow_truncated:
                 raise VideoError(f"{damage}; copy the file again, {_PASS_ALLOW}")
             self.info = replace(self.info, notes=(*self.info.notes, damage))
-
-
-class _PictureFolder:
-    """The pictures of a folder in natural order: ``frame2`` before ``frame10``."""
-
-    def __init__(self, folder: Path, fps: float) -> None:
-        try:
-            self._pictures = sorted((p for p in folder.iterdir() if is_picture(p) and p.is_file()), key=_natural)
-        except OSError as error:
-            raise VideoError(f"cannot read the folder {quoted(folder)}: {error.strerror or error}") from error
-        if not self._pictures:
-            raise VideoError(
-                f"the folder {quoted(folder)} holds no picture (jpg, jpeg, png, bmp, webp); give the folder that "
-                f"holds them directly"
-            )
-        self.info = SourceInfo("pictures", str(folder), fps, len(self._pictures))
-
-    def frames(self) -> Iterator[NDArray[np.uint8]]:
-        for path in self._pictures:
-            yield decode_picture(path).copy()
-
-    def close(self) -> None:
-        """Nothing stays open between pictures."""
-
-
-def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
-    """Order digits by their value; the bare name decides between equals (``1.jpg``, ``01.jpg``)."""
-    parts = re.split(r"([0-9]+)", path.name.casefold())
-    return [(1, int(part)) if index % 2 else (0, part) for index, part in enumerate(parts)], path.name

@@ -53,5 +53,9 @@ class Window:
     def show(self, image_bgr: NDArray[np.uint8]) -> None:
         """Show a frame, uint8 ``(height, width, 3)`` BGR, and look whether the user closed the window."""
         cv2.imshow(self._name, image_bgr)
+        self.keep_alive()
+
+    def keep_alive(self) -> None:
+        """Let the window answer its user, and look whether it was closed."""
         pressed = cv2.waitKey(1) & 0xFF
         self.closed = pressed == ord("q") or cv2.getWindowProperty(self._name, cv2.WND_PROP_VISIBLE) < 1

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -19,22 +19,30 @@ from numpy.typing import NDArray
 
 from drivetl.errors import OutputError, VideoError, quoted
 from drivetl.files import atomic_file
+from drivetl.video.h264 import H264
 
-__all__ = ["VIDEO_ENDINGS", "VideoOutput", "h264_available", "video_output"]
+__all__ = ["VIDEO_ENDINGS", "VideoOutput", "check_target", "h264_available", "video_output"]
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv")
-# Constant quality of x264, 0 to 51: at 20 thin lines and small letters stay crisp. The preset trades size for time.
-_CRF = "20"
-_PRESET = "veryfast"
-# MP4 time stamps are whole numbers; this keeps 30000/1001 and its relatives exact.
-_MAX_RATE_DENOMINATOR = 1001
-_BT709 = 1
-_LIMITED_RANGE = 1
 
 
 def h264_available() -> bool:
     """Say whether PyAV is installed."""
     return importlib.util.find_spec("av") is not None
+
+
+def check_target(source: str, out: Path) -> None:
+    """Say before any work that a video cannot be written there.
+
+    Raises:
+        OutputError: the ending is not one of `VIDEO_ENDINGS`, or the target is a folder or the source itself.
+    """
+    if out.suffix.lower() not in VIDEO_ENDINGS:
+        raise OutputError(f"--out {quoted(out)} must end in {', '.join(VIDEO_ENDINGS[:-1])} or {VIDEO_ENDINGS[-1]}")
+    if out.is_dir():
+        raise OutputError(f"--out {quoted(out)} is a folder; give the name of a video file")
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise OutputError(f"--out {quoted(out)} is the source itself; choose another --out")
 
 
 class _Writer(Protocol):
@@ -43,11 +51,21 @@ class _Writer(Protocol):
     codec: str
     notes: tuple[str, ...]
 
-    def write(self, image_bgr: NDArray[np.uint8]) -> None:
-        """Add a frame, uint8 ``(height, width, 3)`` BGR of the size that the writer was opened with."""
+    @property
+    def failure(self) -> str | None:
+        """Why nothing more can be written, as when the disk is full; None while all is well."""
+
+    def write(self, image_bgr: NDArray[np.uint8], time_s: float | None) -> None:
+        """Add a frame, uint8 ``(height, width, 3)`` BGR of the size that the writer was opened with.
+
+        With a time, the frame is shown from that time on; either all frames have one or none has.
+        """
 
     def close(self) -> None:
         """Write what is still held back and the index; only then can the file be played."""
+
+    def salvage(self) -> int:
+        """After a failure, make what was written playable; return how many frames that are."""
 
     def abandon(self) -> None:
         """Let go of a file that nobody will look at."""
@@ -63,37 +81,65 @@ class VideoOutput:
 
     def __init__(self, temporary: Path, target: Path, fps: float) -> None:
         self.codec: str | None = None
-        self.notes: tuple[str, ...] = ()
         self._temporary, self._target, self._fps = temporary, target, fps
         self._writer: _Writer | None = None
 
-    def write(self, image_bgr: NDArray[np.uint8]) -> None:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the file, one sentence each."""
+        return () if self._writer is None else self._writer.notes
+
+    @property
+    def failed(self) -> bool:
+        """Whether the system refused to write, so that further frames would be lost."""
+        return self._writer is not None and self._writer.failure is not None
+
+    def write(self, image_bgr: NDArray[np.uint8], time_s: float | None = None) -> None:
         """Add a frame, uint8 ``(height, width, 3)`` BGR of the same size as the first.
+
+        After a failure, as on a full disk, further frames are ignored; `failed` tells.
+
+        Args:
+            image_bgr: the frame.
+            time_s: shown from then on; None: the frames are evenly spaced. Either all frames have a time or none.
 
         Raises:
             VideoError: the encoder does not start.
-            OutputError: the file cannot be written.
         """
         if self._writer is None:
             size_wh = image_bgr.shape[1], image_bgr.shape[0]
-            encoder = _H264 if h264_available() else _Mpeg4
+            encoder = H264 if h264_available() else _Mpeg4
             self._writer = encoder(self._temporary, self._fps, size_wh, self._target)
-            self.codec, self.notes = self._writer.codec, self._writer.notes
-        self._writer.write(image_bgr)
+            self.codec = self._writer.codec
+        self._writer.write(image_bgr, time_s)
 
-    def _close(self) -> None:
-        if self._writer is None:
-            raise VideoError(f"there is no frame to write to {quoted(self._target)}; give a source that has some")
-        self._writer.close()
-
-    def _abandon(self) -> None:
-        if self._writer is not None:
-            self._writer.abandon()
+    def _finish(self, well: bool) -> OutputError | None:
+        """Close the file; return an error where only a part of it could be kept."""
+        writer = self._writer
+        if writer is None:
+            if well:
+                raise VideoError(f"there is no frame to write to {quoted(self._target)}; give a source that has some")
+            return None
+        if well and not self.failed:
+            writer.close()
+        if not self.failed:
+            if not well:
+                writer.abandon()
+            return None
+        kept = writer.salvage()
+        message = (
+            f"cannot write {quoted(self._target)}: {writer.failure}; free space or choose another place with --out"
+        )
+        if not kept:
+            raise OutputError(message)
+        return OutputError(f"{message}. The first {kept} frames are kept and can be played")
 
 
 @contextlib.contextmanager
 def video_output(target: Path, *, fps: float, overwrite: bool = False) -> Iterator[VideoOutput]:
     """Yield an output that becomes ``target`` when the block ends well and vanishes when it does not.
+
+    Where the disk becomes full, what was written until then is kept and can be played, and the error says so.
 
     Args:
         target: the file, ending in one of `VIDEO_ENDINGS`.
@@ -106,76 +152,28 @@ def video_output(target: Path, *, fps: float, overwrite: bool = False) -> Iterat
     """
     with atomic_file(target, overwrite=overwrite) as temporary:
         output = VideoOutput(temporary, target, fps)
-        try:
+        ending = _Ending(output)
+        with ending:
             yield output
-            output._close()
-        except BaseException:
-            output._abandon()
-            raise
+    if ending.partly is not None:
+        raise ending.partly
 
 
-class _H264:
-    """H.264 through PyAV and x264, colours as BT.709."""
+class _Ending:
+    """Closes an output when its block ends; where a part of it is kept, the block's own error gives way to that."""
 
-    def __init__(self, path: Path, fps: float, size_wh: tuple[int, int], target: Path) -> None:
-        import av
+    def __init__(self, output: VideoOutput) -> None:
+        self.partly: OutputError | None = None
+        self._output = output
 
-        self._av, self._target = av, target
-        width, height = size_wh
-        odd = bool(width % 2 or height % 2)
-        self._pixels = "yuv444p" if odd else "yuv420p"
-        self.codec = "h264"
-        self.notes: tuple[str, ...] = ()
-        if odd:
-            self.notes = (
-                f"{width}x{height} has an odd side, so the colour is stored as yuv444p to keep the size; some browsers "
-                f"and hardware players show only yuv420p",
-            )
-        # The index in front lets a browser start before the whole file has arrived.
-        options = {"movflags": "faststart"} if path.suffix.lower() != ".mkv" else {}
-        rate = Fraction(fps).limit_denominator(_MAX_RATE_DENOMINATOR)
-        try:
-            self._container: Any = av.open(str(path), "w", container_options=options)
-            self._stream: Any = self._container.add_stream("libx264", rate=rate)
-            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, self._pixels
-            self._stream.options = {"crf": _CRF, "preset": _PRESET}
-            context = self._stream.codec_context
-            context.color_range, context.colorspace = _LIMITED_RANGE, _BT709
-            context.color_primaries, context.color_trc = _BT709, _BT709
-            context.open()
-        except (av.FFmpegError, ValueError) as error:
-            raise VideoError(
-                f"cannot encode {quoted(target)} as H.264 at {width}x{height}, {fps:g} frames/s: {error}"
-            ) from error
+    def __enter__(self) -> None:
+        pass
 
-    def write(self, image_bgr: NDArray[np.uint8]) -> None:
-        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image_bgr), format="bgr24")
-        self._send(frame.reformat(format=self._pixels, dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE))
-
-    def close(self) -> None:
-        self._send(None)
-        with self._writing():
-            self._container.close()
-
-    def abandon(self) -> None:
-        with contextlib.suppress(self._av.FFmpegError):
-            self._container.close()
-
-    def _send(self, frame: Any) -> None:
-        """Encode a frame, or with None what the encoder still holds back, and write what comes out."""
-        with self._writing():
-            for packet in self._stream.encode(frame):
-                self._container.mux(packet)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except self._av.FFmpegError as error:
-            reason = error.strerror or str(error)
-            raise OutputError(
-                f"cannot write {quoted(self._target)}: {reason}; free space or choose another place with --out"
-            ) from error
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.partly = self._output._finish(error is None)
+        return self.partly is not None and isinstance(error, OutputError | None)
 
 
 class _Mpeg4:
@@ -185,6 +183,7 @@ class _Mpeg4:
         width, height = size_wh
         self._path, self._target = path, target
         self._written = 0
+        self._untimed = False
         # OpenCV would cut an odd last row or column off without a word.
         self._pad = width % 2, height % 2
         self.codec = "mpeg4"
@@ -205,7 +204,14 @@ class _Mpeg4:
                 f"for H.264: pip install 'drivetl[video]'"
             )
 
-    def write(self, image_bgr: NDArray[np.uint8]) -> None:
+    @property
+    def failure(self) -> str | None:
+        return None  # OpenCV reports none; `close` finds out
+
+    def write(self, image_bgr: NDArray[np.uint8], time_s: float | None) -> None:
+        if time_s is not None and not self._untimed:
+            self._untimed = True
+            self.notes += ("frames keep no times of their own in this format, so the video plays at an even rate",)
         right, bottom = self._pad
         if right or bottom:
             padded = cv2.copyMakeBorder(image_bgr, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
@@ -224,6 +230,9 @@ class _Mpeg4:
                 f"cannot write {quoted(self._target)}: {found} of {self._written} frames arrived in the file, as when "
                 f"the disk is full; free space or choose another place with --out"
             )
+
+    def salvage(self) -> int:
+        return 0
 
     def abandon(self) -> None:
         self._writer.release()

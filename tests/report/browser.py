@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,8 +81,9 @@ class _Pipe:
         return [json.loads(text) for text in whole]
 
 
-def visit(page: Path, screenshot: Path | None = None, width_px: int = 1280) -> Visit:
-    """Load a page from its file."""
+@contextmanager
+def browser() -> Iterator[_Pipe]:
+    """Run Chromium and yield the pipe that commands it."""
     down_read, down_write = os.pipe()
     up_read, up_write = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
@@ -87,7 +91,7 @@ def visit(page: Path, screenshot: Path | None = None, width_px: int = 1280) -> V
         options += ["--disable-background-networking", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
         # The browser wants its ends of the pipes at 3 and 4, which the shell arranges.
         script = f'exec "$0" "$@" 3<&{down_read} 4>&{up_write}'
-        browser = subprocess.Popen(
+        process = subprocess.Popen(
             ["/bin/bash", "-c", script, chromium(), *options, "about:blank"],
             pass_fds=(down_read, up_write),
             stdout=subprocess.DEVNULL,
@@ -96,41 +100,72 @@ def visit(page: Path, screenshot: Path | None = None, width_px: int = 1280) -> V
         os.close(down_read)
         os.close(up_write)
         try:
-            return _look(_Pipe(down_write, up_read), page, screenshot, width_px)
+            yield _Pipe(down_write, up_read)
         finally:
-            browser.terminate()
-            browser.wait(timeout=20)
+            process.terminate()
+            process.wait(timeout=20)
             os.close(down_write)
             os.close(up_read)
 
 
-def _look(pipe: _Pipe, page: Path, screenshot: Path | None, width_px: int) -> Visit:
-    target = pipe.call("Target.createTarget", url="about:blank")["targetId"]
-    session = pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-    for domain in ("Page", "Network", "Runtime", "Log"):
-        pipe.call(f"{domain}.enable", session)
-    pipe.call(
-        "Emulation.setDeviceMetricsOverride", session, width=width_px, height=900, deviceScaleFactor=1, mobile=False
-    )
-    pipe.call("Page.navigate", session, url=page.resolve().as_uri())
-    pipe.wait_for("Page.loadEventFired")
-    seen = Visit()
-    seen.images = json.loads(_ask(pipe, session, _ASK))
-    seen.title = _ask(pipe, session, "document.title")
-    if screenshot is not None:
-        import base64
-
-        shot = pipe.call("Page.captureScreenshot", session, format="png", captureBeyondViewport=True)
-        screenshot.write_bytes(base64.b64decode(shot["data"]))
-    for event in pipe.events:
-        params = event.get("params", {})
-        if event.get("method") == "Network.requestWillBeSent":
-            url = params["request"]["url"]
-            seen.requests += [] if url.startswith("data:") else [url]
-        elif event.get("method") in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
-            seen.console.append(json.dumps(params)[:4000])
-    return seen
+def visit(page: Path, screenshot: Path | None = None, width_px: int = 1280) -> Visit:
+    """Load a page from its file."""
+    with browser() as pipe:
+        tab = Tab(pipe, page.resolve().as_uri(), width_px).loaded()
+        seen = Visit()
+        seen.images = json.loads(tab.ask(_ASK))
+        seen.title = tab.ask("document.title")
+        if screenshot is not None:
+            tab.screenshot(screenshot)
+        seen.requests, seen.console = tab.requests(), tab.console()
+        return seen
 
 
-def _ask(pipe: _Pipe, session: str, expression: str) -> str:
-    return str(pipe.call("Runtime.evaluate", session, expression=expression)["result"]["value"])
+class Tab:
+    """A page that stays open."""
+
+    def __init__(self, pipe: _Pipe, url: str, width_px: int = 1280) -> None:
+        self._pipe = pipe
+        target = pipe.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            pipe.call(f"{domain}.enable", self._session)
+        size = {"width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        pipe.call("Emulation.setDeviceMetricsOverride", self._session, **size)
+        pipe.call("Page.navigate", self._session, url=url)
+
+    def loaded(self) -> Tab:
+        """Wait for the page and everything in it."""
+        self._pipe.wait_for("Page.loadEventFired")
+        return self
+
+    def ask(self, expression: str) -> str:
+        options = {"expression": expression, "awaitPromise": True}
+        return str(self._pipe.call("Runtime.evaluate", self._session, **options)["result"]["value"])
+
+    def wait(self, expression: str, wanted: str = "True") -> str:
+        """Ask until the answer is the wanted one; return the last answer."""
+        deadline = time.monotonic() + _DEADLINE_S
+        while (answer := self.ask(expression)) != wanted and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return answer
+
+    def click(self, selector: str) -> None:
+        box = json.loads(self.ask(f"JSON.stringify(document.querySelector({selector!r}).getBoundingClientRect())"))
+        place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "button": "left", "clickCount": 1}
+        for kind in ("mousePressed", "mouseReleased"):
+            self._pipe.call("Input.dispatchMouseEvent", self._session, type=kind, **place)
+
+    def screenshot(self, target: Path) -> None:
+        shot = self._pipe.call("Page.captureScreenshot", self._session, format="png", captureBeyondViewport=True)
+        target.write_bytes(base64.b64decode(shot["data"]))
+
+    def requests(self) -> list[str]:
+        """The URLs that were asked for, without data URIs."""
+        sent = [e["params"] for e in self._pipe.events if e.get("method") == "Network.requestWillBeSent"]
+        return [p["request"]["url"] for p in sent if not p["request"]["url"].startswith("data:")]
+
+    def console(self) -> list[str]:
+        """What the page or the browser complained about or said."""
+        kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+        return [json.dumps(e.get("params", {}))[:4000] for e in self._pipe.events if e.get("method") in kinds]

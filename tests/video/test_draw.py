@@ -103,6 +103,18 @@ def test_labels_hide_no_other_box_and_not_the_line_of_figures() -> None:
     assert (at_the_top[:8] == class_colour_bgr("car")).all(axis=2).sum() == 0
 
 
+def test_numbers_stand_in_the_labels() -> None:
+    box = (50, 60, 250, 190, 0.9, 0)
+    frames = []
+    for track_id in (None, np.array([-1], np.int64), np.array([12], np.int64)):
+        frame = np.full((240, 320, 3), 90, np.uint8)
+        annotate(frame, detections(box), NAMES, track_id=track_id)
+        frames.append(frame)
+    assert (frames[0] == frames[1]).all()
+    plates = [int((frame == class_colour_bgr("car")).all(axis=2)[:58].sum()) for frame in frames]
+    assert plates[2] > 1.2 * plates[0]  # the label with a number is longer
+
+
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 500), (500, 1), (9, 40), (64, 64)])
 def test_tiny_frames(size_hw: tuple[int, int]) -> None:
     frame = np.zeros((*size_hw, 3), np.uint8)
@@ -127,12 +139,11 @@ def test_figures_that_do_not_fit_are_left_out_from_the_end() -> None:
     assert (wide[:rows, 650:] > 150).any()  # the badge, at the right
 
 
-def test_fit_into_moves_boxes_with_the_picture() -> None:
+def test_fit_into_says_where_the_picture_lies() -> None:
     picture = np.zeros((100, 100, 3), np.uint8)
     picture[20:40, 60:80] = 255
-    fitted, moved = fit_into(picture, detections((60, 20, 80, 40, 0.5, 0)), (400, 200))
+    fitted, placed = fit_into(picture, (400, 200))
     assert fitted.shape == (200, 400, 3)
-    left, top, right, bottom = moved.xyxy_px[0]
-    assert (left, top, right, bottom) == (220, 40, 260, 80)
+    assert placed == (2.0, 100, 0)
     assert fitted[42:78, 222:258].min() > 250
     assert fitted[:, :100].max() == 0 and fitted[:, 300:].max() == 0

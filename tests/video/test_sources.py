@@ -52,6 +52,30 @@ def test_pictures_in_natural_order(tmp_path: Path, grey: Grey) -> None:
     assert open_source(str(folder)).info.frames == 4
 
 
+def test_pictures_in_the_order_of_a_list(tmp_path: Path, grey: Grey) -> None:
+    (tmp_path / "pictures").mkdir()
+    for name, level in (("a b.png", 100), ("c.png", 20)):
+        cv2.imwrite(str(tmp_path / "pictures" / name), grey(level))
+    listing = tmp_path / "list.txt"
+    listing.write_text("# two\n\npictures/c.png\npictures/a b.png\r\npictures/c.png\n", encoding="utf-8-sig")
+    assert levels(str(listing)) == [20, 100, 20]
+    assert (open_source(str(listing)).info.kind, open_source(str(listing)).info.frames) == ("pictures", 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a.png\n", r"line 1: there is no picture '.*a\.png'; paths are relative"),
+        (b"# nothing\n", "names no picture"),
+        (b"\xff\xfe", "is no list of pictures"),
+    ],
+)
+def test_lists_that_cannot_be_used(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(VideoError, match=message):
+        open_source(str(tmp_path / "list.txt"))
+
+
 def test_frames_may_be_drawn_on(tmp_path: Path, grey: Grey, make_video: MakeVideo) -> None:
     cv2.imwrite(str(tmp_path / "one.png"), grey(10))
     for source in (tmp_path, make_video("a.mp4", [10])):

@@ -1,0 +1,119 @@
+"""Detections as JSON lines and as the text of MOTChallenge: whole files, or none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from drivetl.files import atomic_file, writing
+from drivetl.video.lane import Job, View
+
+__all__ = ["LINES_SCHEMA", "DetectionLines", "MotLines"]
+
+LINES_SCHEMA = 1
+
+
+class _Lines:
+    """A text file that is written line by line; use it as a context manager."""
+
+    def __init__(self, target: Path, overwrite: bool) -> None:
+        self._target, self._overwrite = target, overwrite
+        self._stack = contextlib.ExitStack()
+        self._handle: TextIO | None = None
+
+    def __enter__(self) -> Any:
+        with contextlib.ExitStack() as opening:
+            temporary = opening.enter_context(atomic_file(self._target, overwrite=self._overwrite))
+            with writing(self._target):
+                self._handle = opening.enter_context(temporary.open("w", encoding="utf-8"))
+            self._stack = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def _add(self, text: str) -> None:
+        assert self._handle is not None
+        with writing(self._target):
+            self._handle.write(text)
+
+
+class DetectionLines(_Lines):
+    """One JSON document for each frame, one a line.
+
+    A line holds ``schema``, ``frame`` (from 0, of the frames handed on), ``time_s``, ``size_wh``, and ``detections``:
+    each with ``class``, ``confidence``, ``xyxy_px`` in pixels of the source's frame, and ``track`` (None before an
+    object has a number). With two models ``detections`` is replaced by ``models``: a list of ``model`` and
+    ``detections``.
+    """
+
+    def __init__(
+        self, target: Path, names: Sequence[str], class_names: Sequence[Sequence[str]], overwrite: bool
+    ) -> None:
+        super().__init__(target, overwrite)
+        self._names, self._class_names = names, class_names
+
+    def write(self, job: Job, time_s: float) -> None:
+        """Add the frame's line."""
+        document: dict[str, Any] = {"schema": LINES_SCHEMA, "frame": job.index, "time_s": round(time_s, 6)}
+        found = [
+            _objects(view, class_names, job.placed)
+            for view, class_names in zip(job.views, self._class_names, strict=True)
+        ]
+        if len(found) == 1:
+            document["detections"] = found[0]
+        else:
+            document["models"] = [
+                {"model": name, "detections": objects} for name, objects in zip(self._names, found, strict=True)
+            ]
+        self._add(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class MotLines(_Lines):
+    """Tracks of the first model as MOTChallenge has them (A. Milan et al., "MOT16", arXiv 1603.00831).
+
+    ``frame,id,left,top,width,height,confidence,-1,-1,-1``: frames, ids and pixels count from 1. Boxes are in pixels of
+    the output. Objects without a number are left out.
+    """
+
+    def write(self, job: Job) -> None:
+        """Add a line for each tracked object."""
+        tracked = job.views[0].tracked
+        assert tracked is not None
+        detections = tracked.detections
+        rows = zip(tracked.track_id.tolist(), detections.xyxy_px.tolist(), detections.confidence.tolist(), strict=True)
+        text = "".join(
+            f"{job.index + 1},{number + 1},{left + 1:.2f},{top + 1:.2f},{right - left:.2f},{bottom - top:.2f},"
+            f"{confidence:.4f},-1,-1,-1\n"
+            for number, (left, top, right, bottom), confidence in rows
+            if number >= 0
+        )
+        self._add(text)
+
+
+def _objects(view: View, class_names: Sequence[str], placed: tuple[float, int, int]) -> list[dict[str, Any]]:
+    tracked = view.tracked
+    assert tracked is not None
+    scale, left, top = placed
+    boxes = (tracked.detections.xyxy_px - (left, top, left, top)) / scale
+    return [
+        {
+            "class": class_names[kind],
+            "confidence": round(confidence, 4),
+            "xyxy_px": [round(value, 2) for value in box],
+            "track": number if number >= 0 else None,
+        }
+        for kind, confidence, box, number in zip(
+            tracked.detections.class_id.tolist(),
+            tracked.detections.confidence.tolist(),
+            boxes.tolist(),
+            tracked.track_id.tolist(),
+            strict=True,
+        )
+    ]

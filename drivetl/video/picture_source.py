@@ -1,0 +1,81 @@
+"""Pictures as the frames of a video: those of a folder, or those that a text file lists."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.data.pictures import decode_picture, is_picture
+from drivetl.errors import VideoError, quoted
+from drivetl.files import read_limited
+from drivetl.video.source_info import SourceInfo
+
+__all__ = ["PictureSource", "pictures_in", "pictures_listed"]
+
+_MOST_LIST_BYTES = 64_000_000
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the pictures of a folder in natural order: ``frame2`` before ``frame10``."""
+    try:
+        pictures = sorted((p for p in folder.iterdir() if is_picture(p) and p.is_file()), key=_natural)
+    except OSError as error:
+        raise VideoError(f"cannot read the folder {quoted(folder)}: {error.strerror or error}") from error
+    if not pictures:
+        raise VideoError(
+            f"the folder {quoted(folder)} holds no picture (jpg, jpeg, png, bmp, webp); give the folder that "
+            f"holds them directly"
+        )
+    return pictures
+
+
+def pictures_listed(listing: Path) -> list[Path]:
+    """Return the pictures that a text file names, in its order."""
+    try:
+        lines = read_limited(listing, _MOST_LIST_BYTES).decode("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise VideoError(f"{quoted(listing)} is no list of pictures: {error}; give one path a line") from error
+    pictures = []
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        picture = listing.parent / text
+        if not picture.is_file():
+            raise VideoError(
+                f"{quoted(listing)} line {number}: there is no picture {quoted(picture)}; paths are relative to it"
+            )
+        pictures.append(picture)
+    if not pictures:
+        raise VideoError(f"{quoted(listing)} names no picture; give one path a line")
+    return pictures
+
+
+class PictureSource:
+    """Pictures as the frames of a video."""
+
+    def __init__(self, place: Path, pictures: list[Path], fps: float) -> None:
+        self._pictures = pictures
+        self.dropped = 0
+        self.captured_s = 0.0
+        self.info = SourceInfo("pictures", str(place), fps, len(pictures))
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        for path in self._pictures:
+            image_bgr = decode_picture(path).copy()
+            self.captured_s = time.perf_counter()
+            yield image_bgr
+
+    def close(self) -> None:
+        """Nothing stays open between pictures."""
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
+    """Order digits by their value; the bare name decides between equals (``1.jpg``, ``01.jpg``)."""
+    parts = re.split(r"([0-9]+)", path.name.casefold())
+    return [(1, int(part)) if index % 2 else (0, part) for index, part in enumerate(parts)], path.name

@@ -1,0 +1,195 @@
+"""Objects keep their number from frame to frame: ByteTrack, as the package ``trackers`` implements it.
+
+Y. Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box" (ECCV 2022): boxes below the
+threshold do not begin a track but may continue one, which bridges the frames in which a detector is unsure.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.errors import MissingExtraError
+from drivetl.runtime import Detections
+from drivetl.video.smoothing import Smoother
+
+__all__ = ["Tracked", "Tracker", "tracking_available", "untracked"]
+
+# Boxes with at least this share of the threshold may continue a track: ByteTrack's 0.1 at the usual 0.25.
+_LOW_SHARE = 0.4
+# A box lies on the same object as a better one: of the same class and mostly inside or around it, or nearly equal.
+# Below a quarter of its size it is taken for another object, as a far car beside a near one.
+_PART_SHARE = 0.8
+_PART_LEAST = 0.25
+_SAME_IOU = 0.7
+# As the paper has it, a new track needs more than the threshold; more than this is never asked for.
+_SURER, _SUREST = 0.1, 0.95
+_LEAST_IOU = 0.2
+_LOST_S = 1.0
+_BRIDGED_S = 0.5
+# Frames that an object must be seen in a row before it gets a number.
+_CONFIRMED = 2
+# A track's class is what most of its confidence went to; older frames count less, so that a wrong start is forgotten.
+_MEMORY = 0.95
+_FORGET_FRAMES = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """Detections of one frame with their tracks, most confident first.
+
+    Attributes:
+        detections: boxes as the detector gave them; the class is that of the track where there is one.
+        track_id: int64 ``(n,)``: the object's number from 0; -1 where it has none (yet).
+        smooth_xyxy_px: float32 ``(n, 4)``: the boxes to draw, without the jitter of the detector.
+    """
+
+    detections: Detections
+    track_id: NDArray[np.int64]
+    smooth_xyxy_px: NDArray[np.float32]
+
+
+def tracking_available() -> bool:
+    """Say whether the package ``trackers`` is installed."""
+    return importlib.util.find_spec("trackers") is not None
+
+
+def untracked(detections: Detections) -> Tracked:
+    """Return detections without tracks."""
+    return Tracked(detections, np.full(len(detections), -1, np.int64), detections.xyxy_px)
+
+
+class Tracker:
+    """Gives ids to the detections of one video; call it with the frames in order."""
+
+    def __init__(self, fps: float) -> None:
+        """Begin a video.
+
+        Args:
+            fps: frames a second; a lost object is looked for during one second.
+
+        Raises:
+            MissingExtraError: the package ``trackers`` is not installed.
+        """
+        if not tracking_available():
+            raise MissingExtraError(
+                "tracking needs the package 'trackers'; install it with: pip install 'drivetl[video]', or pass "
+                "--no-track"
+            )
+        import supervision
+        import trackers
+
+        self._boxes = supervision.Detections
+        self._tracker: Any = trackers.ByteTrackTracker(
+            # Counted in frames at 30 a second and scaled by the package.
+            lost_track_buffer=round(30 * _LOST_S),
+            frame_rate=fps,
+            minimum_consecutive_frames=_CONFIRMED,
+            minimum_iou_threshold=_LEAST_IOU,
+        )
+        self._smoother = Smoother()
+        self._votes: dict[int, dict[int, float]] = {}
+        self._seen: dict[int, int] = {}
+        self._sure: dict[int, int] = {}
+        self._bridged = max(1, round(_BRIDGED_S * fps))
+        self._frame = 0
+        self.objects: Counter[int] = Counter()
+
+    @staticmethod
+    def low(confidence: float) -> float:
+        """Return the least confidence that detections for `update` should have, given the threshold in force."""
+        return _LOW_SHARE * confidence
+
+    def update(self, detections: Detections, confidence: float, time_s: float | None = None) -> Tracked:
+        """Return the detections that are to be shown: those above the threshold and those that continue a track.
+
+        Args:
+            detections: of the next frame, down to `low`.
+            confidence: the threshold in force.
+            time_s: when the frame was taken, for frames that are not evenly spaced.
+        """
+        self._frame += 1
+        self._tracker.high_conf_det_threshold = confidence
+        self._tracker.track_activation_threshold = min(confidence + _SURER, _SUREST)
+        count = len(detections)
+        own = np.flatnonzero(~_second_boxes(detections))
+        found = self._boxes(
+            xyxy=detections.xyxy_px[own].astype(np.float64).reshape(-1, 4),
+            confidence=detections.confidence[own],
+            class_id=detections.class_id[own],
+            data={"index": own},
+        )
+        result = self._tracker.update(found, timestamp=time_s)
+        track_id = np.full(count, -1, np.int64)
+        if len(result):
+            track_id[result.data["index"]] = result.tracker_id
+        keep = self._shown(detections.confidence > confidence, track_id)
+        track_id = track_id[keep]
+        class_id = detections.class_id[keep].copy()
+        confidences = detections.confidence[keep]
+        for place, number in enumerate(track_id.tolist()):
+            if number >= 0:
+                class_id[place] = self._vote(number, int(class_id[place]), float(confidences[place]))
+        shown = Detections(detections.xyxy_px[keep], confidences, class_id)
+        self._forget()
+        return Tracked(shown, track_id, self._smoother(track_id, shown.xyxy_px, self._frame))
+
+    def _shown(self, sure: NDArray[np.bool_], track_id: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which boxes are shown: those above the threshold, and for half a second others of the same track.
+
+        So a box does not flicker with the detector's confidence, and yet nothing stays for long below the threshold.
+        """
+        shown = sure.copy()
+        for place, number in enumerate(track_id.tolist()):
+            if number < 0:
+                continue
+            if sure[place]:
+                self._sure[number] = self._frame
+            shown[place] |= self._frame - self._sure.get(number, -self._bridged) <= self._bridged
+        return shown
+
+    def _vote(self, number: int, class_id: int, confidence: float) -> int:
+        """Return the class of a track after one more vote; count each object under its class of the moment."""
+        votes = self._votes.setdefault(number, {})
+        before = max(votes, key=votes.__getitem__, default=-1)
+        for kind in votes:
+            votes[kind] *= _MEMORY
+        votes[class_id] = votes.get(class_id, 0.0) + confidence
+        self._seen[number] = self._frame
+        now = max(votes, key=votes.__getitem__)
+        if now != before:
+            self.objects[now] += 1
+            self.objects[before] -= before >= 0
+        return now
+
+    def _forget(self) -> None:
+        """Drop what is known of tracks that are long over, so that a run of days needs no more memory."""
+        if self._frame % _FORGET_FRAMES:
+            return
+        for number in [n for n, seen in self._seen.items() if seen < self._frame - _FORGET_FRAMES]:
+            del self._seen[number], self._votes[number], self._sure[number]
+        self._smoother.forget(self._frame - _FORGET_FRAMES)
+
+
+def _second_boxes(detections: Detections) -> NDArray[np.bool_]:
+    """Return which boxes lie on an object that a more confident box has already: they must not carry off its number.
+
+    Non-maximum suppression leaves them where one box holds a part of the object, or where another class was read.
+    """
+    count = len(detections)
+    boxes = detections.xyxy_px.astype(np.float64).reshape(count, 4)
+    left_top, right_bottom = np.maximum(boxes[:, None, :2], boxes[:, :2]), np.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    common = np.clip(right_bottom - left_top, 0, None).prod(axis=2)
+    areas = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9)
+    smaller, larger = np.minimum.outer(areas, areas), np.maximum.outer(areas, areas)
+    same_class = detections.class_id[:, None] == detections.class_id
+    part = same_class & (common >= _PART_SHARE * smaller) & (smaller >= _PART_LEAST * larger)
+    whole = common >= _SAME_IOU * (smaller + larger - common)
+    # Detections come most confident first; a box that is itself a second one still has its own second ones.
+    second: NDArray[np.bool_] = np.tril(part | whole, -1).any(axis=1)
+    return second

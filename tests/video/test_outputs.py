@@ -1,0 +1,307 @@
+"""What a run leaves behind besides the video, and what it does with two models, weather, classes and live sources."""
+
+from __future__ import annotations
+
+import json
+import resource
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from drivetl.errors import ConfigError, OutputError
+from drivetl.runtime import Detections, Detector
+from drivetl.video import Around, Model, Outputs, VideoSettings, run_video
+from drivetl.video.lane import Job, View
+from drivetl.video.live import LiveSource, Patience
+from drivetl.video.source_info import SourceInfo
+from drivetl.video.stills import Stills, interest
+from drivetl.video.tracking import untracked
+from drivetl.video.weathered import VideoWeather
+
+MakeVideo = Callable[..., Path]
+Grey = Callable[..., NDArray[np.uint8]]
+Read = Callable[[Path], list[NDArray[np.uint8]]]
+PLAIN = VideoSettings(track=False)
+
+
+@pytest.fixture
+def video(make_video: MakeVideo) -> Path:
+    return make_video("in.mp4", [0, 100, 100, 200, 200, 200], size_wh=(256, 128))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_detections_as_lines_and_tracks_as_text(video: Path, detector: Detector, tmp_path: Path) -> None:
+    outputs = Outputs(detections=tmp_path / "a.jsonl", mot=tmp_path / "a.txt")
+    result = run_video(str(video), [Model(detector)], outputs)
+    found = lines(tmp_path / "a.jsonl")
+    assert [line["frame"] for line in found] == list(range(6))
+    assert [line["time_s"] for line in found] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16, 0.2])
+    assert found[0]["detections"] == []
+    car, person = found[5]["detections"]
+    assert (car["class"], person["class"]) == ("car", "person")
+    # The car's box in the input is x 4..28, y 8..24, and a frame is four times as large.
+    assert car["xyxy_px"] == pytest.approx([16, 32, 112, 96], abs=0.1)
+    assert car["confidence"] == pytest.approx(200 / 255, abs=0.02)
+    assert [line["detections"][0]["track"] for line in found[1:]] == [None, 0, 0, 0, 0]
+    assert result.tracks == {"car": 1, "person": 1}
+    rows = [row.split(",") for row in (tmp_path / "a.txt").read_text().splitlines()]
+    assert [row[:2] for row in rows] == [["3", "1"], ["4", "1"], ["5", "1"], ["5", "2"], ["6", "1"], ["6", "2"]]
+    assert [float(value) for value in rows[0][2:6]] == pytest.approx([17, 33, 96, 64], abs=0.1)
+
+
+def test_detections_stay_in_pixels_of_the_frame_they_come_from(tmp_path: Path, detector: Detector, grey: Grey) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "1.png"), grey(200, (256, 128)))
+    cv2.imwrite(str(folder / "2.png"), grey(200, (128, 64)))
+    run_video(str(folder), [Model(detector)], Outputs(detections=tmp_path / "a.jsonl"))
+    large, small = (line["detections"][0]["xyxy_px"] for line in lines(tmp_path / "a.jsonl"))
+    assert np.array(small) * 2 == pytest.approx(large, abs=0.1)
+
+
+def test_files_that_stand_there_are_kept(video: Path, detector: Detector, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("precious")
+    with pytest.raises(OutputError, match=r"a\.jsonl' exists; pass --overwrite"):
+        run_video(str(video), [Model(detector)], Outputs(tmp_path / "out.mp4", tmp_path / "a.jsonl"))
+    assert (tmp_path / "a.jsonl").read_text() == "precious" and not (tmp_path / "out.mp4").exists()
+
+
+def test_only_some_classes(video: Path, detector: Detector) -> None:
+    only = VideoSettings(track=False, classes=("person",))
+    assert run_video(str(video), [Model(detector)], None, only).per_class == {"person": 3}
+    with pytest.raises(ConfigError, match=r"names 'persom', which this model does not know; did you mean 'person'\?"):
+        run_video(str(video), [Model(detector)], None, VideoSettings(classes=("persom",)))
+
+
+def test_two_models_side_by_side(video: Path, bundle: Path, tmp_path: Path, read_frames: Read) -> None:
+    models = [Model(Detector(bundle, threads=1), "before"), Model(Detector(bundle, threads=1), "after")]
+    infer = models[1].detector.infer
+    models[1].detector.infer = lambda tensor: infer(tensor) * 0.5  # type: ignore[method-assign]
+    outputs = Outputs(tmp_path / "out.mp4", tmp_path / "a.jsonl")
+    result = run_video(str(video), models, outputs, PLAIN)
+    assert result.per_class == {"car": 5, "person": 3}
+    assert result.compared is not None and result.compared["model"] == "after"
+    assert result.compared["per_class"] == {"car": 3}
+    assert result.compared["latency_ms"]["end_to_end"]["p50"] > 0
+    frame = read_frames(tmp_path / "out.mp4")[2]
+    assert frame.shape == (128, 512, 3)
+    coloured = (frame.max(axis=2).astype(int) - frame.min(axis=2) > 50).sum(axis=0)
+    assert coloured[:256].sum() > 200 and coloured[256:].sum() == 0  # at level 100 the second model sees nothing
+    last = lines(tmp_path / "a.jsonl")[-1]["models"]
+    assert [(entry["model"], len(entry["detections"])) for entry in last] == [("before", 2), ("after", 1)]
+
+
+def test_weather_is_laid_over_before_detection(
+    video: Path, detector: Detector, tmp_path: Path, read_frames: Read
+) -> None:
+    dark = VideoSettings(track=False, weather="night:5")
+    result = run_video(str(video), [Model(detector)], Outputs(tmp_path / "out.mp4"), dark)
+    assert result.per_class.get("person", 0) < 3
+    assert result.latency_ms["weather"]["p50"] > 0
+    assert read_frames(tmp_path / "out.mp4")[-1][100:].mean() < 150
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("fog:9", "severity is 1 to 5"), ("fog:", "severity is 1 to 5"), ("frogs:3", "frogs")]
+)
+def test_weather_that_does_not_exist(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        VideoWeather(text, 25.0)
+
+
+def test_weather_is_the_same_every_time_and_survives_another_size() -> None:
+    frames = [np.full((64, 96, 3), 120, np.uint8)] * 3 + [np.full((32, 48, 3), 120, np.uint8)]
+    one, two = VideoWeather("rain", 10.0), VideoWeather("rain:3", 10.0)
+    for frame in frames:
+        first, second = one(frame), two(frame)
+        assert (first == second).all() and first.shape == frame.shape
+    assert not VideoWeather(None, 10.0).active
+
+
+def job(index: int, *rows: tuple[float, float, float, float, float, int]) -> Job:
+    table = np.array(rows, np.float64).reshape(-1, 6)
+    found = Detections(table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int64))
+    return Job(index, np.full((60, 100, 3), index % 256, np.uint8), 0.0, [View(tracked=untracked(found))])
+
+
+def test_interest_grows_with_what_there_is_to_see() -> None:
+    nothing, far, near = job(0), job(0, (1, 1, 5, 5, 0.9, 0)), job(0, (1, 1, 60, 50, 0.9, 0))
+    both = job(0, (1, 1, 60, 50, 0.9, 0), (70, 1, 90, 50, 0.9, 1))
+    values = [interest(j.views, (100, 60)) for j in (nothing, far, near, both)]
+    assert values == sorted(values) and values[0] == 0 and len(set(values)) == 4
+    assert interest([*near.views, *nothing.views], (100, 60)) > values[2]  # two models that disagree
+
+
+def test_the_best_stills_are_kept_apart_from_each_other(tmp_path: Path) -> None:
+    with Stills(tmp_path / "stills", 3, fps=10.0, overwrite=False) as stills:
+        for index in range(200):
+            size = {20: 40, 25: 50, 100: 55, 150: 30, 180: 52}.get(index, 5)
+            stills.consider(job(index, (0, 0, size, size, 0.9, 0)))
+            assert len(stills._kept) <= 3
+    assert [path.name for path in stills.written] == [f"frame-{index:06d}.jpg" for index in (25, 100, 180)]
+    assert abs(float(cv2.imread(str(stills.written[1])).mean()) - 100) < 3
+    with pytest.raises(OutputError, match="holds stills already; pass --overwrite"):
+        Stills(tmp_path / "stills", 3, 10.0, False)
+
+
+def test_a_full_disk_keeps_what_was_written(
+    make_video: MakeVideo, detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_frames: Read
+) -> None:
+    """The disk is full after 900 kB: the run stops, the video plays up to there, and the other files are whole."""
+    pytest.importorskip("av", reason="needs PyAV for H.264: pip install 'drivetl[video]'")
+    from drivetl.video import h264
+
+    class SmallDisk:
+        def __init__(self, handle: Any) -> None:
+            self._handle, self._left = handle, 900_000
+
+        def write(self, data: Any) -> int:
+            if self._left <= 0:
+                raise OSError(28, "No space left on device")
+            written = self._handle.write(memoryview(data)[: self._left])  # a full disk takes a part first
+            self._left -= written
+            return int(written)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._handle, name)
+
+    class SmallFile(h264._FailSafeFile):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self._handle = SmallDisk(self._handle)  # type: ignore[assignment]
+
+    monkeypatch.setattr(h264, "_FailSafeFile", SmallFile)
+    source = make_video("in.avi", [0] * 150, fps=10, size_wh=(256, 128), four_cc="MJPG", noise=True)
+    outputs = Outputs(tmp_path / "out.mp4", tmp_path / "a.jsonl")
+    message = r"out\.mp4': No space left on device; free space .*\. The first (\d+) frames are kept and can be played"
+    with pytest.raises(OutputError, match=message):
+        run_video(str(source), [Model(detector)], outputs, PLAIN)
+    assert (tmp_path / "out.mp4").stat().st_size <= 900_000
+    frames = read_frames(tmp_path / "out.mp4")
+    assert 10 < len(frames) < 150 and frames[0].shape == (128, 256, 3)
+    assert len(frames) <= len(lines(tmp_path / "a.jsonl")) < 150
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "in.avi", "out.mp4"]
+
+
+def test_a_size_that_changes_in_the_middle(tmp_path: Path, detector: Detector, read_frames: Read) -> None:
+    """Two transport streams one after the other, as when a camera switches its resolution."""
+    av = pytest.importorskip("av", reason="needs PyAV to write the video")
+    data = b""
+    for number, (width, height) in enumerate([(256, 128), (128, 64)]):
+        path = tmp_path / f"{number}.ts"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for index in range(20):
+                frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 200, np.uint8), format="bgr24")
+                frame.pts = index + 20 * number
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        data += path.read_bytes()
+    (tmp_path / "both.ts").write_bytes(data)
+    settings = VideoSettings(allow_truncated=True)
+    result = run_video(str(tmp_path / "both.ts"), [Model(detector)], Outputs(tmp_path / "out.mp4"), settings)
+    assert result.size_wh == (256, 128) and result.frames_out >= 36
+    assert {frame.shape for frame in read_frames(tmp_path / "out.mp4")} == {(128, 256, 3)}
+    assert result.tracks == {"car": 1, "person": 1}  # the boxes scale with the frames, so the objects keep their ids
+
+
+def test_8k(tmp_path: Path, detector: Detector, grey: Grey, read_frames: Read) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "1.jpg"), grey(200, (7680, 4320)))
+    result = run_video(str(folder), [Model(detector)], Outputs(tmp_path / "out.mp4"), PLAIN)
+    assert (result.size_wh, result.per_class) == ((7680, 4320), {"car": 1, "person": 1})
+    assert read_frames(tmp_path / "out.mp4")[0].shape == (4320, 7680, 3)
+
+
+def test_memory_stays_constant(make_video: MakeVideo, detector: Detector, tmp_path: Path) -> None:
+    """With everything on. 10,000 frames of 640x320 were measured by hand: 282.6 MB after 500, 282.7 MB at most."""
+    statm = Path("/proc/self/statm")
+    source = make_video("long.mp4", [200 if i // 40 % 2 else 100 for i in range(900)])
+    resident_mb: dict[int, float] = {}
+
+    def note(label: str, done: int, total: int | None) -> None:
+        if done % 50 == 0:
+            resident_mb[done] = int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6
+
+    outputs = Outputs(tmp_path / "o.mp4", tmp_path / "a.jsonl", tmp_path / "a.txt", tmp_path / "stills")
+    run_video(str(source), [Model(detector)], outputs, None, Around(progress=note))
+    assert max(resident_mb[done] for done in resident_mb if done >= 300) - resident_mb[300] < 20
+
+
+class SteadyCamera:
+    """30 frames a second for a while, whether anybody takes them or not."""
+
+    def __init__(self, seconds: float, image_bgr: NDArray[np.uint8]) -> None:
+        self._image, self._number, self._count = image_bgr, 0, round(30 * seconds)
+        self._begun_s = 0.0
+
+    def read(self) -> NDArray[np.uint8] | None:
+        self._begun_s = self._begun_s or time.perf_counter()
+        self._number += 1
+        if self._number > self._count:
+            return None
+        time.sleep(max(0.0, self._begun_s + self._number / 30 - time.perf_counter()))
+        return self._image.copy()
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_live_source_that_is_faster_than_the_model(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey
+) -> None:
+    """30 Hz and a model of 100 ms: the shown frame is at most one inference and 50 ms old, the rest is counted."""
+    detector = Detector(bundle, threads=1)
+    infer = detector.infer
+
+    def slow(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        time.sleep(0.1)
+        return infer(tensor)
+
+    detector.infer = slow  # type: ignore[method-assign]
+    info = SourceInfo("camera", "camera 0", 30.0, None, live=True)
+    camera = SteadyCamera(3.0, grey(200, (256, 128)))
+    source = LiveSource(info, camera, lambda: None, patience=Patience(give_up_s=0))
+    monkeypatch.setattr("drivetl.video.pipeline.open_source", lambda *_, **__: source)
+    result = run_video("0", [Model(detector)], Outputs(tmp_path / "out.mp4"))
+    assert result.frames_in == 90 == result.frames_out + result.dropped
+    assert 15 < result.frames_out < 31
+    assert result.latency_ms["age"]["p50"] <= result.latency_ms["inference"]["p50"] + 50
+    assert result.live is not None and result.live["reconnects"] == 0
+    assert result.notes[0] == "camera 0 stopped delivering after 90 frames"
+    # The written video lasts as long as reality did, although most frames are not in it.
+    capture = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    shown_s = [capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in iter(lambda: capture.read()[0], False)]
+    assert len(shown_s) == result.frames_out and 2.0 < shown_s[-1] - shown_s[0] < 3.1
+    assert np.diff(shown_s).min() > 0.05
+
+
+def test_stopping_a_live_run_that_waits(bundle: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey) -> None:
+    class Hanging(SteadyCamera):
+        def read(self) -> NDArray[np.uint8] | None:
+            frame = super().read()
+            if frame is None:
+                time.sleep(3)
+            return frame
+
+    stop = threading.Event()
+    info = SourceInfo("camera", "camera 0", 30.0, None, live=True)
+    camera = Hanging(0.5, grey(200, (256, 128)))
+    source = LiveSource(info, camera, lambda: None, stopped=stop.is_set)
+    monkeypatch.setattr("drivetl.video.pipeline.open_source", lambda *_, **__: source)
+    threading.Timer(1.0, stop.set).start()
+    begun = time.perf_counter()
+    result = run_video("0", [Model(Detector(bundle, threads=1))], None, None, Around(stopped=stop.is_set))
+    assert result.interrupted and time.perf_counter() - begun < 2.5

@@ -1,0 +1,288 @@
+"""The live page: who gets in, what rubbish does, and the page itself in a real browser."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from drivetl.errors import VideoError
+from drivetl.runtime import Detections, Detector
+from drivetl.video import Around, Controls, Model, Outputs, VideoResult, VideoSettings, run_video
+from drivetl.video.server import LivePage
+from drivetl.video.tracking import Tracked
+
+_PLACE = Path(__file__).parents[1] / "report" / "browser.py"
+_SPEC = importlib.util.spec_from_file_location("drivetl_test_browser_live", _PLACE)
+assert _SPEC is not None and _SPEC.loader is not None
+browser = importlib.util.module_from_spec(_SPEC)
+sys.modules[_SPEC.name] = browser
+_SPEC.loader.exec_module(browser)
+
+RUDE = "<img src=x onerror=alert(1)>"
+
+
+def publish(page: LivePage, level: int = 90) -> None:
+    boxes = np.array([[1, 2, 30, 40]], np.float32)
+    found = Detections(boxes, np.array([0.5], np.float32), np.array([0], np.int64))
+    tracked = Tracked(found, np.array([3], np.int64), boxes)
+    figures = {"frame": 7, "latency_ms": 12.5, "p99_ms": 20.0, "fps": 30.0, "dropped": 2, "views": [tracked]}
+    page.publish(np.full((48, 64, 3), level, np.uint8), figures)
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[LivePage]:
+    monkeypatch.setattr("drivetl.video.server._FAREWELL_S", 0.0)
+    with LivePage(port=0) as live:
+        live.begin(Controls(0.25), {"source": RUDE, "models": ["m  fp32  cpu"], "classes": [[RUDE, "person"]]})
+        publish(live)
+        yield live
+
+
+class Answer:
+    def __init__(self, page: LivePage, method: str, path: str, body: str | None = None, **headers: str) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=10)
+        shown = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, {"Host": f"127.0.0.1:{page.port}", **shown})
+        answer = connection.getresponse()
+        self.status, self.headers = answer.status, answer.headers
+        self.text = "" if path == "/stream" and answer.status == 200 else answer.read().decode()
+        connection.close()
+
+
+def pass_for(page: LivePage) -> dict[str, str]:
+    return {"Cookie": f"other=1; {page.cookie}={page.token}"}
+
+
+def test_the_token_opens_the_page_and_leaves_the_address(page: LivePage) -> None:
+    first = Answer(page, "GET", f"/?token={page.token}")
+    assert (first.status, first.headers["Location"]) == (303, "/")
+    assert first.headers["Set-Cookie"] == f"{page.cookie}={page.token}; HttpOnly; SameSite=Strict; Path=/"
+    shown = Answer(page, "GET", "/", **pass_for(page))
+    assert shown.status == 200 and page.token not in shown.text and RUDE not in shown.text
+    policy = shown.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "*" not in policy
+    assert len(page.token) >= 32 and page.url == f"http://127.0.0.1:{page.port}/?token={page.token}"
+
+
+@pytest.mark.parametrize("path", ["/", "/state", "/stream", "/nothing", "/?token=", "/?token=wrong", "/?token=%FF"])
+def test_without_the_token_there_is_nothing(page: LivePage, path: str) -> None:
+    refused = Answer(page, "GET", path)
+    assert refused.status == 403 and "its token" in refused.text
+    assert Answer(page, "GET", path, Cookie=f"{page.cookie}=wrong; x").status == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "a@127.0.0.1:{port}", ""]
+)
+def test_another_name_gets_nothing(page: LivePage, host: str) -> None:
+    """DNS rebinding: evil.example resolves to 127.0.0.1, and the browser sends its name."""
+    refused = Answer(page, "GET", "/state", **pass_for(page), Host=host.format(port=page.port))
+    assert refused.status == 403 and "own address" in refused.text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "[::1]:{port}", "192.168.3.4:{port}"])
+def test_its_own_names(page: LivePage, host: str) -> None:
+    assert Answer(page, "GET", "/state", **pass_for(page), Host=host.format(port=page.port)).status == 200
+
+
+def test_other_sites_may_not_steer(page: LivePage) -> None:
+    def post(**headers: str) -> int:
+        return Answer(page, "POST", "/control", '{"paused": true}', **pass_for(page), **headers).status
+
+    assert post() == 403  # no origin at all
+    assert post(Origin="http://evil.example") == 403
+    assert post(Origin="null") == 403
+    assert post(Origin=f"http://127.0.0.1:{page.port}", Sec_Fetch_Site="cross-site") == 403
+    assert not page.state()["paused"]
+    assert post(Origin=f"http://127.0.0.1:{page.port}", Sec_Fetch_Site="same-origin") == 204
+    assert page.state()["paused"]
+    own = {"Origin": f"http://127.0.0.1:{page.port}"}
+    assert Answer(page, "POST", "/control", '{"paused": false}', **own).status == 403  # no token
+    assert Answer(page, "GET", "/state", **pass_for(page), Origin="http://evil.example").status == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("", 400),
+        ("rubbish", 400),
+        ("[1]", 400),
+        ('{"confidence": 2}', 400),
+        ('{"confidence": NaN}', 400),
+        ('{"confidence": "0.5"}', 400),
+        ('{"paused": 1}', 400),
+        ('{"ended": true}', 400),
+        ("[" * 900, 400),
+        ("x" * 1001, 413),
+    ],
+)
+def test_changes_that_are_none(page: LivePage, body: str, status: int) -> None:
+    answer = Answer(page, "POST", "/control", body, **pass_for(page), Origin=f"http://127.0.0.1:{page.port}")
+    assert answer.status == status
+    assert (page.state()["paused"], page.state()["confidence"]) == (False, 0.25)
+
+
+def test_rubbish_on_the_socket(page: LivePage, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for data in (rng.bytes(3000), b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"A" * 70_000, b"\r\n" * 500, b""):
+        with socket.create_connection(("127.0.0.1", page.port), timeout=5) as client:
+            client.sendall(data)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # hang up with a reset
+    for method in ("PUT", "DELETE", "OPTIONS", "BREW"):
+        assert Answer(page, method, "/").status == 501
+    assert Answer(page, "GET", "/state", **pass_for(page)).status == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_two_clients_and_a_slow_one(page: LivePage) -> None:
+    """Each gets pictures; one that does not read holds nobody up."""
+    request = f"GET /stream HTTP/1.0\r\nHost: 127.0.0.1:{page.port}\r\nCookie: {page.cookie}={page.token}\r\n\r\n"
+    clients = [socket.create_connection(("127.0.0.1", page.port), timeout=5) for _ in range(3)]
+    for client in clients:
+        client.sendall(request.encode())
+    taken_s = []
+    for level in range(40):
+        begun = time.perf_counter()
+        publish(page, 5 * level)
+        taken_s.append(time.perf_counter() - begun)
+        time.sleep(0.005)
+    assert max(taken_s) < 0.1
+    for client in clients[:2]:
+        data = b""
+        while data.count(b"\xff\xd9") < 2:
+            data += client.recv(1 << 16)
+        jpeg = data[data.index(b"\xff\xd8") : data.index(b"\xff\xd9") + 2]
+        assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (48, 64, 3)
+    for client in clients:
+        client.close()
+
+
+def test_streams_are_limited(page: LivePage) -> None:
+    held = [page.streams.acquire(blocking=False) for _ in range(8)]
+    assert all(held)
+    assert Answer(page, "GET", "/stream", **pass_for(page)).status == 503
+
+
+def test_a_port_in_use(page: LivePage) -> None:
+    with pytest.raises(
+        VideoError, match=rf"cannot serve on '127.0.0.1:{page.port}': Address already in use; .*--port 0"
+    ):
+        LivePage(port=page.port)
+    with pytest.raises(VideoError, match="cannot serve on"):
+        LivePage("192.0.2.1", 0)
+
+
+def test_what_is_open_to_the_network() -> None:
+    for host, local in (("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False)):
+        live = LivePage(host, 0)
+        assert live.local == local
+        live._server.server_close()
+
+
+@pytest.fixture
+def running(
+    make_video: Callable[..., Path], detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[LivePage, list[VideoResult]]]:
+    """A run of 60 s at 25 frames a second, in a thread, with a page: a car of confidence 0.78, a person of 0.39."""
+    monkeypatch.setattr("drivetl.video.server._FAREWELL_S", 0.3)
+    source = make_video("<b>in.mp4", [200] * 1500, size_wh=(256, 128))
+    done: list[VideoResult] = []
+    stop = threading.Event()
+    with LivePage(port=0) as live:
+        around = Around(stopped=stop.is_set, page=live)
+        models = [Model(detector, RUDE)]
+
+        def work() -> None:
+            done.append(run_video(str(source), models, Outputs(), VideoSettings(), around))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        yield live, done
+        stop.set()
+        thread.join()
+
+
+_COUNTS = "[...document.querySelectorAll('#counts tr')].map(r => r.innerText.replace(/\\s+/g, ' ')).join()"
+_COLOURED = """(() => { const c = document.createElement('canvas'), i = document.getElementById('picture');
+c.width = i.naturalWidth; c.height = i.naturalHeight; const p = c.getContext('2d'); p.drawImage(i, 0, 0);
+const d = p.getImageData(0, 0, c.width, c.height).data; let n = 0;
+for (let k = 0; k < d.length; k += 4)
+  if (Math.max(d[k], d[k+1], d[k+2]) - Math.min(d[k], d[k+1], d[k+2]) > 60) n++;
+return n; })()"""
+
+
+def slide(tab: Any, value: float) -> None:
+    tab.ask(
+        f"(() => {{ const s = document.getElementById('threshold'); s.value = {value}; "
+        "s.dispatchEvent(new Event('input', {bubbles: true})); return 1; })()"
+    )
+
+
+def test_the_page_in_a_browser(running: tuple[LivePage, list[VideoResult]], tmp_path: Path) -> None:
+    live, _ = running
+    with browser.browser() as pipe:
+        tab = browser.Tab(pipe, live.url, 1280)
+        assert tab.wait("document.title", "drivetl live") == "drivetl live"
+        assert tab.wait(_COUNTS, "car 1,person 1") == "car 1,person 1"
+        assert tab.wait("document.getElementById('picture').naturalWidth", "256") == "256"
+        assert tab.wait(f"{_COLOURED} > 300") == "True"
+        both = int(tab.ask(_COLOURED))
+        # It plays: the numbers move.
+        frame = tab.ask("document.getElementById('status').innerText")
+        assert frame.startswith("running, frame ")
+        assert tab.wait(f"document.getElementById('status').innerText !== {frame!r}") == "True"
+        assert float(tab.ask("document.getElementById('latency').innerText")) > 0
+        # The slider changes the boxes, in the list and in the picture.
+        slide(tab, 0.6)
+        assert tab.wait(_COUNTS, "car 1") == "car 1"
+        assert tab.wait(f"{_COLOURED} < {0.8 * both} && {_COLOURED} > 50") == "True"
+        slide(tab, 0.95)
+        assert tab.wait(_COUNTS, "") == ""
+        assert tab.wait(f"{_COLOURED} < 50") == "True"
+        slide(tab, 0.25)
+        assert tab.wait(_COUNTS, "car 1,person 1") == "car 1,person 1"
+        assert tab.ask("document.querySelectorAll('#rows tr').length") == "2"
+        # Pause holds the frames, and going on lets them go.
+        tab.click("#pause")
+        assert tab.wait("document.getElementById('status').innerText", "paused") == "paused"
+        time.sleep(0.3)
+        held = live.state()["frame"]
+        time.sleep(0.4)
+        assert live.state()["frame"] == held
+        tab.click("#pause")
+        assert tab.wait("document.getElementById('status').innerText.startsWith('running')") == "True"
+        # Names are text, and nothing is asked of anybody else.
+        assert tab.ask("document.querySelectorAll('b, header img').length") == "0"
+        assert "<b>in.mp4" in tab.ask("document.getElementById('source').innerText")
+        tab.screenshot(tmp_path / "page.png")
+        assert cv2.imread(str(tmp_path / "page.png")).shape[1] == 1280
+        assert {url.split("/")[2] for url in tab.requests()} == {f"127.0.0.1:{live.port}"}
+        assert tab.console() == []
+
+
+def test_the_run_ends_and_the_page_says_so(
+    make_video: Callable[..., Path], detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drivetl.video.server._FAREWELL_S", 0.3)
+    with LivePage(port=0) as live:
+        source = make_video("in.mp4", [200] * 10, fps=50, size_wh=(256, 128))
+        begun = time.perf_counter()
+        result = run_video(str(source), [Model(detector)], None, None, Around(page=live))
+        assert time.perf_counter() - begun > 0.15  # with a page a file plays at its own rate
+        assert result.frames_out == 10 and live.state()["running"]
+        state = live.state()
+        assert state["models"][0]["counts"] == {"car": 1, "person": 1} and len(state["history_ms"]) == 10
+        assert json.dumps(state, allow_nan=False)
+    assert not live.running
