@@ -9,6 +9,7 @@ In the order of the work::
     profiles    what a piece of hardware must keep to
     machine     what a figure was measured on
     latency     how long a frame takes, stage by stage, on the provider that really ran
+    versus      the same frame through Ultralytics' own ONNX path, beside ours
 
 Importing it loads neither torch nor onnx: `bench` works in the base install.
 """
@@ -18,6 +19,7 @@ from drivetl.deploy.latency import LatencyResult, Sampling, bench
 from drivetl.deploy.parity import ParityResult, Tolerances, verify_bundle
 from drivetl.deploy.profiles import Profile, load_profile
 from drivetl.deploy.record import record_verification
+from drivetl.deploy.versus import VersusResult, versus_ultralytics
 
 __all__ = [
     "ExportResult",
@@ -26,9 +28,11 @@ __all__ = [
     "Profile",
     "Sampling",
     "Tolerances",
+    "VersusResult",
     "bench",
     "export",
     "load_profile",
     "record_verification",
     "verify_bundle",
+    "versus_ultralytics",
 ]
