@@ -3,6 +3,7 @@
 In the order of the work::
 
     export      weights -> bundle: model.onnx, its contract, golden frames, a report
+    graph       changes to the exported graph
     golden      the frames with expected detections that a device tests itself with
     parity      is the bundle the model that it was exported from? letterbox, raw tensors, detections, accuracy
     record      the verdict, written into the bundle
@@ -14,7 +15,7 @@ In the order of the work::
 Importing it loads neither torch nor onnx: `bench` works in the base install.
 """
 
-from drivetl.deploy.export import ExportResult, export
+from drivetl.deploy.export import ExportResult, GraphOptions, export
 from drivetl.deploy.latency import LatencyResult, Sampling, bench
 from drivetl.deploy.parity import ParityResult, Tolerances, verify_bundle
 from drivetl.deploy.profiles import Profile, load_profile
@@ -23,6 +24,7 @@ from drivetl.deploy.versus import VersusResult, versus_ultralytics
 
 __all__ = [
     "ExportResult",
+    "GraphOptions",
     "LatencyResult",
     "ParityResult",
     "Profile",

@@ -9,6 +9,7 @@ from typing import Any
 
 from drivetl import __version__
 from drivetl.deploy.golden import write_golden
+from drivetl.deploy.graph import UINT8_INPUT, preprocess_in_graph
 from drivetl.deploy.machine import runtime_versions
 from drivetl.files import atomic_dir, sha256_file, write_json
 from drivetl.progress import Progress, silent
@@ -16,11 +17,22 @@ from drivetl.runtime import Contract, Detector, Letterbox, open_bundle
 from drivetl.runtime.bundle import CONTRACT_FILE, MODEL_FILE
 from drivetl.runtime.contract import METADATA_KEY
 
-__all__ = ["REPORT_FILE", "ExportResult", "export"]
+__all__ = ["REPORT_FILE", "ExportResult", "GraphOptions", "export"]
 
 REPORT_FILE = "report.json"
 _REPORT_SCHEMA_VERSION = 1
 _STEPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class GraphOptions:
+    """What is done to the graph that comes out of the weights.
+
+    Attributes:
+        in_graph_preprocessing: let it take the letterboxed uint8 BGR picture and do colour, scaling and layout itself.
+    """
+
+    in_graph_preprocessing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,7 @@ class ExportResult:
             "precision": self.precision,
             "bytes": self.bytes,
             "input_size_hw": list(self.contract.input_size_hw),
+            "input_dtype": self.contract.input_dtype,
             "class_names": list(self.contract.class_names),
             "opset": self.contract.opset,
             "model_sha256": self.contract.model_sha256,
@@ -65,10 +78,11 @@ def export(
     size_hw: tuple[int, int] | None = None,
     golden: Path | None = None,
     dataset_fingerprint: str | None = None,
+    options: GraphOptions | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> ExportResult:
-    """Export a checkpoint as an fp32 bundle.
+    """Export a checkpoint as a bundle.
 
     Args:
         weights: the checkpoint.
@@ -77,6 +91,7 @@ def export(
             size that the checkpoint was trained at.
         golden: a dataset of which a few pictures become golden frames; None makes one synthetic frame.
         dataset_fingerprint: of the dataset that the weights were adapted to.
+        options: what is done to the graph; None leaves it as the weights give it.
         overwrite: replace an existing bundle.
         progress: told the steps.
 
@@ -96,7 +111,8 @@ def export(
             size_hw = (side, side)
         described = export_onnx(weights, folder / MODEL_FILE, size_hw=size_hw)
         progress("export", 1, _STEPS)
-        contract = _write_contract(folder, _contract(described, size_hw, dataset_fingerprint))
+        contract = _contract(described, size_hw, dataset_fingerprint)
+        contract = _finish_graph(folder, contract, options or GraphOptions())
         progress("export", 2, _STEPS)
         # Opening it holds the written graph against the written contract, as every later user will.
         frames = write_golden(Detector(open_bundle(folder)), golden, folder)
@@ -130,11 +146,14 @@ def _spdx(licence: str) -> str:
     return words[0] if words else "NOASSERTION"
 
 
-def _write_contract(folder: Path, contract: Contract) -> Contract:
-    """Put the contract into the graph's metadata and beside it; return it with the hash of the finished graph."""
+def _finish_graph(folder: Path, contract: Contract, options: GraphOptions) -> Contract:
+    """Change the graph as asked for, put the contract into it and beside it; return it with the graph's hash."""
     import onnx
 
     graph = onnx.load(str(folder / MODEL_FILE))
+    if options.in_graph_preprocessing:
+        preprocess_in_graph(graph, contract.input_size_hw)
+        contract = replace(contract, input_name=UINT8_INPUT, input_dtype="uint8")
     entry = graph.metadata_props.add()
     entry.key = METADATA_KEY
     entry.value = json.dumps(contract.metadata_document(), separators=(",", ":"), ensure_ascii=False)

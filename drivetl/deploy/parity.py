@@ -18,7 +18,7 @@ from drivetl.deploy.matching import Agreement, compare_detections
 from drivetl.errors import BundleError, WeightsError, quoted
 from drivetl.files import sha256_file
 from drivetl.progress import Progress, silent, tracked
-from drivetl.runtime import Bundle, Detections, Detector, Geometry, Letterbox, decode, open_bundle
+from drivetl.runtime import Bundle, Detections, Detector, Geometry, Letterbox, decode, open_bundle, to_tensor
 from drivetl.runtime.overlap import visible
 from drivetl.runtime.selftest import SelfTest, self_test
 
@@ -306,7 +306,9 @@ class _Tally:
         """Compare everything on one picture."""
         self._compare_letterbox(name, image_bgr)
         tensor, geometry = self._detector.preprocess(image_bgr)
-        tested, reference = self._detector.infer(tensor), self._reference_raw(tensor)
+        # Where the graph preprocesses, the reference still gets the floats: that part is compared with the rest.
+        floats = to_tensor(tensor[0]) if tensor.dtype == np.uint8 else tensor
+        tested, reference = self._detector.infer(tensor), self._reference_raw(floats)
         if tested.shape != reference.shape:
             raise BundleError(
                 f"the bundle gives an output of shape {tested.shape} and the weights {reference.shape}; export it again"

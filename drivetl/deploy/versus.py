@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from drivetl.data.pictures import decode_picture
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
 from drivetl.deploy.machine import describe_machine
+from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
 from drivetl.runtime import Detector, open_bundle
 from drivetl.runtime.bundle import MODEL_FILE
@@ -103,12 +104,18 @@ def versus_ultralytics(
 
     Raises:
         BundleError: the bundle cannot be used.
+        ConfigError: its input is not the tensor that Ultralytics feeds.
         ImageError: the picture cannot be decoded.
         MissingExtraError: Ultralytics is not installed.
     """
     from drivetl.yolo.onnx_predict import UltralyticsOnnx
 
     opened = open_bundle(bundle)
+    if opened.contract.input_dtype != "float32":
+        raise ConfigError(
+            f"{quoted(bundle)} takes {opened.contract.input_dtype} pictures, and Ultralytics feeds float32 tensors; "
+            "export the weights again without --in-graph-preprocessing to compare"
+        )
     detector = Detector(opened, threads=threads)
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
     limits = detector.contract.thresholds

@@ -54,7 +54,7 @@ class Session:
     nodes_per_provider: dict[str, int]
     intra_op_threads: int
 
-    def run(self, output_name: str, input_name: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, output_name: str, input_name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
         """Run the network on one input tensor and return the named output."""
         result: NDArray[np.float32] = self.ort_session.run([output_name], {input_name: tensor})[0]
         return result

@@ -31,16 +31,24 @@ def export(
         Path | None,
         typer.Option("--adapted-to", help="Dataset the weights were trained on; its fingerprint is recorded."),
     ] = None,
+    in_graph_preprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--in-graph-preprocessing",
+            help="The graph takes the letterboxed uint8 BGR picture and does colour, scaling and layout itself.",
+        ),
+    ] = False,
     overwrite: OverwriteFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Export weights as an fp32 bundle: the ONNX graph, its contract, golden frames and a report.
+    """Export weights as a bundle: the ONNX graph, its contract, golden frames and a report.
 
     Golden frames are copies of pictures and travel with the bundle: mind the licence of the dataset they come from.
 
     Example: drivetl export runs/fog/weights/adapted.pt --imgsz 384x640 --out bundles/fog
     """
     from drivetl.data import open_dataset
+    from drivetl.deploy import GraphOptions
     from drivetl.deploy import export as run
     from drivetl.yolo import resolve_weights
 
@@ -51,18 +59,20 @@ def export(
             out,
             size_hw=size_from(imgsz),
             golden=golden,
+            options=GraphOptions(in_graph_preprocessing=in_graph_preprocessing),
             dataset_fingerprint=None if adapted_to is None else open_dataset(adapted_to).fingerprint,
             overwrite=overwrite,
             progress=reporter.progress,
         )
-    height, width = result.contract.input_size_hw
+    contract = result.contract
+    height, width = contract.input_size_hw
     reporter.finish(
         result.document(),
         [
             f"bundle     {quoted(result.bundle)}",
-            f"input      {height}x{width}, {result.precision}, opset {result.contract.opset}",
-            f"classes    {len(result.contract.class_names)}",
-            f"model      {result.bytes / 1e6:.1f} MB, sha256 {result.contract.model_sha256[:12]}…",
+            f"input      {height}x{width} {contract.input_dtype}, {result.precision}, opset {contract.opset}",
+            f"classes    {len(contract.class_names)}",
+            f"model      {result.bytes / 1e6:.1f} MB, sha256 {contract.model_sha256[:12]}…",
             f"golden     {result.golden_frames} frame(s) for the self-test on the device",
         ],
     )
