@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["UINT8_INPUT", "decoding_tail", "half_precision", "preprocess_in_graph"]
+__all__ = ["UINT8_INPUT", "decoding_tail", "half_precision", "name_nodes", "preprocess_in_graph"]
 
 UINT8_INPUT = "images_bgr"
 _PREFIX = "drivetl/preprocess"
@@ -46,8 +46,15 @@ def preprocess_in_graph(model: Any, size_hw: tuple[int, int]) -> None:
     graph.node.extend(nodes)
 
 
+def name_nodes(model: Any) -> None:
+    """Give every node without a name one: what follows tells nodes apart by it."""
+    for index, node in enumerate(model.graph.node):
+        if not node.name:
+            node.name = f"{node.op_type}_{index}"
+
+
 def decoding_tail(model: Any) -> list[str]:
-    """Return the names of the nodes after the last convolutions with trained weights, in the order of the graph.
+    """Return the names (see `name_nodes`) of the nodes after the last trained convolutions, in the order of the graph.
 
     They turn the head's raw maps into boxes in pixels and scores. Box coordinates reach into the hundreds while scores
     end at one, and both meet in one tensor: in half precision a coordinate above 512 is only good to half a pixel,

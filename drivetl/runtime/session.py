@@ -99,6 +99,9 @@ def open_session(model: bytes, provider: str = "cpu", *, threads: int = 0, where
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads
+    # Within a run, threads wait actively, which is fast; after it they would go on for a while and take a core from
+    # the next stage and from every other program in the car.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if provider != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
