@@ -92,17 +92,32 @@ def in_float(model: Any, original: Any, names: Collection[str]) -> Any:
             for index, name in enumerate(inputs[node.name]):
                 if name in made:
                     node.input[index] = name
-    _bring_weights(released, original)
+    _bring_weights(released, original, names)
     _remove_unused(released)
     return released
 
 
-def _bring_weights(model: Any, original: Any) -> None:
-    wanted = {name for node in model.graph.node for name in node.input}
+def _bring_weights(model: Any, original: Any, names: Collection[str]) -> None:
+    """Give the nodes in float the weights that the quantised graph does not hold any more.
+
+    A dequantised bias bears the name of the float one, so the float one gets another.
+    """
+    from onnx import TensorProto
+
     present = {value.name for value in model.graph.initializer}
-    model.graph.initializer.extend(
-        value for value in original.graph.initializer if value.name in wanted and value.name not in present
-    )
+    dequantised = {name for node in model.graph.node for name in node.output}
+    weights = {value.name: value for value in original.graph.initializer if value.name not in present}
+    brought: set[str] = set()
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name in weights and (node.name in names or name not in dequantised):
+                node.input[index] = f"{name}/float" if name in dequantised else name
+                brought.add(name)
+    for name in sorted(brought):
+        value = TensorProto()
+        value.CopyFrom(weights[name])
+        value.name = f"{name}/float" if name in dequantised else name
+        model.graph.initializer.append(value)
 
 
 def _remove_unused(model: Any) -> None:

@@ -40,10 +40,19 @@ def _network() -> Any:
     centres = np.stack(np.meshgrid(np.arange(4, 64, 8), np.arange(4, 64, 8))).reshape(2, 64)
     offset = np.zeros((1, 6, 64), np.float32)
     offset[0, :2], offset[0, 2:4] = centres, 16
-    values = {"w0": first, "w1": second, "w2": third, "shape": np.array([1, 6, 64]), "offset": offset}
+    bias = rng.uniform(-0.01, 0.01, 4).astype(np.float32)
+    values = {
+        "w0": first,
+        "w1": second,
+        "w2": third,
+        "b0": bias,
+        "b1": bias,
+        "shape": np.array([1, 6, 64]),
+        "offset": offset,
+    }
     nodes = [
-        helper.make_node("Conv", ["images", "w0"], ["a"], "/model.0/conv/Conv"),
-        helper.make_node("Conv", ["a", "w1"], ["b"], "/model.1/conv/Conv"),
+        helper.make_node("Conv", ["images", "w0", "b0"], ["a"], "/model.0/conv/Conv"),
+        helper.make_node("Conv", ["a", "w1", "b1"], ["b"], "/model.1/conv/Conv"),
         helper.make_node("Conv", ["b", "w2"], ["c"], "/model.2/cv3.0/Conv", strides=[8, 8]),
         helper.make_node("Reshape", ["c", "shape"], ["d"], "/model.2/Reshape"),
         helper.make_node("Add", ["d", "offset"], ["output0"], "/model.2/Add"),
@@ -100,9 +109,23 @@ def test_everything_back_in_float_is_the_float_network_again(network: tuple[Any,
     names = {name for group in layer_groups(original).values() for name in group}
     back = in_float(model, original, names)
     assert not any(node.op_type.endswith("Linear") for node in back.graph.node)
-    assert {value.name for value in back.graph.initializer} == {v.name for v in original.graph.initializer}
+    weights = {value.name.removesuffix("/float") for value in back.graph.initializer}
+    assert weights == {value.name for value in original.graph.initializer}
+    onnx.checker.check_model(back, full_check=True)
     for tensor in _tensors():
         np.testing.assert_array_equal(raw_of(back)(tensor), raw_of(original)(tensor))
+
+
+def test_any_part_in_float_is_a_sound_graph_and_closer_to_the_float_one(network: tuple[Any, Path]) -> None:
+    original, model = network[0], _eight_bit(network)
+    groups = list(layer_groups(original).values())
+    left = []
+    for count in range(len(groups) + 1):
+        variant = in_float(model, original, {name for group in groups[:count] for name in group})
+        onnx.checker.check_model(variant, full_check=True)
+        run = raw_of(variant)
+        left.append(sum(distortion(raw_of(original)(tensor), run(tensor)) for tensor in _tensors()))
+    assert left[0] > left[-1] == 0 and left[2] < 0.1 * left[0]
 
 
 def test_the_group_that_hurts_is_found(network: tuple[Any, Path]) -> None:
