@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter_ns, process_time_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,6 +20,9 @@ from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
 from drivetl.runtime import Detector, open_bundle
 from drivetl.runtime.bundle import MODEL_FILE
+
+if TYPE_CHECKING:
+    from drivetl.yolo.onnx_predict import UltralyticsOnnx
 
 __all__ = ["MEASURES", "Stages", "Versus", "VersusResult", "compare_paths", "versus_ultralytics"]
 
@@ -126,16 +129,7 @@ def versus_ultralytics(
         limits=(detector.confidence, limits.iou, limits.max_detections),
         threads=threads or None,
     )
-    ours: Stages = (
-        lambda: detector.preprocess(image_bgr),
-        lambda made: detector.infer(made[0]),
-        lambda raw, made: len(detector.postprocess(raw, made[1])),
-    )
-    theirs: Stages = (
-        lambda: other.preprocess(image_bgr),
-        other.infer,
-        lambda raw, tensor: other.postprocess(raw, tensor, image_bgr),
-    )
+    ours, theirs = _stages(detector, other, image_bgr)
     block = -(-iterations // _BLOCKS)
     return VersusResult(
         measures=compare_paths(ours, theirs, block=block, progress=progress),
@@ -151,6 +145,20 @@ def versus_ultralytics(
         },
         machine=describe_machine(),
     )
+
+
+def _stages(detector: Detector, other: UltralyticsOnnx, image_bgr: NDArray[np.uint8]) -> tuple[Stages, Stages]:
+    ours: Stages = (
+        lambda: detector.preprocess(image_bgr),
+        lambda made: detector.infer(made[0]),
+        lambda raw, made: len(detector.postprocess(raw, made[1])),
+    )
+    theirs: Stages = (
+        lambda: other.preprocess(image_bgr),
+        other.infer,
+        lambda raw, tensor: other.postprocess(raw, tensor, image_bgr),
+    )
+    return ours, theirs
 
 
 def compare_paths(ours: Stages, theirs: Stages, *, block: int, progress: Progress = silent) -> dict[str, Versus]:
