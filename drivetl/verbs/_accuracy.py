@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.data import open_dataset
+from drivetl.errors import DatasetError, quoted
 from drivetl.progress import Progress, tracked
 
 if TYPE_CHECKING:
@@ -32,11 +33,20 @@ class DatasetAccuracy:
         self._progress = progress
 
     def map50_95(self, contract: Contract, raw: _Raw, split: str, most: int) -> float:
-        """Return mAP50-95 in [0, 1] on at most ``most`` pictures of a split, spread evenly; 0 without boxes."""
+        """Return mAP50-95 in [0, 1] on at most ``most`` pictures of a split, spread evenly.
+
+        Raises:
+            DatasetError: these pictures have no boxes.
+        """
         total = open_dataset(self._data).splits[split]
         step = max(-(-total // most), 1)
         collectors, _ = self._collected(contract, (raw,), split, step)
-        return collectors[0].score().map50_95 or 0.0
+        found = collectors[0].score().map50_95
+        if found is None:
+            raise DatasetError(
+                f"the split {split!r} of {quoted(self._data)} has no boxes to measure accuracy on; label some pictures"
+            )
+        return found
 
     def compare(self, contract: Contract, before: _Raw, after: _Raw, split: str) -> dict[str, Any]:
         """Return what ``after`` loses against ``before``: paired, for all, for each class and for each condition."""

@@ -126,6 +126,8 @@ def _int8_lines(account: Mapping[str, Any] | None) -> list[str]:
 
 
 def _held_out_lines(held_out: Mapping[str, Any]) -> list[str]:
+    if held_out["difference"] is None:
+        return [f"held out ({held_out['split']}, {held_out['pictures']} pictures): no boxes to compare on"]
     low, high = held_out["interval"] or (float("nan"), float("nan"))
     lines = [
         f"held out ({held_out['split']}, {held_out['pictures']} pictures): mAP50-95 {held_out['before']:.4f} to "
