@@ -16,7 +16,7 @@ __all__ = ["app", "main"]
 
 # In the order in which a user meets them.
 _VERBS = (
-    *("demo", "data", "weights", "train", "evaluate", "compare", "export", "verify", "bench", "video"),
+    *("demo", "data", "weights", "train", "evaluate", "compare", "export", "verify", "bench", "select", "video"),
     *("weather", "scenes", "run", "report", "doctor"),
 )
 

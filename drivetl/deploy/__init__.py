@@ -11,18 +11,21 @@ In the order of the work::
     record      the verdict, written into the bundle
     profiles    what a piece of hardware must keep to
     machine     what a figure was measured on
-    latency     how long a frame takes, stage by stage, on the provider that really ran
+    roofline, prediction    how long a frame would take on hardware that nobody here has
+    sampling, tails, latency    how long a frame takes, stage by stage, on the provider that really ran
     versus      the same frame through Ultralytics' own ONNX path, beside ours
 
 Importing it loads neither torch nor onnx: `bench` works in the base install.
 """
 
 from drivetl.deploy.export import ExportResult, GraphOptions, export
-from drivetl.deploy.latency import LatencyResult, Sampling, bench
+from drivetl.deploy.latency import LatencyResult, bench
 from drivetl.deploy.parity import ParityResult, verify_bundle
+from drivetl.deploy.prediction import Prediction, predict, rank
 from drivetl.deploy.profiles import Profile, load_profile
 from drivetl.deploy.quantise import Int8Options
 from drivetl.deploy.record import record_verification
+from drivetl.deploy.sampling import Sampling
 from drivetl.deploy.tolerances import Tolerances
 from drivetl.deploy.versus import VersusResult, versus_ultralytics
 
@@ -32,6 +35,7 @@ __all__ = [
     "Int8Options",
     "LatencyResult",
     "ParityResult",
+    "Prediction",
     "Profile",
     "Sampling",
     "Tolerances",
@@ -39,6 +43,8 @@ __all__ = [
     "bench",
     "export",
     "load_profile",
+    "predict",
+    "rank",
     "record_verification",
     "verify_bundle",
     "versus_ultralytics",
