@@ -1,8 +1,8 @@
 """The Detector's way from picture to input: the results of `Letterbox` and `to_tensor`, without allocating.
 
 `drivetl.runtime.letterbox` is the reference that everything is measured with; a test holds the two equal bit for bit.
-Scaling writes into a buffer of the size of the scaled picture, and the look-up writes the three planes to their place
-in the tensor. Where the graph preprocesses, scaling writes to its place in the input and that is all. The padding is
+Scaling writes into a buffer of the size of the scaled picture, and its three planes are divided into their place in
+the tensor. Where the graph preprocesses, scaling writes to its place in the input and that is all. The padding is
 written once and stays until a picture of another size comes.
 """
 
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from drivetl.runtime.letterbox import UNIT_SCALE, Geometry, Letterbox, check_image
 
 __all__ = ["Preprocessor"]
+
+_LEVELS = np.float32(255.0)
 
 
 class Preprocessor:
@@ -73,7 +75,9 @@ class _Tensors:
             scaled = self._scaled
         cv2.split(scaled, self._planes)
         for plane, window in zip(self._planes, self._windows, strict=True):
-            cv2.LUT(plane, UNIT_SCALE, dst=window)
+            # The same floats as the reference's look-up, by instructions that take sixteen values at a time.
+            np.copyto(window, plane)
+            np.divide(window, _LEVELS, out=window)
         return self._tensor
 
 
