@@ -51,11 +51,13 @@ class Paced:
 
     Attributes:
         rate_hz: frames due each second.
-        latency_ms: percentiles for each of `STAGES`; end to end counts from when a frame was due.
+        lost: frames that a newer one overtook while the detector was busy; each missed its deadline.
+        latency_ms: percentiles for each of `STAGES` of the others; end to end counts from when a frame came.
         tails: see `drivetl.deploy.tails.series`.
     """
 
     rate_hz: float
+    lost: int
     latency_ms: dict[str, Percentiles]
     tails: dict[str, Any]
 
@@ -272,8 +274,8 @@ def _paced(
 ) -> Paced | None:
     if sampling.paced_hz is None:
         return None
-    timed_ms = paced_ms(detector, image_bgr, sampling.iterations, sampling.paced_hz, progress)
-    return Paced(sampling.paced_hz, _percentiles(timed_ms), series(timed_ms[:, -1], budget_ms))
+    timed_ms, lost = paced_ms(detector, image_bgr, sampling.iterations, sampling.paced_hz, progress)
+    return Paced(sampling.paced_hz, lost, _percentiles(timed_ms), series(timed_ms[:, -1], budget_ms, lost))
 
 
 def _content(detector: Detector, image_bgr: NDArray[np.uint8]) -> dict[str, Any]:

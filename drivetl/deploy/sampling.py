@@ -30,7 +30,7 @@ class Sampling:
         iterations: frames to time, at least 1. A p99 is given from 1,000 on, a p99.9 from 10,000.
         warm_up: frames before, untimed: the first runs allocate memory and choose kernels.
         against_bare: also compare inference with a bare ``session.run`` loop.
-        paced_hz: also time as many frames at this rate, one after another, waiting in between; None does not.
+        paced_hz: also let as many frames come at this rate, see `paced_ms`; None does not.
     """
 
     iterations: int = 300
@@ -70,23 +70,36 @@ def back_to_back_ms(
 
 def paced_ms(
     detector: Detector, image_bgr: NDArray[np.uint8], iterations: int, rate_hz: float, progress: Progress
-) -> _Array:
-    """Return latencies like `back_to_back_ms` of frames that come at a rate.
+) -> tuple[_Array, int]:
+    """Return latencies like `back_to_back_ms` of frames that come at a rate, and how many frames were lost.
 
-    The time of a frame runs from the moment that it is due, not from when the one before let go of the processor: a
-    frame that had to wait was late in the car, too. None is skipped.
+    It does what the car does: the newest frame that has come is next, and those that it overtook are lost. The time of
+    a frame runs from the moment that it came, not from when the one before let go of the processor.
+
+    Args:
+        detector: to run.
+        image_bgr: the picture of every frame.
+        iterations: frames that come; the latencies are of those that were not lost.
+        rate_hz: how many come each second.
+        progress: told before and after.
     """
     progress("paced", 0, iterations)
     period_ns = round(_NS_PER_S / rate_hz)
     stamps_ns = np.zeros((iterations, 4), dtype=np.int64)
-    due_ns = perf_counter_ns() + period_ns + period_ns * np.arange(iterations)
-    for index in range(iterations):
-        left_ns = int(due_ns[index]) - perf_counter_ns()
+    first_ns = perf_counter_ns() + period_ns
+    taken: list[int] = []
+    frame = 0
+    while frame < iterations:
+        left_ns = first_ns + frame * period_ns - perf_counter_ns()
         if left_ns > 0:
             sleep(left_ns / _NS_PER_S)
-        _frame(detector, image_bgr, stamps_ns[index])
+        _frame(detector, image_bgr, stamps_ns[frame])
+        taken.append(frame)
+        newest = (perf_counter_ns() - first_ns) // period_ns
+        frame = max(frame + 1, min(newest, iterations - 1))
     progress("paced", iterations, iterations)
-    return _latencies_ms(stamps_ns, due_ns)
+    came_ns = first_ns + period_ns * np.array(taken)
+    return _latencies_ms(stamps_ns[taken], came_ns), iterations - len(taken)
 
 
 def _frame(detector: Detector, image_bgr: NDArray[np.uint8], stamps_ns: NDArray[np.int64]) -> None:

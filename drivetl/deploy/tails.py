@@ -87,16 +87,20 @@ def jitter_ms(latency_ms: _Array) -> float | None:
     return round(float(np.abs(np.diff(latency_ms)).mean()), 4)
 
 
-def series(latency_ms: _Array, budget_ms: float | None) -> dict[str, Any]:
+def series(latency_ms: _Array, budget_ms: float | None, lost: int = 0) -> dict[str, Any]:
     """Return what one series of end-to-end latencies is described by, as a JSON document.
 
     Args:
         latency_ms: float64 ``(n,)`` in the order of the frames.
         budget_ms: what a frame must keep to, or None.
+        lost: frames besides that were never looked at; they missed it.
     """
+    missed = None
+    if budget_ms is not None:
+        missed = (int((latency_ms > budget_ms).sum()) + lost) / (len(latency_ms) + lost)
     return {
         "intervals_ms": intervals(latency_ms),
         "interval_method": INTERVAL,
         "jitter_ms": jitter_ms(latency_ms),
-        "deadline_miss_rate": None if budget_ms is None else float((latency_ms > budget_ms).mean()),
+        "deadline_miss_rate": missed,
     }

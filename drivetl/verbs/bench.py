@@ -155,6 +155,7 @@ def _lines(result: LatencyResult) -> list[str]:
     if result.paced is not None:
         title = f"at {result.paced.rate_hz:g} Hz"
         lines += _table(title, result.paced.latency_ms, result.paced.tails, result.paced.deadline_miss_rate)
+        lines.append(f"  {result.paced.lost} of {result.samples} frames were overtaken by a newer one and lost")
     picture_height, picture_width = result.picture_size_hw
     lines.append(
         f"{result.samples} frames after {result.warm_up} of warm-up, picture {quoted(result.picture)} "

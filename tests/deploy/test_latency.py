@@ -219,7 +219,7 @@ def test_nothing_is_trimmed(tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch) 
     for figures in (result.latency_ms, result.paced.latency_ms):
         assert figures["end_to_end"].max >= 400 and figures["postprocess"].max >= 400
     assert result.deadline_miss_rate == pytest.approx(1 / 20)
-    # At a rate, those that came while it was slow are late, too.
+    # At a rate, those that came while it was slow are lost, and that is a miss, too.
     assert result.paced.deadline_miss_rate is not None and result.paced.deadline_miss_rate >= 1 / 20
     assert [problem.partition(" is ")[0] for problem in result.problems] == [
         "the slowest frame end to end",
@@ -227,21 +227,24 @@ def test_nothing_is_trimmed(tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
-def test_a_frame_that_has_to_wait_for_the_one_before_is_late(
+def test_frames_that_are_overtaken_are_lost_and_count_as_missed(
     tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Detector.infer
 
     def slow(*arguments: Any, **options: Any) -> Any:
-        time.sleep(0.03)
+        time.sleep(0.05)
         return original(*arguments, **options)
 
     monkeypatch.setattr(Detector, "infer", slow)
-    paced = bench(tiny_bundle(), sampling=Sampling(10, 0, paced_hz=50)).paced
+    paced = bench(tiny_bundle(), sampling=Sampling(20, 0, paced_hz=50), budget_ms=10_000).paced
     assert paced is not None
-    # 30 ms of work every 20 ms: the tenth frame waits for nine times 10 ms.
-    assert paced.latency_ms["end_to_end"].max >= 30 + 9 * 10
-    assert paced.latency_ms["end_to_end"].p50 > paced.latency_ms["inference"].p50 + 20
+    # 50 ms of work and a frame every 20 ms: at most every second frame, on a busy machine fewer.
+    assert 10 <= paced.lost < 20
+    assert paced.deadline_miss_rate == paced.lost / 20, "the others were well within ten seconds"
+    # A frame waits for the one before, but never for a queue.
+    ms = paced.latency_ms
+    assert ms["end_to_end"].max <= 2 * (ms["preprocess"].max + ms["inference"].max + ms["postprocess"].max) + 25
 
 
 def test_a_camera_that_is_slower_than_the_network_leaves_gaps(tiny_bundle: Make) -> None:
