@@ -31,7 +31,7 @@ _SPLITS = ("val", "test", "train")
 # threshold counts. fp16 rounds 8,000 times as coarsely as fp32, but only up to the decoding tail; int8 kernels of other
 # processors add up in other widths, so a value may land a few of its 256 levels away: allowances, not measurements.
 # By precision: confidence, share of the threshold, pixels of the input.
-_TOLERANCES = {"fp32": (1e-3, 0.02, 0.1), "fp16": (0.02, 0.1, 1.0), "int8": (0.1, 0.2, 8.0)}
+_TOLERANCES = {"fp32": (1e-3, 0.02, 0.1), "fp16": (0.05, 0.1, 8.0), "int8": (0.1, 0.2, 8.0)}
 
 
 def synthetic_frame(size_hw: tuple[int, int] = (720, 1280), seed: int = 0) -> NDArray[np.uint8]:

@@ -45,17 +45,18 @@ class Tolerances:
     def for_precision(cls, contract: Contract) -> Tolerances:
         """Return the tolerances of a bundle's precision.
 
-        fp16 keeps 11 binary digits, one part in 2,000, and a network is some hundred operations deep: on road pictures
-        scores differed by up to 0.004 and boxes that score 0.05 or more by up to 0.2 px, so five times as much is
-        allowed. The box of an anchor that sees nothing is a mean over a nearly flat distribution, whose rounding
-        reaches 3 px and changes no detection; it is left out.
+        fp16 keeps 11 binary digits, one part in 2,000, and a network is some hundred operations deep: on 60 pictures of
+        fog scores differed by up to 0.016 and boxes that score 0.05 or more by up to 3.7 px of the input (sides of
+        large objects, whose distribution has two peaks), while every one of 543 detections had its partner. Three and
+        two times as much is allowed, and the detections have to match as well. The box of an anchor that sees nothing
+        is a mean over a nearly flat distribution, whose rounding changes no detection; it is left out.
 
         int8 has 256 levels for a whole tensor, so a single score may move by tenths: raw values are reported and not
         judged. Judged are the detections that a car acts on (confidence 0.25, overlap 0.5), of which nine in ten must
         be there, and accuracy, which may lose what ``export --max-drop`` allowed.
         """
         if contract.precision == "fp16":
-            return cls(0.02, 1.0, 0.05, iou=0.9, matched=0.99, near=0.02, map50_95=3e-3)
+            return cls(0.05, 8.0, 0.05, iou=0.9, matched=0.99, near=0.05, map50_95=3e-3)
         if contract.precision == "int8":
             points = float((contract.quantisation or {}).get("max_drop_points", 1.0))
             return cls(None, None, confidence=0.25, iou=0.5, matched=0.9, near=0.1, map50_95=points / 100)

@@ -290,7 +290,7 @@ def test_half_precision_halves_the_file_and_keeps_the_detections(
     sizes = [(folder / "model.onnx").stat().st_size for folder in (bundle, yolo_bundle)]
     assert sizes[0] < 0.55 * sizes[1]
     result = verify_bundle(bundle, weights, road_pictures, limit=4).with_accuracy(0.3, 0.3)
-    assert 1e-4 < result.max_abs_diff_scores < 0.02, "it did compute in float16"
+    assert 1e-4 < result.max_abs_diff_scores < 0.05, "it did compute in float16"
     assert result.passed, result.problems
     assert open_bundle(bundle).contract.precision == "fp16"
 
