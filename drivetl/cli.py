@@ -16,8 +16,8 @@ __all__ = ["app", "main"]
 
 # In the order in which a user meets them.
 _VERBS = (
-    *("demo", "data", "weights", "train", "baseline", "evaluate", "compare", "export", "verify", "bench", "video"),
-    *("weather", "scenes", "run", "report", "doctor"),
+    *("demo", "data", "weights", "train", "baseline", "evaluate", "compare", "export", "verify", "bench", "select"),
+    *("video", "weather", "scenes", "run", "report", "doctor"),
 )
 
 _EXTRA_OF = {

@@ -98,7 +98,8 @@ class Report:
 
     Attributes:
         machine: the hardware.
-        packages: version by distribution name; None where it is not installed.
+        packages: version by distribution name, every OpenCV and ONNX Runtime among them; None where one that drivetl
+            names is not installed.
         providers: by ``cpu``, ``cuda``, ``tensorrt``.
         weights: checkpoints on this machine.
         problems: what is wrong, each with its remedy, one sentence each.
@@ -133,7 +134,8 @@ def examine() -> Report:
     problems += _weights_problems(weights)
     return Report(
         machine=machine,
-        packages={name: installed.get(name) for name in _PACKAGES},
+        # What is installed beside them, too: a second OpenCV of the same version is no problem, but one should see it.
+        packages={**{name: installed.get(name) for name in _PACKAGES}, **dict(sorted(installed.items()))},
         providers=providers,
         weights=weights,
         problems=tuple(problems),

@@ -58,6 +58,7 @@ def test_every_verb_has_help(verb: str) -> None:
         ("run", "nowhere.yaml"),
         ("video", "nowhere.mp4", "--model", "nowhere", "--out", "v.mp4"),
         ("bench", "nowhere"),
+        ("select", "--profile", "x86-cpu"),
         ("verify", "nowhere", "--weights", "w.pt", "--data", "nowhere"),
         ("export", "nowhere.pt", "--out", "b"),
         ("train", "--data", "nowhere", "--weights", "w.pt", "--out", "r"),

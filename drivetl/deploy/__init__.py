@@ -3,32 +3,49 @@
 In the order of the work::
 
     export      weights -> bundle: model.onnx, its contract, golden frames, a report
+    graph       changes to the exported graph: preprocessing inside, half precision
+    calibration, qdq, sensitivity, quantise     8 bits within an accuracy budget
     golden      the frames with expected detections that a device tests itself with
+    tolerances  how far a bundle may be from its weights, by precision
     parity      is the bundle the model that it was exported from? letterbox, raw tensors, detections, accuracy
     record      the verdict, written into the bundle
     profiles    what a piece of hardware must keep to
     machine     what a figure was measured on
-    latency     how long a frame takes, stage by stage, on the provider that really ran
+    roofline, prediction    how long a frame would take on hardware that nobody here has
+    sampling, tails, latency    how long a frame takes, stage by stage, on the provider that really ran
+    versus      the same frame through Ultralytics' own ONNX path, beside ours
 
 Importing it loads neither torch nor onnx: `bench` works in the base install.
 """
 
-from drivetl.deploy.export import ExportResult, export
-from drivetl.deploy.latency import LatencyResult, Sampling, bench
-from drivetl.deploy.parity import ParityResult, Tolerances, verify_bundle
+from drivetl.deploy.export import ExportResult, GraphOptions, export
+from drivetl.deploy.latency import LatencyResult, bench
+from drivetl.deploy.parity import ParityResult, verify_bundle
+from drivetl.deploy.prediction import Prediction, predict, rank
 from drivetl.deploy.profiles import Profile, load_profile
+from drivetl.deploy.quantise import Int8Options
 from drivetl.deploy.record import record_verification
+from drivetl.deploy.sampling import Sampling
+from drivetl.deploy.tolerances import Tolerances
+from drivetl.deploy.versus import VersusResult, versus_ultralytics
 
 __all__ = [
     "ExportResult",
+    "GraphOptions",
+    "Int8Options",
     "LatencyResult",
     "ParityResult",
+    "Prediction",
     "Profile",
     "Sampling",
     "Tolerances",
+    "VersusResult",
     "bench",
     "export",
     "load_profile",
+    "predict",
+    "rank",
     "record_verification",
     "verify_bundle",
+    "versus_ultralytics",
 ]

@@ -9,18 +9,36 @@ from typing import Any
 
 from drivetl import __version__
 from drivetl.deploy.golden import write_golden
+from drivetl.deploy.graph import UINT8_INPUT, half_precision, name_nodes, preprocess_in_graph
 from drivetl.deploy.machine import runtime_versions
+from drivetl.deploy.quantise import Int8Options, quantise
+from drivetl.errors import ConfigError, quoted
 from drivetl.files import atomic_dir, sha256_file, write_json
 from drivetl.progress import Progress, silent
 from drivetl.runtime import Contract, Detector, Letterbox, open_bundle
 from drivetl.runtime.bundle import CONTRACT_FILE, MODEL_FILE
 from drivetl.runtime.contract import METADATA_KEY
 
-__all__ = ["REPORT_FILE", "ExportResult", "export"]
+__all__ = ["REPORT_FILE", "ExportResult", "GraphOptions", "export"]
 
 REPORT_FILE = "report.json"
 _REPORT_SCHEMA_VERSION = 1
 _STEPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class GraphOptions:
+    """What is done to the graph that comes out of the weights.
+
+    Attributes:
+        in_graph_preprocessing: let it take the letterboxed uint8 BGR picture and do colour, scaling and layout itself.
+        precision: ``fp32``, ``fp16`` or ``int8``; the decoding tail, input and output stay in float32 in each.
+        int8: how to quantise; needed for int8 and for nothing else.
+    """
+
+    in_graph_preprocessing: bool = False
+    precision: str = "fp32"
+    int8: Int8Options | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +47,7 @@ class ExportResult:
 
     Attributes:
         bundle: its folder.
-        precision: ``fp32``.
+        precision: ``fp32``, ``fp16`` or ``int8``.
         bytes: size of ``model.onnx``.
         contract: what is in it.
         golden_frames: how many pictures a device can test itself with.
@@ -48,6 +66,7 @@ class ExportResult:
             "precision": self.precision,
             "bytes": self.bytes,
             "input_size_hw": list(self.contract.input_size_hw),
+            "input_dtype": self.contract.input_dtype,
             "class_names": list(self.contract.class_names),
             "opset": self.contract.opset,
             "model_sha256": self.contract.model_sha256,
@@ -55,6 +74,7 @@ class ExportResult:
             "dataset_fingerprint": self.contract.dataset_fingerprint,
             "golden_frames": self.golden_frames,
             "tools": dict(self.contract.tools),
+            "quantisation": None if self.contract.quantisation is None else dict(self.contract.quantisation),
         }
 
 
@@ -65,10 +85,11 @@ def export(
     size_hw: tuple[int, int] | None = None,
     golden: Path | None = None,
     dataset_fingerprint: str | None = None,
+    options: GraphOptions | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> ExportResult:
-    """Export a checkpoint as an fp32 bundle.
+    """Export a checkpoint as a bundle.
 
     Args:
         weights: the checkpoint.
@@ -77,6 +98,7 @@ def export(
             size that the checkpoint was trained at.
         golden: a dataset of which a few pictures become golden frames; None makes one synthetic frame.
         dataset_fingerprint: of the dataset that the weights were adapted to.
+        options: what is done to the graph; None leaves it as the weights give it.
         overwrite: replace an existing bundle.
         progress: told the steps.
 
@@ -84,8 +106,10 @@ def export(
         WeightsError: the checkpoint cannot be used, or finds nothing at any confidence.
         ConfigError: ``size_hw`` does not fit the model.
         DatasetError, ImageError: ``golden`` cannot be used.
+        GateFailed: int8 does not keep to the accuracy budget; see `drivetl.deploy.quantise.quantise`.
         OutputError: ``out`` exists or cannot be written; nothing is left behind.
     """
+    options = _checked(options or GraphOptions())
     progress("export", 0, _STEPS)
     with atomic_dir(out, marker=CONTRACT_FILE, overwrite=overwrite) as folder:
         # Only now: loading torch takes seconds, and a place that may not be written is known before.
@@ -96,7 +120,8 @@ def export(
             size_hw = (side, side)
         described = export_onnx(weights, folder / MODEL_FILE, size_hw=size_hw)
         progress("export", 1, _STEPS)
-        contract = _write_contract(folder, _contract(described, size_hw, dataset_fingerprint))
+        contract = _contract(described, size_hw, dataset_fingerprint)
+        contract = _finish_graph(folder, contract, options, progress)
         progress("export", 2, _STEPS)
         # Opening it holds the written graph against the written contract, as every later user will.
         frames = write_golden(Detector(open_bundle(folder)), golden, folder)
@@ -130,11 +155,32 @@ def _spdx(licence: str) -> str:
     return words[0] if words else "NOASSERTION"
 
 
-def _write_contract(folder: Path, contract: Contract) -> Contract:
-    """Put the contract into the graph's metadata and beside it; return it with the hash of the finished graph."""
+def _checked(options: GraphOptions) -> GraphOptions:
+    if options.precision not in ("fp32", "fp16", "int8"):
+        raise ConfigError(f"the precision {quoted(options.precision)} is none of fp32, fp16 and int8")
+    if (options.precision == "int8") != (options.int8 is not None):
+        raise ConfigError(
+            "int8 needs a dataset to calibrate on, and nothing else does; give --calibrate DATASET with it"
+        )
+    return options
+
+
+def _finish_graph(folder: Path, contract: Contract, options: GraphOptions, progress: Progress) -> Contract:
+    """Change the graph as asked for, put the contract into it and beside it; return it with the graph's hash."""
     import onnx
 
     graph = onnx.load(str(folder / MODEL_FILE))
+    name_nodes(graph)
+    contract = replace(contract, precision=options.precision)
+    if options.precision == "fp16":
+        half_precision(graph)
+    if options.int8 is not None:
+        graph, account = quantise(graph, folder / MODEL_FILE, contract, options.int8, progress)
+        _restore_metadata(graph, folder / MODEL_FILE)
+        contract = replace(contract, quantisation=account)
+    if options.in_graph_preprocessing:
+        preprocess_in_graph(graph, contract.input_size_hw)
+        contract = replace(contract, input_name=UINT8_INPUT, input_dtype="uint8")
     entry = graph.metadata_props.add()
     entry.key = METADATA_KEY
     entry.value = json.dumps(contract.metadata_document(), separators=(",", ":"), ensure_ascii=False)
@@ -142,6 +188,14 @@ def _write_contract(folder: Path, contract: Contract) -> Contract:
     contract = replace(contract, model_sha256=sha256_file(folder / MODEL_FILE))
     write_json(folder / CONTRACT_FILE, contract.document())
     return contract
+
+
+def _restore_metadata(graph: Any, path: Path) -> None:
+    """Give a quantised graph the metadata of the one it was made of, which other tools read."""
+    import onnx
+
+    del graph.metadata_props[:]
+    graph.metadata_props.extend(onnx.load(str(path)).metadata_props)
 
 
 def _report(result: ExportResult, weights: Path) -> dict[str, Any]:

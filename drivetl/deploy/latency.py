@@ -15,50 +15,19 @@ from numpy.typing import NDArray
 
 from drivetl.data.pictures import decode_picture
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
-from drivetl.deploy.machine import describe_machine, peak_memory_mb
+from drivetl.deploy.machine import Load, describe_machine, peak_memory_mb
 from drivetl.deploy.profiles import load_profile
+from drivetl.deploy.sampling import STAGES, Sampling, back_to_back_ms, paced_ms
+from drivetl.deploy.tails import Percentiles, series
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
-from drivetl.runtime import Detector, open_bundle
+from drivetl.runtime import Contract, Detector, open_bundle
 
-__all__ = ["STAGES", "AgainstBare", "LatencyResult", "Percentiles", "Sampling", "bench"]
+__all__ = ["AgainstBare", "LatencyResult", "Paced", "bench"]
 
-STAGES = ("preprocess", "inference", "postprocess", "end_to_end")
 _BLOCKS = 5
 _BLOCK = 30
 _NS_PER_MS = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How a latency is sampled.
-
-    Attributes:
-        iterations: frames to time, at least 1. A p99 is worth quoting from 1,000 on.
-        warm_up: frames before, untimed: the first runs allocate memory and choose kernels.
-        against_bare: also compare inference with a bare ``session.run`` loop.
-    """
-
-    iterations: int = 300
-    warm_up: int = 30
-    against_bare: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """Latency in milliseconds. Each is a time that was really observed (nearest rank), never interpolated."""
-
-    p50: float
-    p90: float
-    p95: float
-    p99: float
-    max: float
-
-    @classmethod
-    def of(cls, latency_ms: NDArray[np.float64]) -> Percentiles:
-        """Return the percentiles of at least one latency."""
-        ranks = np.percentile(latency_ms, (50, 90, 95, 99, 100), method="inverted_cdf")
-        return cls(*(round(float(value), 4) for value in ranks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +46,29 @@ class AgainstBare:
 
 
 @dataclass(frozen=True, slots=True)
+class Paced:
+    """The same frames at the rate of a camera, with idle gaps in which clocks fall and caches cool.
+
+    Attributes:
+        rate_hz: frames due each second.
+        lost: frames that a newer one overtook while the detector was busy; each missed its deadline.
+        latency_ms: percentiles for each of `STAGES` of the others; end to end counts from when a frame came.
+        tails: see `drivetl.deploy.tails.series`.
+    """
+
+    rate_hz: float
+    lost: int
+    latency_ms: dict[str, Percentiles]
+    tails: dict[str, Any]
+
+    @property
+    def deadline_miss_rate(self) -> float | None:
+        """Share of frames over the budget, in [0, 1]; None without one."""
+        rate: float | None = self.tails["deadline_miss_rate"]
+        return rate
+
+
+@dataclass(frozen=True, slots=True)
 class LatencyResult:
     """What was measured, on what.
 
@@ -92,13 +84,18 @@ class LatencyResult:
         samples: how many frames were timed.
         warm_up: how many ran before, untimed.
         threads: of one operator of ONNX Runtime (0: its own choice) and of OpenCV.
-        latency_ms: percentiles for each of `STAGES`.
+        latency_ms: percentiles for each of `STAGES`, frames back to back.
+        tails: see `drivetl.deploy.tails.series`.
+        throughput_hz: frames a second, back to back.
+        cold_start_ms: from opening the bundle to the first detections.
+        paced: the same at the rate of a camera, where it was asked for.
         budget_ms: what a frame must keep to end to end, or None.
         deadline_miss_rate: share of frames over the budget, in [0, 1]; None without one.
         memory_limit_mb: of the profile, or None.
         peak_memory_mb: most host memory of the process; None where the system does not tell.
         profile: its name, or None.
         machine: see `drivetl.deploy.machine.describe_machine`.
+        load: what else the machine did meanwhile, see `drivetl.deploy.machine.Load`.
         against_bare: the check against a bare loop, where it was asked for.
     """
 
@@ -114,21 +111,26 @@ class LatencyResult:
     warm_up: int
     threads: dict[str, int]
     latency_ms: dict[str, Percentiles]
+    tails: dict[str, Any]
+    throughput_hz: float
+    cold_start_ms: float
+    paced: Paced | None
     budget_ms: float | None
     deadline_miss_rate: float | None
     memory_limit_mb: int | None
     peak_memory_mb: float | None
     profile: str | None
     machine: dict[str, Any]
+    load: dict[str, Any]
     against_bare: AgainstBare | None
 
     @property
     def problems(self) -> tuple[str, ...]:
         """Return every limit that was not kept, as a sentence."""
-        found = []
-        p99 = self.latency_ms["end_to_end"].p99
-        if self.budget_ms is not None and p99 > self.budget_ms:
-            found.append(f"p99 end to end is {p99:.1f} ms, over the budget of {self.budget_ms:g} ms")
+        found = _over_budget("", self.latency_ms["end_to_end"], self.budget_ms)
+        if self.paced is not None:
+            when = f" at {self.paced.rate_hz:g} Hz"
+            found += _over_budget(when, self.paced.latency_ms["end_to_end"], self.budget_ms)
         limit, peak = self.memory_limit_mb, self.peak_memory_mb
         if limit is not None and (peak is None or peak > limit):
             shown = "unknown on this system" if peak is None else f"{peak:.0f} MiB"
@@ -143,6 +145,16 @@ class LatencyResult:
     def document(self) -> dict[str, Any]:
         """Return the result as a JSON document."""
         return {"passed": self.passed, "problems": list(self.problems), **asdict(self)}
+
+
+def _over_budget(when: str, latency_ms: Percentiles, budget_ms: float | None) -> list[str]:
+    """Return a sentence if the p99 is over the budget; of too few frames for one, none may be."""
+    if budget_ms is None:
+        return []
+    name, found = ("p99", latency_ms.p99) if latency_ms.p99 is not None else ("the slowest frame", latency_ms.max)
+    if found <= budget_ms:
+        return []
+    return [f"{name} end to end{when} is {found:.1f} ms, over the budget of {budget_ms:g} ms"]
 
 
 def bench(
@@ -179,74 +191,108 @@ def bench(
     """
     sampling = sampling or Sampling()
     _check_numbers(sampling, budget_ms)
-    hardware = None if profile is None else load_profile(profile)
     opened = open_bundle(bundle)
-    memory_limit_mb = None
-    if hardware is not None:
-        hardware.check(opened.contract, str(profile))
-        provider, threads = provider or hardware.provider, threads or hardware.threads
-        budget_ms, memory_limit_mb = budget_ms or hardware.budget_p99_ms, hardware.memory_mb
-    detector = Detector(opened, provider=provider or "cpu", threads=threads or 0)
-    picture = SYNTHETIC if image is None else image.name
+    limits = _limits(opened.contract, profile, provider, threads, budget_ms)
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
-    timed_ms = _timed_ms(detector, image_bgr, sampling.iterations, sampling.warm_up, progress)
-    comparison = _against_bare(detector, image_bgr, progress) if sampling.against_bare else None
-    tensor, geometry = detector.preprocess(image_bgr)
-    raw = detector.infer(tensor)
+    begun_ns = perf_counter_ns()
+    detector = Detector(opened, provider=limits.provider, threads=limits.threads)
+    detector(image_bgr)
+    cold_start_ms = (perf_counter_ns() - begun_ns) / _NS_PER_MS
+    measured = _measured(detector, image_bgr, sampling, limits.budget_ms, progress)
     return LatencyResult(
         provider=detector.provider,
         nodes_per_provider=detector.session.nodes_per_provider,
         precision=detector.contract.precision,
         input_size_hw=detector.contract.input_size_hw,
-        picture=picture,
-        picture_size_hw=geometry.image_size_hw,
-        candidates=int((raw[0, 4:].max(axis=0) > detector.confidence).sum()),
-        detections=len(detector.postprocess(raw, geometry)),
+        picture=SYNTHETIC if image is None else image.name,
         samples=sampling.iterations,
         warm_up=sampling.warm_up,
         threads={"intra_op": detector.session.intra_op_threads, "opencv": cv2.getNumThreads()},
-        latency_ms={name: Percentiles.of(timed_ms[:, column]) for column, name in enumerate(STAGES)},
-        budget_ms=budget_ms,
-        deadline_miss_rate=None if budget_ms is None else float((timed_ms[:, -1] > budget_ms).mean()),
-        memory_limit_mb=memory_limit_mb,
+        cold_start_ms=round(cold_start_ms, 2),
+        budget_ms=limits.budget_ms,
+        memory_limit_mb=limits.memory_mb,
         peak_memory_mb=peak_memory_mb(),
         profile=profile,
         machine=describe_machine(),
-        against_bare=comparison,
+        **measured,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Where to measure and what to keep to, from options and profile together."""
+
+    provider: str
+    threads: int
+    budget_ms: float | None
+    memory_mb: int | None
+
+
+def _limits(
+    contract: Contract, profile: str | None, provider: str | None, threads: int | None, budget_ms: float | None
+) -> _Limits:
+    if profile is None:
+        return _Limits(provider or "cpu", threads or 0, budget_ms, None)
+    hardware = load_profile(profile)
+    hardware.check(contract, profile)
+    return _Limits(
+        provider or hardware.provider,
+        threads or hardware.threads or 0,
+        budget_ms or hardware.budget_p99_ms,
+        hardware.memory_mb,
+    )
+
+
+def _measured(
+    detector: Detector, image_bgr: NDArray[np.uint8], sampling: Sampling, budget_ms: float | None, progress: Progress
+) -> dict[str, Any]:
+    """Return the fields of `LatencyResult` that come from running frames."""
+    load = Load()
+    timed_ms = back_to_back_ms(detector, image_bgr, sampling.iterations, sampling.warm_up, progress)
+    paced = _paced(detector, image_bgr, sampling, budget_ms, progress)
+    found_load = load.document()
+    comparison = _against_bare(detector, image_bgr, progress) if sampling.against_bare else None
+    tails = series(timed_ms[:, -1], budget_ms)
+    return {
+        **_content(detector, image_bgr),
+        "latency_ms": _percentiles(timed_ms),
+        "tails": tails,
+        "throughput_hz": round(1e3 / float(timed_ms[:, -1].mean()), 2),
+        "paced": paced,
+        "deadline_miss_rate": tails["deadline_miss_rate"],
+        "load": found_load,
+        "against_bare": comparison,
+    }
+
+
+def _percentiles(timed_ms: NDArray[np.float64]) -> dict[str, Percentiles]:
+    return {name: Percentiles.of(timed_ms[:, column]) for column, name in enumerate(STAGES)}
+
+
+def _paced(
+    detector: Detector, image_bgr: NDArray[np.uint8], sampling: Sampling, budget_ms: float | None, progress: Progress
+) -> Paced | None:
+    if sampling.paced_hz is None:
+        return None
+    timed_ms, lost = paced_ms(detector, image_bgr, sampling.iterations, sampling.paced_hz, progress)
+    return Paced(sampling.paced_hz, lost, _percentiles(timed_ms), series(timed_ms[:, -1], budget_ms, lost))
+
+
+def _content(detector: Detector, image_bgr: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return what is in the frame: its size, the candidates that go into suppression, and what is left of them."""
+    tensor, geometry = detector.preprocess(image_bgr)
+    raw = detector.infer(tensor)
+    return {
+        "picture_size_hw": geometry.image_size_hw,
+        "candidates": int((raw[0, 4:].max(axis=0) > detector.confidence).sum()),
+        "detections": len(detector.postprocess(raw, geometry)),
+    }
+
+
 def _check_numbers(sampling: Sampling, budget_ms: float | None) -> None:
-    if sampling.iterations < 1:
-        raise ConfigError(f"--iterations must be at least 1, not {quoted(sampling.iterations)}")
-    if sampling.warm_up < 0:
-        raise ConfigError(f"--warm-up must be at least 0, not {quoted(sampling.warm_up)}")
+    sampling.check()
     if budget_ms is not None and not 0 < budget_ms < float("inf"):
         raise ConfigError(f"--budget-ms must be a positive number of milliseconds, not {quoted(budget_ms)}")
-
-
-def _timed_ms(
-    detector: Detector, image_bgr: NDArray[np.uint8], iterations: int, warm_up: int, progress: Progress
-) -> NDArray[np.float64]:
-    """Return latencies in milliseconds, float64 ``(iterations, 4)``, a column for each of `STAGES`."""
-    progress("warm-up", 0, warm_up)
-    for _ in range(warm_up):
-        detector(image_bgr)
-    progress("warm-up", warm_up, warm_up)
-    progress("measure", 0, iterations)
-    stamps_ns = np.zeros((iterations, 4), dtype=np.int64)
-    for index in range(iterations):
-        start = perf_counter_ns()
-        tensor, geometry = detector.preprocess(image_bgr)
-        preprocessed = perf_counter_ns()
-        raw = detector.infer(tensor)
-        inferred = perf_counter_ns()
-        detector.postprocess(raw, geometry)
-        stamps_ns[index] = start, preprocessed, inferred, perf_counter_ns()
-    progress("measure", iterations, iterations)
-    stages_ns = np.diff(stamps_ns, axis=1)
-    whole_ns = stamps_ns[:, -1:] - stamps_ns[:, :1]
-    return np.hstack((stages_ns, whole_ns)) / _NS_PER_MS
 
 
 def _against_bare(detector: Detector, image_bgr: NDArray[np.uint8], progress: Progress) -> AgainstBare:
@@ -263,7 +309,7 @@ def _against_bare(detector: Detector, image_bgr: NDArray[np.uint8], progress: Pr
         progress("against a bare loop", index, _BLOCKS)
         if index % 2:
             bare.append(_bare_p50_ms(detector, tensor))
-        ours.append(Percentiles.of(_timed_ms(detector, image_bgr, _BLOCK, 2, silent)[:, column]).p50)
+        ours.append(Percentiles.of(back_to_back_ms(detector, image_bgr, _BLOCK, 2, silent)[:, column]).p50)
         if not index % 2:
             bare.append(_bare_p50_ms(detector, tensor))
     progress("against a bare loop", _BLOCKS, _BLOCKS)

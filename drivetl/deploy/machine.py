@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,61 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 
-__all__ = ["describe_machine", "peak_memory_mb", "runtime_versions"]
+__all__ = ["Load", "describe_machine", "peak_memory_mb", "runtime_versions"]
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _STATUS = Path("/proc/self/status")
+_STAT = Path("/proc/stat")
+_THROTTLE = Path("/sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count")
+
+
+class Load:
+    """What the machine does between the making of this object and `document`; None where it does not tell (not Linux).
+
+    A latency of a machine that does something else besides is that of another machine, so it belongs to the figure.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._counters()
+
+    def document(self) -> dict[str, float | None]:
+        """Return how many cores other programs kept busy, processor clock, and throttling events meanwhile."""
+        after = self._counters()
+        others = None
+        busy, own, wall = (_difference(self._before[name], after[name]) for name in ("busy_s", "own_s", "wall_s"))
+        if busy is not None and own is not None and wall:
+            others = round(max(busy - own, 0.0) / wall, 2)
+        return {
+            "other_programs_cores": others,
+            "clock_mhz_before": self._before["clock_mhz"],
+            "clock_mhz_after": after["clock_mhz"],
+            "throttle_events": _difference(self._before["throttled"], after["throttled"]),
+        }
+
+    @staticmethod
+    def _counters() -> dict[str, float | None]:
+        clock, throttled = _field(_CPU_INFO, "cpu MHz"), _text(_THROTTLE)
+        return {
+            "wall_s": time.perf_counter(),
+            "own_s": time.process_time(),
+            "busy_s": _busy_s(),
+            "clock_mhz": float(clock) if clock else None,
+            "throttled": float(throttled) if throttled else None,
+        }
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def _busy_s() -> float | None:
+    """Return the seconds that all cores together have worked since the start of the system."""
+    first = (_text(_STAT) or "").partition("\n")[0].split()
+    if not first or not hasattr(os, "sysconf"):
+        return None
+    user, nice, system, _, _, irq, softirq = (int(word) for word in first[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def runtime_versions() -> dict[str, str]:

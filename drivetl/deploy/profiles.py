@@ -15,7 +15,7 @@ from drivetl.runtime import Contract
 __all__ = ["Profile", "load_profile"]
 
 _KIND = "export/profiles"
-_NUMBERS = ("threads", "input_size_hw", "budget_p99_ms", "memory_mb")
+_NUMBERS = ("threads", "input_size_hw", "budget_p99_ms", "memory_mb", "peak_tflops", "bandwidth_gb_s")
 
 
 class Profile(StrictModel):
@@ -28,6 +28,8 @@ class Profile(StrictModel):
         input_size_hw: height and width of the model's input in pixels.
         budget_p99_ms: what 99 of 100 frames must keep to, end to end, in milliseconds.
         memory_mb: the most host memory that the process may occupy, in MiB.
+        peak_tflops: 10¹² dense operations a second in that precision, at most; for estimates.
+        bandwidth_gb_s: 10⁹ bytes a second between the processor that infers and its memory; for estimates.
         notes: what a person should know.
         sources: for every number above that is given, where it comes from.
     """
@@ -38,6 +40,8 @@ class Profile(StrictModel):
     input_size_hw: tuple[int, int] | None
     budget_p99_ms: float | None = Field(gt=0, allow_inf_nan=False)
     memory_mb: int | None = Field(ge=1)
+    peak_tflops: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    bandwidth_gb_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     notes: str
     sources: dict[str, str]
 

@@ -23,7 +23,7 @@ from drivetl.evaluate.model import Model, open_model
 from drivetl.evaluate.predictions import Picture, Predictions, picture_of
 from drivetl.evaluate.scoring import Collector, Score
 from drivetl.progress import Progress, silent, tracked
-from drivetl.runtime import Detections, Geometry, decode, to_tensor
+from drivetl.runtime import Detections, Geometry, decode
 from drivetl.taxonomy import map_detections
 
 __all__ = ["CONFIDENCE", "EvaluationResult", "Run", "evaluate"]
@@ -193,7 +193,7 @@ class Run:
         """
         model = self.model
         detections = decode(
-            model.raw(to_tensor(letterboxed_bgr)),
+            model.raw(model.to_input(letterboxed_bgr)),
             geometry,
             confidence=CONFIDENCE,
             iou=model.iou,

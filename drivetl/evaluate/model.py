@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.errors import ConfigError, quoted
-from drivetl.runtime import Detector, Letterbox
+from drivetl.runtime import Detector, Letterbox, to_tensor
 
 __all__ = ["Model", "open_model"]
 
@@ -18,7 +19,7 @@ _MAX_SIDE_PX = 8192
 
 
 class _Raw(Protocol):
-    def __call__(self, tensor_nchw: NDArray[np.float32], /) -> NDArray[np.float32]: ...
+    def __call__(self, tensor: NDArray[Any], /) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,11 @@ class Model:
         name: for people; never a full path.
         class_names: in the order of class ids.
         letterbox: how a picture becomes its input.
-        raw: float32 ``(1, 3, h, w)`` → float32 ``(1, 4 + classes, anchors)``, see `drivetl.runtime.decode`.
+        raw: an input → float32 ``(1, 4 + classes, anchors)``, see `drivetl.runtime.decode`.
         iou: NMS overlap above which the less confident of two boxes of one class goes.
         max_detections: the most detections one picture gives.
         backend: what computes it, such as ``torch cpu`` or ``onnxruntime cpu``.
+        to_input: makes the input of a letterboxed picture; without in-graph preprocessing a tensor ``(1, 3, h, w)``.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Model:
     iou: float
     max_detections: int
     backend: str
+    to_input: Callable[[NDArray[np.uint8]], NDArray[Any]] = to_tensor
 
 
 def open_model(
@@ -84,6 +87,7 @@ def _open_bundle(path: Path, size_hw: tuple[int, int] | None, device: str, threa
         limits.iou,
         limits.max_detections,
         backend,
+        contract.to_input,
     )
 
 

@@ -170,7 +170,10 @@ def _bundle_section(stages: Mapping[str, Any]) -> Section:
         f"Latency in ms on {bench['provider']}, {bench.get('machine', {}).get('cpu', 'this machine')}:",
     ]
     latency = bench["latency_ms"]
-    rows = [[name.replace("_", " "), *(f"{ms[p]:.1f}" for p in _LATENCY)] for name, ms in latency.items()]
+    rows = [
+        [name.replace("_", " "), *("–" if ms[p] is None else f"{ms[p]:.1f}" for p in _LATENCY)]
+        for name, ms in latency.items()
+    ]
     bars = [(name.replace("_", " "), float(ms["p50"]), f"{ms['p50']:.1f} ms") for name, ms in latency.items()]
     size = f"The bundle: precision {export['precision']}, {export['bytes'] / 1e6:.1f} MB."
     return Section(

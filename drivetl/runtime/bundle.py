@@ -20,6 +20,8 @@ _CONTRACT_LIMIT_BYTES = 4 << 20
 # (tag 0x0a, length 8) with the value "location". drivetl never writes one, and reading one would open other files.
 _EXTERNAL_DATA = b"\x0a\x08location"
 
+_ONNX_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
@@ -48,9 +50,8 @@ class Bundle:
 
     def _check_graph(self, session: Session) -> None:
         contract = self.contract
-        height, width = contract.input_size_hw
         inputs = [(node.name, list(node.shape), node.type) for node in session.ort_session.get_inputs()]
-        if inputs != [(contract.input_name, [1, 3, height, width], "tensor(float)")]:
+        if inputs != [(contract.input_name, list(contract.input_shape), _ONNX_TYPES[contract.input_dtype])]:
             raise self._mismatch(f"takes {inputs}")
         outputs = [(node.name, list(node.shape), node.type) for node in session.ort_session.get_outputs()]
         if outputs != [(contract.output_name, list(contract.output_shape), "tensor(float)")]:

@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from drivetl.errors import BundleError, quoted
-from drivetl.runtime.letterbox import Letterbox
+from drivetl.runtime.letterbox import Letterbox, to_tensor
 
 __all__ = ["METADATA_KEY", "SCHEMA_VERSION", "Contract", "Thresholds"]
 
@@ -39,7 +42,7 @@ class Contract:
     """What `model.onnx` takes and gives.
 
     Attributes:
-        input_name: name of the ONNX input, float32 NCHW, RGB, pixel values divided by 255.
+        input_name: name of the ONNX input.
         input_size_hw: its height and width in pixels.
         output_name: name of the ONNX output.
         output_shape: ``(1, 4 + classes, anchors)``.
@@ -53,6 +56,9 @@ class Contract:
         dataset_fingerprint: of the dataset that the weights were adapted to, or None.
         tools: versions of the tools that made the bundle.
         licence: SPDX identifier that the weights carry.
+        input_dtype: ``float32``: NCHW, RGB, pixel values divided by 255; ``uint8``: the letterboxed picture itself,
+            NHWC, BGR, and the graph does colour, scaling and layout.
+        quantisation: how an int8 graph came about; None for the others.
         model_sha256: of the file ``model.onnx``; empty in the copy inside the ONNX.
         verification: recorded results of ``drivetl verify``; None until it ran.
     """
@@ -71,20 +77,23 @@ class Contract:
     dataset_fingerprint: str | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
     licence: str = "AGPL-3.0"
+    input_dtype: str = "float32"
+    quantisation: Mapping[str, Any] | None = None
     model_sha256: str = ""
     verification: Mapping[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the contract as the JSON document of ``contract.json``."""
-        height, width = self.input_size_hw
+        # Left out where there is none, so that bundles made before it existed stay what they are.
+        quantisation = {} if self.quantisation is None else {"quantisation": dict(self.quantisation)}
         return {
             "schema_version": SCHEMA_VERSION,
             "input": {
                 "name": self.input_name,
-                "shape_nchw": [1, 3, height, width],
-                "dtype": "float32",
-                "colour_order": "RGB",
-                "scale": "1/255",
+                self._input.shape_key: list(self.input_shape),
+                "dtype": self.input_dtype,
+                "colour_order": self._input.colour_order,
+                "scale": self._input.scale,
             },
             "letterbox": {
                 "pad_value": self.letterbox.pad_value,
@@ -95,6 +104,7 @@ class Contract:
             "class_names": list(self.class_names),
             "thresholds": asdict(self.thresholds),
             "precision": self.precision,
+            **quantisation,
             "opset": self.opset,
             "source_weights_sha256": self.source_weights_sha256,
             "dataset_fingerprint": self.dataset_fingerprint,
@@ -103,6 +113,19 @@ class Contract:
             "model_sha256": self.model_sha256,
             "verification": None if self.verification is None else dict(self.verification),
         }
+
+    @property
+    def _input(self) -> _Input:
+        return _INPUTS[self.input_dtype]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the input: ``(1, 3, h, w)``, or ``(1, h, w, 3)`` where the graph preprocesses."""
+        return self._input.shape(*self.input_size_hw)
+
+    def to_input(self, letterboxed_bgr: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return a letterboxed picture, uint8 ``(h, w, 3)``, as the model's input."""
+        return to_tensor(letterboxed_bgr) if self.input_dtype == "float32" else letterboxed_bgr[None]
 
     def metadata_document(self) -> dict[str, Any]:
         """Return the copy that goes into the ONNX metadata: without the two fields that it cannot know."""
@@ -125,12 +148,8 @@ class Contract:
                 f"use the drivetl that exported it, or export again"
             )
         tensor, box, output, limits = (root.node(key) for key in ("input", "letterbox", "output", "thresholds"))
-        tensor.one_of("dtype", ("float32",))
-        tensor.one_of("colour_order", ("RGB",))
-        tensor.one_of("scale", ("1/255",))
-        batch, channels, height, width = tensor.integers("shape_nchw", 4)
-        if (batch, channels) != (1, 3) or max(height, width) > _MAX_SIDE_PX:
-            raise tensor.wrong("shape_nchw", f"[1, 3, height, width] with sides up to {_MAX_SIDE_PX}")
+        dtype = tensor.one_of("dtype", tuple(_INPUTS))
+        height, width = _input_size_hw(tensor, _INPUTS[dtype])
         names = root.strings("class_names", _MAX_CLASSES)
         shape = output.integers("shape", 3)
         if shape[0] != 1 or shape[1] != 4 + len(names):
@@ -159,9 +178,41 @@ class Contract:
             dataset_fingerprint=root.optional_text("dataset_fingerprint"),
             tools={key: str(value) for key, value in root.mapping("tools").items()},
             licence=root.text("licence"),
+            input_dtype=dtype,
+            quantisation=root.mapping("quantisation") if root.has("quantisation") else None,
             model_sha256=root.text("model_sha256", empty=True),
             verification=root.mapping("verification") if root.get("verification") is not None else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """One of the two kinds of input."""
+
+    shape_key: str
+    colour_order: str
+    scale: str
+    channels_last: bool
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int, int]:
+        return (1, height, width, 3) if self.channels_last else (1, 3, height, width)
+
+
+_INPUTS = {
+    "float32": _Input("shape_nchw", "RGB", "1/255", channels_last=False),
+    "uint8": _Input("shape_nhwc", "BGR", "1", channels_last=True),
+}
+
+
+def _input_size_hw(tensor: _Node, kind: _Input) -> tuple[int, int]:
+    tensor.one_of("colour_order", (kind.colour_order,))
+    tensor.one_of("scale", (kind.scale,))
+    shape = tensor.integers(kind.shape_key, 4)
+    height, width = shape[1:3] if kind.channels_last else shape[2:]
+    if shape != kind.shape(height, width) or max(height, width) > _MAX_SIDE_PX:
+        wanted = "[1, height, width, 3]" if kind.channels_last else "[1, 3, height, width]"
+        raise tensor.wrong(kind.shape_key, f"{wanted} with sides up to {_MAX_SIDE_PX}")
+    return height, width
 
 
 class _Node:
@@ -184,6 +235,9 @@ class _Node:
         if key not in self._values:
             raise BundleError(f"{quoted(self._where)}: {self._path}.{key} is missing; export the bundle again")
         return self._values[key]
+
+    def has(self, key: str) -> bool:
+        return key in self._values
 
     def node(self, key: str) -> _Node:
         return _Node(self.get(key), self._where, f"{self._path}.{key}")

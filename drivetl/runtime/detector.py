@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class Detector:
         """
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.session = self._bundle.session(provider, threads=threads)
-        self._preprocess = Preprocessor(self.contract.letterbox)
+        self._preprocess = Preprocessor(self.contract.letterbox, self.contract.input_dtype)
         limits = self.contract.thresholds
         self.confidence = limits.confidence if confidence is None else confidence
 
@@ -69,16 +70,16 @@ class Detector:
         tensor, geometry = self.preprocess(image_bgr)
         return self.postprocess(self.infer(tensor), geometry)
 
-    def preprocess(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Geometry]:
-        """Return the input tensor, float32 ``(1, 3, h, w)``, and how the picture lies in it.
+    def preprocess(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[Any], Geometry]:
+        """Return the input tensor, of the contract's input shape and type, and how the picture lies in it.
 
         The tensor is a buffer of the calling thread, overwritten by its next call: copy it to keep it.
         """
         return self._preprocess(image_bgr)
 
-    def infer(self, tensor_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+    def infer(self, tensor: NDArray[Any]) -> NDArray[np.float32]:
         """Return the raw output, float32 of the contract's output shape."""
-        return self.session.run(self.contract.output_name, self.contract.input_name, tensor_nchw)
+        return self.session.run(self.contract.output_name, self.contract.input_name, tensor)
 
     def postprocess(
         self,

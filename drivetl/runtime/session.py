@@ -54,7 +54,7 @@ class Session:
     nodes_per_provider: dict[str, int]
     intra_op_threads: int
 
-    def run(self, output_name: str, input_name: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, output_name: str, input_name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
         """Run the network on one input tensor and return the named output."""
         result: NDArray[np.float32] = self.ort_session.run([output_name], {input_name: tensor})[0]
         return result
@@ -99,6 +99,9 @@ def open_session(model: bytes, provider: str = "cpu", *, threads: int = 0, where
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads
+    # Within a run, threads wait actively, which is fast; after it they would go on for a while and take a core from
+    # the next stage and from every other program in the car.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if provider != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

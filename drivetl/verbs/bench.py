@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from drivetl.errors import quoted
+from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import ThreadsOption
 
 if TYPE_CHECKING:
     from drivetl.deploy import LatencyResult
+    from drivetl.deploy.tails import Percentiles
 
 __all__ = ["register"]
+
+_DISTURBED_CORES = 0.2
 
 
 def register(app: typer.Typer) -> None:
@@ -22,27 +25,50 @@ def register(app: typer.Typer) -> None:
     app.command("bench")(bench)
 
 
+_Bundle = Annotated[Path, typer.Argument(help="The bundle folder.")]
+_Provider = Annotated[
+    Literal["cpu", "cuda", "tensorrt"] | None,
+    typer.Option("--provider", help="Where it must run; default: the profile's, else cpu. No fallback."),
+]
+_Profile = Annotated[
+    str | None, typer.Option("--profile", help="Hardware profile: a shipped name such as x86-cpu, or a YAML file.")
+]
+_Budget = Annotated[
+    float | None, typer.Option("--budget-ms", help="Milliseconds that the p99 end to end must keep to.")
+]
+_Image = Annotated[Path | None, typer.Option("--image", help="Picture to run on; default: a synthetic 1280x720 frame.")]
+_Iterations = Annotated[int, typer.Option("--iterations", min=1, help="Frames to time.")]
+_WarmUp = Annotated[int, typer.Option("--warm-up", min=0, help="Frames before, untimed.")]
+_PacedHz = Annotated[
+    float | None,
+    typer.Option("--paced-hz", help="Also at the rate of a camera, with idle gaps: 30 for most; both must keep."),
+]
+_AgainstBare = Annotated[
+    bool, typer.Option("--against-bare", help="Also compare inference with a bare session.run loop.")
+]
+_Predict = Annotated[
+    str | None,
+    typer.Option("--predict", help="Instead, estimate inference on this profile's hardware, unmeasured."),
+]
+_Versus = Annotated[
+    Literal["ultralytics"] | None,
+    typer.Option("--versus", help="Instead, time the frame through Ultralytics' ONNX path beside ours, on the CPU."),
+]
+
+
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="The bundle folder.")],
-    provider: Annotated[
-        Literal["cpu", "cuda", "tensorrt"] | None,
-        typer.Option("--provider", help="Where it must run; default: the profile's, else cpu. No fallback."),
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option("--profile", help="Hardware profile: a shipped name such as x86-cpu, or a YAML file.")
-    ] = None,
-    budget_ms: Annotated[
-        float | None, typer.Option("--budget-ms", help="Milliseconds that the p99 end to end must keep to.")
-    ] = None,
-    image: Annotated[
-        Path | None, typer.Option("--image", help="Picture to run on; default: a synthetic 1280x720 frame.")
-    ] = None,
-    iterations: Annotated[int, typer.Option("--iterations", min=1, help="Frames to time.")] = 300,
-    warm_up: Annotated[int, typer.Option("--warm-up", min=0, help="Frames before, untimed.")] = 30,
+    bundle: _Bundle,
+    provider: _Provider = None,
+    profile: _Profile = None,
+    budget_ms: _Budget = None,
+    image: _Image = None,
+    iterations: _Iterations = 300,
+    warm_up: _WarmUp = 30,
     threads: ThreadsOption = None,
-    against_bare: Annotated[
-        bool, typer.Option("--against-bare", help="Also compare inference with a bare session.run loop.")
-    ] = False,
+    paced_hz: _PacedHz = None,
+    against_bare: _AgainstBare = False,
+    versus: _Versus = None,
+    predict: _Predict = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure latency stage by stage on the provider that really runs; exit status 1 over budget.
@@ -53,6 +79,13 @@ def bench(
     from drivetl.deploy import bench as run
 
     reporter = Reporter("bench", as_json)
+    if versus is not None:
+        _refuse_beside_versus(provider, profile, budget_ms, against_bare or paced_hz is not None)
+        _versus(reporter, bundle, image, threads, iterations)
+        return
+    if predict is not None:
+        _predict(reporter, bundle, predict, budget_ms)
+        return
     with reporter.measuring():
         result = run(
             bundle,
@@ -60,12 +93,54 @@ def bench(
             profile=profile,
             budget_ms=budget_ms,
             image=image,
-            sampling=Sampling(iterations=iterations, warm_up=warm_up, against_bare=against_bare),
+            sampling=Sampling(iterations, warm_up, against_bare, paced_hz),
             threads=threads,
         )
     reporter.gate(
         {"bundle": str(bundle), **result.document()}, _lines(result), result.passed, "; ".join(result.problems)
     )
+
+
+def _predict(reporter: Reporter, bundle: Path, profile: str, budget_ms: float | None) -> None:
+    from drivetl.deploy import predict
+
+    with reporter.working():
+        found = predict(bundle, profile, budget_ms)
+    lines = [
+        f"inference on {profile}, {found.precision}: about {found.estimate_ms:g} ms, "
+        f"{found.low_ms:g} to {found.high_ms:g} ms (an estimate, not a measurement)"
+    ]
+    if found.fits is not None:
+        lines.append(f"within {found.budget_ms:g} ms: {found.fits}")
+    reporter.finish({"bundle": str(bundle), **found.document()}, lines)
+
+
+def _refuse_beside_versus(
+    provider: str | None, profile: str | None, budget_ms: float | None, measures_more: bool
+) -> None:
+    if provider not in (None, "cpu") or profile is not None or budget_ms is not None or measures_more:
+        raise ConfigError(
+            "--versus compares on the CPU and holds nothing against a budget; leave --provider, --profile, "
+            "--budget-ms, --paced-hz and --against-bare out"
+        )
+
+
+def _versus(reporter: Reporter, bundle: Path, image: Path | None, threads: int | None, iterations: int) -> None:
+    from drivetl.deploy import versus_ultralytics
+
+    with reporter.measuring():
+        result = versus_ultralytics(bundle, image=image, threads=threads or 0, iterations=iterations)
+    height, width = result.picture_size_hw
+    lines = [f"{'ms a frame':<13} {'ours':>9} {'Ultralytics':>12} {'ratio':>7}   ratio of single blocks"]
+    for name, row in result.measures.items():
+        figures = f"{row.ours_ms:>9.3f} {row.theirs_ms:>12.3f} {row.ratio:>7.3f}"
+        lines.append(f"{name:<13} {figures}   {row.lowest:.3f} to {row.highest:.3f}")
+    lines.append(
+        f"{result.frames} frames each, picture {quoted(result.picture)} {width}x{height}, input "
+        f"{result.input_size_hw[0]}x{result.input_size_hw[1]}; detections: ours {result.detections[0]}, "
+        f"Ultralytics {result.detections[1]}; outside: everything except inference"
+    )
+    reporter.finish({"bundle": str(bundle), **result.document()}, lines)
 
 
 def _lines(result: LatencyResult) -> list[str]:
@@ -74,11 +149,13 @@ def _lines(result: LatencyResult) -> list[str]:
     lines = [
         f"{result.provider} ({machine['cpu']}, {machine['usable_cores']} cores, "
         f"threads {threads['intra_op'] or 'auto'}), input {height}x{width} {result.precision}",
-        f"{'ms':<12} {'p50':>8} {'p90':>8} {'p95':>8} {'p99':>8} {'max':>8}",
+        *_table("back to back", result.latency_ms, result.tails, result.deadline_miss_rate),
+        f"{result.throughput_hz:.1f} frames/s back to back; cold start {result.cold_start_ms:.0f} ms",
     ]
-    for name, ms in result.latency_ms.items():
-        row = " ".join(f"{value:>8.2f}" for value in (ms.p50, ms.p90, ms.p95, ms.p99, ms.max))
-        lines.append(f"{name:<12} {row}")
+    if result.paced is not None:
+        title = f"at {result.paced.rate_hz:g} Hz"
+        lines += _table(title, result.paced.latency_ms, result.paced.tails, result.paced.deadline_miss_rate)
+        lines.append(f"  {result.paced.lost} of {result.samples} frames were overtaken by a newer one and lost")
     picture_height, picture_width = result.picture_size_hw
     lines.append(
         f"{result.samples} frames after {result.warm_up} of warm-up, picture {quoted(result.picture)} "
@@ -89,9 +166,27 @@ def _lines(result: LatencyResult) -> list[str]:
             "Nothing to postprocess in this picture: give one with traffic (--image) for a figure that counts."
         )
     if result.samples < 1000:
-        lines.append("Fewer than 1,000 frames: take the p99 as an indication.")
+        lines.append("Fewer than 1,000 frames give no p99; with a budget, the slowest frame must keep to it.")
     if result.budget_ms is not None:
-        lines.append(f"budget {result.budget_ms:g} ms: {result.deadline_miss_rate:.2%} of the frames missed it")
+        lines.append(f"budget {result.budget_ms:g} ms")
+    others = result.load["other_programs_cores"]
+    if others is not None and others > _DISTURBED_CORES:
+        lines.append(f"Other programs kept {others:g} cores busy meanwhile: these are figures of a disturbed machine.")
     if result.against_bare is not None:
         lines.append(f"inference against a bare session.run loop: {result.against_bare.ratio:.3f} times")
+    return lines
+
+
+def _table(title: str, latency_ms: dict[str, Percentiles], tails: dict[str, Any], missed: float | None) -> list[str]:
+    columns = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9", "max": "max"}
+    lines = [f"{title:<12} {' '.join(f'{head:>8}' for head in columns.values())}  ms"]
+    for name, ms in latency_ms.items():
+        values = (getattr(ms, column) for column in columns)
+        lines.append(f"{name:<12} {' '.join('       –' if value is None else f'{value:>8.2f}' for value in values)}")
+    for name, (low, high) in tails["intervals_ms"].items():
+        lines.append(f"  {columns[name]:<6} end to end, 95 % interval {low:.2f} to {high:.2f}")
+    if tails["jitter_ms"] is not None:
+        lines.append(f"  jitter {tails['jitter_ms']:.2f} ms from frame to frame")
+    if missed is not None:
+        lines.append(f"  {missed:.2%} of the frames missed the budget")
     return lines

@@ -176,11 +176,11 @@ def _model_of(run: Path, stage: str) -> str:
 def _detected(model: Model, picture: Path) -> NDArray[np.uint8]:
     """Return the picture with what the model detects on it, classes named as the dataset names them."""
     from drivetl.data.pictures import decode_picture
-    from drivetl.runtime import decode, to_tensor
+    from drivetl.runtime import decode
     from drivetl.video.draw import annotate
 
     image = decode_picture(picture)
     letterboxed, geometry = model.letterbox(image)
-    found = decode(model.raw(to_tensor(letterboxed)), geometry, confidence=_CONFIDENCE)
+    found = decode(model.raw(model.to_input(letterboxed)), geometry, confidence=_CONFIDENCE)
     annotate(image, found, model.class_names)
     return image

@@ -85,7 +85,7 @@ class Carried:
             "",
             f"parity   scores within {verify['max_abs_diff_scores']:.1e}, "
             f"boxes within {verify['max_abs_diff_px']:.3f} px",
-            f"latency  p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms on {bench['provider']}",
+            f"latency  p50 {latency['p50']:.1f} ms, slowest {latency['max']:.1f} ms on {bench['provider']}",
             f"bundle   {self.folder / 'bundle'}",
             f"video    {self.folder / 'video.mp4'} ({video['frames_out']} frames)",
             f"page     {self.folder / 'page.html'}",

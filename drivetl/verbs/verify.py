@@ -73,10 +73,14 @@ def _lines(result: ParityResult) -> list[str]:
         f"{result.pictures} pictures of {result.split!r}, bundle on {result.provider}",
         f"letterbox    {letterbox}",
         f"self-test    {'passed' if result.self_test.passed else 'failed'}",
-        f"raw scores   differ by at most {result.max_abs_diff_scores:.1e}   (allowed {limits.scores:g})",
-        f"raw boxes    differ by at most {result.max_abs_diff_px:.1e} px   (allowed {limits.px:g} px)",
+        f"raw scores   differ by at most {result.max_abs_diff_scores:.1e}   (allowed {_shown(limits.scores)})",
+        f"raw boxes    differ by at most {result.max_abs_diff_px:.1e} px   (allowed {_shown(limits.px)} px)",
         f"detections   {result.matched:.2%} of {agreement.matched + agreement.missed} match, "
         f"{agreement.excused} excused   (required {limits.matched:.1%})",
         f"mAP50-95     weights {weights_map:.4f}, bundle {bundle_map:.4f}   (allowed difference {limits.map50_95:g})",
         f"worst        {quoted(result.worst.picture)}",
     ]
+
+
+def _shown(limit: float | None) -> str:
+    return "any" if limit is None else f"{limit:g}"

@@ -11,6 +11,7 @@ Importing this package loads neither; the names below are fetched from their mod
     checkpoint    a checkpoint -> a model, without executing anything that the file brings
     seam          the NumPy seam: input tensor -> raw output
     onnx_export   a checkpoint -> raw ONNX
+    onnx_predict  Ultralytics' own path on an ONNX file, to be measured against
     dataset       Ultralytics' training loader, kept from writing into the user's dataset
 """
 

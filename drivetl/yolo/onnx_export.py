@@ -64,28 +64,8 @@ def export_onnx(
     with atomic_file(target, overwrite=overwrite) as temporary, tempfile.TemporaryDirectory() as folder:
         # The exporter writes beside the path that the model says it came from.
         model.pt_path = str(Path(folder) / "model.pt")
-        options = {
-            "format": "onnx",
-            "imgsz": list(size_hw),
-            "batch": batch,
-            "opset": opset,
-            "dynamic": dynamic,
-            "simplify": True,
-            "device": "cpu",
-        }
-        threads = torch.get_num_threads()
-        try:
-            with warnings.catch_warnings():
-                # torch announces the successor of the exporter that Ultralytics calls, and traces Python values.
-                warnings.simplefilter("ignore")
-                exported = Exporter(overrides=options)(model=model)
-        except (RuntimeError, AssertionError, ValueError, ModuleNotFoundError) as error:
-            reason = str(error).partition("\n")[0]
-            raise WeightsError(f"{quoted(weights)} could not be exported to ONNX: {quoted(reason)}") from error
-        finally:
-            # The exporter leaves torch with one thread less, for the whole process.
-            torch.set_num_threads(threads)
-        described = _settle(Path(str(exported)), temporary)
+        options = {"imgsz": list(size_hw), "batch": batch, "opset": opset, "dynamic": dynamic}
+        described = _settle(_exported(model, weights, options), temporary)
     return {
         "tools": {name: version(name) for name in _TOOLS},
         "names": list(checkpoint.names),
@@ -95,6 +75,24 @@ def export_onnx(
         "licence": checkpoint.licence,
         **described,
     }
+
+
+def _exported(model: Any, weights: Path, options: dict[str, Any]) -> Path:
+    """Let Ultralytics export the model and return the file that it wrote."""
+    threads = torch.get_num_threads()
+    try:
+        with warnings.catch_warnings():
+            # torch announces the successor of the exporter that Ultralytics calls, and traces Python values.
+            warnings.simplefilter("ignore")
+            return Path(
+                str(Exporter(overrides={**options, "format": "onnx", "simplify": True, "device": "cpu"})(model))
+            )
+    except (RuntimeError, AssertionError, ValueError, ModuleNotFoundError) as error:
+        reason = str(error).partition("\n")[0]
+        raise WeightsError(f"{quoted(weights)} could not be exported to ONNX: {quoted(reason)}") from error
+    finally:
+        # The exporter leaves torch with one thread less, for the whole process.
+        torch.set_num_threads(threads)
 
 
 def _check_options(size_hw: tuple[int, int], stride: int, batch: int, opset: int | None) -> None:

@@ -28,7 +28,7 @@ from ultralytics.data.augment import LetterBox, Mosaic
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.engine import trainer as trainer_module
 from ultralytics.engine.exporter import Exporter
-from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
+from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer, DetectionValidator
 from ultralytics.nn.modules import Detect
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, SETTINGS, callbacks
@@ -39,6 +39,7 @@ __all__ = [
     "DEFAULT_CFG_DICT",
     "Detect",
     "DetectionModel",
+    "DetectionPredictor",
     "DetectionTrainer",
     "DetectionValidator",
     "Exporter",

@@ -13,11 +13,12 @@ import numpy as np
 import onnx
 import pytest
 
-from drivetl.deploy import export
+from drivetl.deploy import GraphOptions, export
 from drivetl.deploy.golden import golden_pictures, synthetic_frame
+from drivetl.deploy.graph import preprocess_in_graph
 from drivetl.errors import ConfigError, DatasetError, OutputError, WeightsError
 from drivetl.files import sha256_file
-from drivetl.runtime import Detector, open_bundle
+from drivetl.runtime import Detector, open_bundle, to_tensor
 from drivetl.runtime.contract import METADATA_KEY
 from drivetl.runtime.selftest import self_test
 
@@ -178,3 +179,38 @@ def test_the_synthetic_frame_is_the_same_everywhere_and_not_flat() -> None:
     assert (synthetic_frame(seed=1) != frame).any()
     assert frame.std() > 20
     assert [name for name, _ in golden_pictures(None)] == ["synthetic"]
+
+
+@pytest.mark.material
+def test_a_graph_that_preprocesses_gives_the_same_output_bit_for_bit(
+    material: Path, yolo_bundle: Path, tmp_path: Path
+) -> None:
+    options = GraphOptions(in_graph_preprocessing=True)
+    out = export(material / "weights" / "yolo11n.pt", tmp_path / "out", size_hw=(256, 320), options=options).bundle
+    document = json.loads((out / "contract.json").read_text(encoding="utf-8"))
+    assert document["input"] == {
+        "name": "images_bgr",
+        "shape_nhwc": [1, 256, 320, 3],
+        "dtype": "uint8",
+        "colour_order": "BGR",
+        "scale": "1",
+    }
+    inside, outside = Detector(out), Detector(yolo_bundle)
+    for path in sorted((material / "data" / "kitti-day" / "image_2").iterdir())[:3]:
+        image = np.asarray(cv2.imread(str(path)), np.uint8)
+        tensor, _ = inside.preprocess(image)
+        assert tensor.dtype == np.uint8 and tensor.nbytes * 4 == outside.preprocess(image)[0].nbytes
+        np.testing.assert_array_equal(inside.infer(tensor), outside.infer(outside.preprocess(image)[0]))
+    assert self_test(out).passed
+    onnx.checker.check_model(str(out / "model.onnx"), full_check=True)
+
+
+def test_every_float_of_the_graph_is_that_of_the_runtime(tiny_bundle: Callable[..., Path]) -> None:
+    from onnxruntime import InferenceSession
+
+    model = onnx.load(str(tiny_bundle() / "model.onnx"))
+    preprocess_in_graph(model, (64, 64))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, 64, 64]))
+    session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    levels = np.arange(64 * 64 * 3).astype(np.uint8).reshape(64, 64, 3)  # every byte in every channel
+    np.testing.assert_array_equal(session.run(["images"], {"images_bgr": levels[None]})[0], to_tensor(levels))

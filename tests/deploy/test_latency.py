@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +14,8 @@ import numpy as np
 import pytest
 
 from drivetl.deploy import Sampling, bench
-from drivetl.deploy.latency import Percentiles
-from drivetl.deploy.machine import describe_machine, peak_memory_mb
+from drivetl.deploy.machine import Load, describe_machine, peak_memory_mb
+from drivetl.deploy.tails import Percentiles, intervals, jitter_ms
 from drivetl.errors import BundleError, ConfigError, ImageError, ProviderUnavailable
 from drivetl.runtime import Detector
 from drivetl.runtime.session import missing_for
@@ -24,8 +26,8 @@ FEW = Sampling(iterations=20, warm_up=2)
 
 def test_percentiles_are_observed_times_by_nearest_rank() -> None:
     found = Percentiles.of(np.arange(1000, 0, -1, dtype=np.float64))
-    assert found == Percentiles(p50=500, p90=900, p95=950, p99=990, max=1000)
-    assert Percentiles.of(np.array([3.0])) == Percentiles(3, 3, 3, 3, 3)
+    assert found == Percentiles(p50=500, p90=900, p95=950, p99=990, p99_9=None, max=1000)
+    assert Percentiles.of(np.array([3.0])) == Percentiles(3, 3, 3, None, None, 3)
 
 
 def test_the_result_says_what_was_measured_on_what(tiny_bundle: Make) -> None:
@@ -39,7 +41,10 @@ def test_the_result_says_what_was_measured_on_what(tiny_bundle: Make) -> None:
     assert document["passed"] and document["budget_ms"] is None and document["deadline_miss_rate"] is None
     for stage in ("preprocess", "inference", "postprocess", "end_to_end"):
         ms = document["latency_ms"][stage]
-        assert 0 < ms["p50"] <= ms["p90"] <= ms["p95"] <= ms["p99"] <= ms["max"]
+        assert 0 < ms["p50"] <= ms["p90"] <= ms["p95"] <= ms["max"] and ms["p99"] is ms["p99_9"] is None
+    assert document["throughput_hz"] > 0 and document["cold_start_ms"] > 0 and document["paced"] is None
+    assert document["tails"]["intervals_ms"].keys() == {"p50", "p90", "p95"}
+    assert document["load"].keys() > {"other_programs_cores", "throttle_events"}
     assert document["latency_ms"]["end_to_end"]["p50"] >= document["latency_ms"]["inference"]["p50"]
 
 
@@ -188,3 +193,101 @@ def test_peak_memory_follows_what_is_occupied() -> None:
     after = peak_memory_mb()
     assert after is not None and after - before >= 60
     assert occupied[-1] == 1
+
+
+def test_a_percentile_is_given_only_where_there_are_frames_enough_for_it() -> None:
+    for count, p99, p99_9 in ((999, False, False), (1_000, True, False), (9_999, True, False), (10_000, True, True)):
+        found = Percentiles.of(np.arange(1, count + 1, dtype=np.float64))
+        assert (found.p99 is not None, found.p99_9 is not None) == (p99, p99_9)
+    assert found.p99_9 == 9_990 and found.p99 == 9_900 and found.max == 10_000
+
+
+def test_nothing_is_trimmed(tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One frame in twenty is a hundred times slower: it stands in the figures as it was, in both loops."""
+    original = Detector.postprocess
+    calls = iter(range(1_000_000))
+
+    def one_is_slow(*arguments: Any, **options: Any) -> Any:
+        # The first call is the cold start; then come twenty frames back to back and twenty at a rate.
+        if next(calls) in (7, 27):
+            time.sleep(0.4)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(Detector, "postprocess", one_is_slow)
+    result = bench(tiny_bundle(), sampling=Sampling(20, 0, paced_hz=50), budget_ms=390)
+    assert result.paced is not None
+    for figures in (result.latency_ms, result.paced.latency_ms):
+        assert figures["end_to_end"].max >= 400 and figures["postprocess"].max >= 400
+    assert result.deadline_miss_rate == pytest.approx(1 / 20)
+    # At a rate, those that came while it was slow are lost, and that is a miss, too.
+    assert result.paced.deadline_miss_rate is not None and result.paced.deadline_miss_rate >= 1 / 20
+    assert [problem.partition(" is ")[0] for problem in result.problems] == [
+        "the slowest frame end to end",
+        "the slowest frame end to end at 50 Hz",
+    ]
+
+
+def test_frames_that_are_overtaken_are_lost_and_count_as_missed(
+    tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Detector.infer
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.05)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(Detector, "infer", slow)
+    paced = bench(tiny_bundle(), sampling=Sampling(20, 0, paced_hz=50), budget_ms=10_000).paced
+    assert paced is not None
+    # 50 ms of work and a frame every 20 ms: at most every second frame, on a busy machine fewer.
+    assert 10 <= paced.lost < 20
+    assert paced.deadline_miss_rate == paced.lost / 20, "the others were well within ten seconds"
+    # A frame waits for the one before, but never for a queue.
+    ms = paced.latency_ms
+    assert ms["end_to_end"].max <= 2 * (ms["preprocess"].max + ms["inference"].max + ms["postprocess"].max) + 25
+
+
+def test_a_camera_that_is_slower_than_the_network_leaves_gaps(tiny_bundle: Make) -> None:
+    begun = time.perf_counter()
+    result = bench(tiny_bundle(), sampling=Sampling(10, 0, paced_hz=25))
+    assert time.perf_counter() - begun >= 10 / 25
+    assert result.paced is not None and result.paced.rate_hz == 25
+
+
+def test_intervals_of_alike_neighbours_are_wider_than_of_independent_frames() -> None:
+    rng = np.random.default_rng(0)
+    independent = rng.normal(20, 1, 1000)
+    alike = 20 + np.repeat(rng.normal(0, 1, 20), 50)  # the same spread, but it changes only every fifty frames
+    narrow, wide = intervals(independent)["p50"], intervals(alike)["p50"]
+    assert narrow[0] < float(np.median(independent)) < narrow[1]
+    # The median of 1,000 normal values has a standard error of 1.2533 / sqrt(1000); the interval is 1.96 of it.
+    assert narrow[1] - narrow[0] == pytest.approx(2 * 1.96 * 1.2533 / 1000**0.5, rel=0.35)
+    assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
+    assert set(intervals(independent)) == {"p50", "p90", "p95", "p99"}
+    assert intervals(independent) == intervals(independent)
+    assert intervals(np.array([3.0])) == {}
+
+
+def test_jitter_is_the_mean_step_from_frame_to_frame() -> None:
+    assert jitter_ms(np.array([10.0, 12.0, 11.0, 11.0])) == pytest.approx(1.0)
+    assert jitter_ms(np.array([10.0])) is None
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs /proc")
+def test_what_other_programs_do_meanwhile_is_told_apart_from_ones_own_work() -> None:
+    code = "import time\nend = time.time() + 30\nwhile time.time() < end: pass"
+    with subprocess.Popen([sys.executable, "-c", code]) as burner:
+        try:
+            load = Load()
+            time.sleep(1.0)
+            others = load.document()["other_programs_cores"]
+        finally:
+            burner.kill()
+    # The kernel counts in hundredths of a second, and on a busy machine the burner does not get a whole core.
+    assert others is not None and others > 0.3
+
+
+@pytest.mark.parametrize("hz", [0, -1, float("nan"), 1e6])
+def test_a_rate_out_of_range_is_refused(hz: float, tiny_bundle: Make) -> None:
+    with pytest.raises(ConfigError, match="--paced-hz"):
+        bench(tiny_bundle(), sampling=Sampling(paced_hz=hz))

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from drivetl.deploy import ParityResult, record_verification, verify_bundle
+from drivetl.deploy import GraphOptions, ParityResult, export, record_verification, verify_bundle
 from drivetl.deploy.matching import Agreement, compare_detections
 from drivetl.deploy.parity import Worst
 from drivetl.errors import BundleError, WeightsError
@@ -69,6 +69,16 @@ def test_the_real_bundle_is_its_weights(material: Path, yolo_bundle: Path, road_
     assert result.worst.picture.endswith(".jpg")
     assert result.problems == ("accuracy was not compared (no boxes in the split?)",)
     assert result.with_accuracy(0.31, 0.3105).passed
+
+
+@pytest.mark.material
+def test_a_bundle_that_preprocesses_itself_is_its_weights(material: Path, tmp_path: Path, road_pictures: Path) -> None:
+    weights = material / "weights" / "yolo11n.pt"
+    options = GraphOptions(in_graph_preprocessing=True)
+    bundle = export(weights, tmp_path / "out", size_hw=(256, 320), options=options).bundle
+    result = verify_bundle(bundle, weights, road_pictures, limit=3)
+    assert result.max_abs_diff_scores < 1e-4 and result.max_abs_diff_px < 0.05
+    assert result.matched == 1.0 and result.with_accuracy(0.3, 0.3).passed
 
 
 def _shift_boxes(model: Any) -> None:

@@ -36,6 +36,65 @@ def test_the_contract_survives_the_way_through_json(tiny_bundle: Make) -> None:
     assert "verification" not in bundle.contract.metadata_document()
 
 
+def _preprocess_inside(model: Any) -> None:
+    from drivetl.deploy.graph import preprocess_in_graph
+
+    preprocess_in_graph(model, (64, 64))
+    entry = model.metadata_props[0]
+    document = json.loads(entry.value)
+    document["input"] = UINT8_INPUT
+    entry.value = json.dumps(document)
+
+
+UINT8_INPUT = {
+    "name": "images_bgr",
+    "shape_nhwc": [1, 64, 64, 3],
+    "dtype": "uint8",
+    "colour_order": "BGR",
+    "scale": "1",
+}
+
+
+def test_a_graph_that_preprocesses_gives_the_same_detections(tiny_bundle: Make) -> None:
+    inside = tiny_bundle(
+        "inside", graph=_preprocess_inside, change=lambda document: document.update(input=dict(UINT8_INPUT))
+    )
+    picture = np.random.default_rng(3).integers(0, 256, (90, 160, 3), dtype=np.uint8)
+    wanted, found = Detector(tiny_bundle(), confidence=0.4)(picture), Detector(inside, confidence=0.4)(picture)
+    assert len(found) > 5
+    np.testing.assert_array_equal(found.xyxy_px, wanted.xyxy_px)
+    np.testing.assert_array_equal(found.confidence, wanted.confidence)
+    contract = open_bundle(inside).contract
+    assert Contract.from_document(contract.document(), "again") == contract
+    assert contract.input_shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("colour_order", "RGB", "colour_order is 'RGB', expected BGR"),
+        ("scale", "1/255", "scale is '1/255', expected 1;"),
+        ("shape_nhwc", [1, 3, 64, 64], r"expected \[1, height, width, 3\]"),
+        ("shape_nhwc", [1, 64, 8193, 3], "sides up to 8192"),
+        ("dtype", "float16", "expected float32 or uint8"),
+    ],
+)
+def test_a_picture_input_that_contradicts_itself_is_refused(
+    key: str, value: object, sentence: str, tiny_bundle: Make
+) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["input"] = {**UINT8_INPUT, key: value}
+
+    with pytest.raises(BundleError, match=sentence):
+        open_bundle(tiny_bundle(change=change))
+
+
+def test_a_contract_that_says_uint8_of_a_float_graph_is_refused(tiny_bundle: Make) -> None:
+    bundle = open_bundle(tiny_bundle(change=lambda document: document.update(input=dict(UINT8_INPUT))))
+    with pytest.raises(BundleError, match=r"takes .*tensor\(float\)"):
+        bundle.session()
+
+
 def test_a_missing_folder_a_file_and_an_onnx_file_are_no_bundles(tiny_bundle: Make, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"nowhere' is missing.*drivetl export"):
         open_bundle(tmp_path / "nowhere")

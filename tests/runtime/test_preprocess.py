@@ -32,7 +32,7 @@ def _noise(size_hw: tuple[int, int], seed: int = 0) -> np.ndarray:
     ids=str,
 )
 def test_it_equals_the_reference_bit_for_bit_from_size_to_size(letterbox: Letterbox) -> None:
-    preprocess = Preprocessor(letterbox)
+    preprocess, pictures = Preprocessor(letterbox), Preprocessor(letterbox, "uint8")
     for size_hw in SIZES_HW:
         image = _noise(size_hw)
         if min(letterbox.size_hw) < min(size_hw) or letterbox.scale_up or max(size_hw) <= 640:
@@ -41,12 +41,16 @@ def test_it_equals_the_reference_bit_for_bit_from_size_to_size(letterbox: Letter
             np.testing.assert_array_equal(tensor, to_tensor(boxed))
             assert found == geometry
             assert tensor.flags.c_contiguous
+            picture, found = pictures(image)
+            np.testing.assert_array_equal(picture, boxed[None])
+            assert found == geometry and picture.flags.c_contiguous
 
 
 def test_a_picture_that_is_a_view_gives_the_same() -> None:
     letterbox = Letterbox((96, 160))
     image = _noise((300, 400))[10:-10:2, 7:-5, ::-1]
     np.testing.assert_array_equal(Preprocessor(letterbox)(image)[0], to_tensor(letterbox(image)[0]))
+    np.testing.assert_array_equal(Preprocessor(letterbox, "uint8")(image)[0][0], letterbox(image)[0])
 
 
 def test_threads_do_not_share_buffers() -> None:
@@ -67,9 +71,10 @@ def test_what_is_no_picture_is_refused() -> None:
         Preprocessor(Letterbox((64, 64)))(np.zeros((4, 4), np.uint8))
 
 
-def test_no_frame_allocates_more_than_64_kib_after_warm_up(tiny_bundle: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_no_frame_allocates_more_than_64_kib_after_warm_up(dtype: str, tiny_bundle: Callable[..., Path]) -> None:
     detector = Detector(tiny_bundle())
-    detector._preprocess = Preprocessor(Letterbox((384, 640)))
+    detector._preprocess = Preprocessor(Letterbox((384, 640)), dtype)
     image = _noise((720, 1280))
     rng = np.random.default_rng(1)
     raw = rng.uniform(0, 0.2, (1, 84, 5040)).astype(np.float32)

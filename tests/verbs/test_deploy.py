@@ -54,6 +54,11 @@ def test_bench_of_what_is_no_bundle_exits_2_with_one_sentence(tmp_path: Path) ->
     assert done.stderr.startswith("drivetl: error: ") and done.stderr.count("\n") == 1
 
 
+def test_versus_beside_a_budget_is_refused(tiny_bundle: Callable[..., Path]) -> None:
+    done = _drivetl("bench", str(tiny_bundle()), "--versus", "ultralytics", "--budget-ms", "30")
+    assert done.returncode == 2 and "leave --provider" in done.stderr and done.stderr.count("\n") == 1
+
+
 @pytest.mark.material
 def test_export_verify_and_bench_of_real_weights(material: Path, tmp_path: Path) -> None:
     weights, dataset, bundle = str(material / "weights" / "yolo11n.pt"), tmp_path / "data", tmp_path / "bundle"
@@ -93,3 +98,7 @@ def test_export_verify_and_bench_of_real_weights(material: Path, tmp_path: Path)
     done = _drivetl("bench", str(bundle), "--image", str(tmp_path / "frame.png"), "--iterations", "5")
     assert done.returncode == 0, done.stderr
     assert "end_to_end" in done.stdout and "frame.png" in done.stdout
+
+    done = _drivetl("bench", str(bundle), "--versus", "ultralytics", "--iterations", "10", "--json")
+    assert done.returncode == 0, done.stderr
+    assert 0 < json.loads(done.stdout)["measures"]["outside_wall"]["ratio"] < 5

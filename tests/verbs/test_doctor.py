@@ -107,6 +107,20 @@ def test_duplicates(installed: dict[str, str], wanted: list[str]) -> None:
     assert all(part in problem for part, problem in zip(wanted, problems, strict=True))
 
 
+def test_two_distributions_of_one_module_are_both_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name in ("opencv-python", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu"):
+            return "4.11"
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    report = doctor.examine()
+    assert report.packages["opencv-python"] == report.packages["opencv-python-headless"] == "4.11"
+    assert report.packages["onnxruntime"] == report.packages["onnxruntime-gpu"] == "4.11"
+    assert any("overwrite each other" in problem for problem in report.problems)
+    assert not any("same cv2" in problem for problem in report.problems)
+
+
 def test_a_gpu_that_cuda_cannot_use_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = SimpleNamespace(stdout="NVIDIA T4, 15360 MiB, 580.1\nNVIDIA T4, 15360 MiB, 580.1\n")
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")

@@ -1,0 +1,142 @@
+"""A latency before the hardware is there, with the error that such estimates have had where they could be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from drivetl.deploy.profiles import Profile, load_profile
+from drivetl.deploy.roofline import Constants, Peaks, estimate_ms, graph_layers
+from drivetl.errors import ConfigError, quoted
+from drivetl.progress import Progress, silent, tracked
+from drivetl.runtime import open_bundle
+
+__all__ = ["ERROR", "T4", "T4_CONSTANTS", "T4_LATENCY_MS", "Prediction", "predict", "rank"]
+
+# Ultralytics' documentation, TensorRT 10 fp16 at 640x640, n s m l x.
+T4_LATENCY_MS = {"yolo11": (1.5, 2.5, 4.7, 6.2, 11.3), "yolo26": (1.7, 2.5, 4.7, 6.2, 11.8)}
+# NVIDIA T4 data sheet: 65 TFLOPS mixed precision, 320 GB/s.
+T4 = Peaks(65.0, 320.0)
+# `drivetl.deploy.roofline.fit` over both families; a test fits them anew. Fitted on one family alone, they were off by
+# at most 10 % on YOLO26 and 15 % on YOLO11; on another device (Orin NX, YOLOv8n, 3.19 ms published) by 8 %.
+T4_CONSTANTS = Constants(compute=0.3239412621255767, memory=0.36987797685388296, overhead_ms=0.8471558414992382)
+# Twice the largest of these errors: the other devices differ in more than their peaks.
+ERROR = 0.3
+# Ultralytics' documentation: mAP50-95 on COCO val2017 at 640, n s m l x.
+_COCO_MAP = {"yolo11": (39.5, 47.0, 51.5, 53.4, 54.7), "yolo26": (40.9, 48.6, 53.1, 55.0, 57.5)}
+_SIZES = "nsmlx"
+_PUBLISHED_SIZE_HW = (640, 640)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """An estimate of one inference; preprocessing, postprocessing and copies to the device are not in it.
+
+    Attributes:
+        model: what was estimated.
+        profile: name of the hardware profile.
+        precision: of the profile.
+        estimate_ms: milliseconds.
+        low_ms, high_ms: the error bar, see `ERROR`.
+        budget_ms: what was asked for, or None.
+        fits: ``yes`` if even ``high_ms`` keeps to the budget, ``no`` if not even ``low_ms`` does, else ``perhaps``;
+            None without a budget.
+    """
+
+    model: str
+    profile: str
+    precision: str
+    estimate_ms: float
+    low_ms: float
+    high_ms: float
+    budget_ms: float | None
+    fits: str | None
+
+    def document(self) -> dict[str, Any]:
+        """Return the estimate as a JSON document."""
+        return {
+            **asdict(self),
+            "measured": False,
+            "method": "roofline for each convolution; constants fitted to published TensorRT latencies on an NVIDIA T4",
+            "error_bar": ERROR,
+        }
+
+
+def predict(bundle: Path, profile: str, budget_ms: float | None = None) -> Prediction:
+    """Estimate how long a bundle's network takes on hardware that a profile describes.
+
+    Raises:
+        BundleError: the bundle cannot be used.
+        ConfigError: the profile cannot be used, or does not say what an estimate needs.
+    """
+    import onnx
+
+    hardware = load_profile(profile)
+    peaks = _peaks(hardware, profile)
+    opened = open_bundle(bundle)
+    layers = graph_layers(onnx.load_from_string(opened.model))
+    return _prediction(bundle.name, layers, hardware, profile, peaks, budget_ms or hardware.budget_p99_ms)
+
+
+def rank(profile: str, budget_ms: float | None = None, progress: Progress = silent) -> list[dict[str, Any]]:
+    """Return the YOLO11 and YOLO26 sizes at 640x640: those that may fit first, the most accurate of them first.
+
+    Accuracy is the published one on COCO; on a target domain sizes keep their order more often than their distance.
+
+    Raises:
+        ConfigError: the profile cannot be used, leaves unknown what an estimate needs, or nobody gives a budget.
+        MissingExtraError: Ultralytics, which describes the networks, is not installed.
+    """
+    from drivetl.yolo.layers import conv_layers
+
+    hardware = load_profile(profile)
+    peaks = _peaks(hardware, profile)
+    budget_ms = budget_ms or hardware.budget_p99_ms
+    if budget_ms is None:
+        raise ConfigError(f"the profile {quoted(profile)} has no budget; give one with --budget-ms")
+    names = [(family, index) for family in _COCO_MAP for index in range(len(_SIZES))]
+    rows = []
+    for family, index in tracked(names, "networks", len(names), progress):
+        name = f"{family}{_SIZES[index]}"
+        found = _prediction(name, conv_layers(name, _PUBLISHED_SIZE_HW), hardware, profile, peaks, budget_ms).document()
+        rows.append({**found, "input_size_hw": list(_PUBLISHED_SIZE_HW), "coco_map50_95": _COCO_MAP[family][index]})
+    return sorted(rows, key=lambda row: (row["fits"] == "no", -row["coco_map50_95"], row["estimate_ms"]))
+
+
+def _peaks(hardware: Profile, name: str) -> Peaks:
+    needed = {
+        "precision": hardware.precision,
+        "peak_tflops": hardware.peak_tflops,
+        "bandwidth_gb_s": hardware.bandwidth_gb_s,
+    }
+    unknown = [key for key, value in needed.items() if value is None]
+    if unknown or hardware.peak_tflops is None or hardware.bandwidth_gb_s is None:
+        raise ConfigError(
+            f"the profile {quoted(name)} leaves {' and '.join(unknown)} unknown, without which an estimate would be a "
+            "guess; enter them with their sources, or measure on the device"
+        )
+    if hardware.provider != "tensorrt":
+        raise ConfigError(
+            f"the profile {quoted(name)} is about {hardware.provider}, and the constants of the estimate are those of "
+            "TensorRT on NVIDIA GPUs; measure on the device"
+        )
+    return Peaks(hardware.peak_tflops, hardware.bandwidth_gb_s)
+
+
+def _prediction(
+    model: str,
+    layers: Sequence[tuple[float, float]],
+    hardware: Profile,
+    profile: str,
+    peaks: Peaks,
+    budget_ms: float | None,
+) -> Prediction:
+    precision = str(hardware.precision)
+    found = estimate_ms(layers, peaks, T4_CONSTANTS, precision)
+    low, high = found / (1 + ERROR), found / (1 - ERROR)
+    fits = None
+    if budget_ms is not None:
+        fits = "yes" if high <= budget_ms else "no" if low > budget_ms else "perhaps"
+    return Prediction(model, profile, precision, round(found, 2), round(low, 2), round(high, 2), budget_ms, fits)

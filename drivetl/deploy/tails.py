@@ -1,0 +1,106 @@
+"""What is said of a series of latencies: percentiles that it is long enough for, their intervals, jitter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["INTERVAL", "NEEDED", "Percentiles", "intervals", "jitter_ms"]
+
+# Frames that a percentile needs: ten beyond it, or it rests on a handful of hiccups.
+NEEDED = {"p99": 1_000, "p99_9": 10_000}
+INTERVAL = "95 % circular block bootstrap, blocks of the square root of the number of frames"
+# In thousandths, because 99.9 / 100 * 10,000 is a little more than 9,990 in floating point and names the next frame.
+_QUANTILES = {"p50": 500, "p90": 900, "p95": 950, "p99": 990, "p99_9": 999}
+_REPLICATES = 1_000
+_PORTION = 50  # replicates at a time: 10,000 frames times 1,000 replicates would not fit into a car's memory
+_LEVEL = 0.95
+
+_Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Latency in milliseconds. Each is a time that was really observed (nearest rank), never interpolated.
+
+    Nothing is left out: ``max`` is the slowest frame. p99 and p99.9 are None where there are fewer frames than
+    `NEEDED` says.
+    """
+
+    p50: float
+    p90: float
+    p95: float
+    p99: float | None
+    p99_9: float | None
+    max: float
+
+    @classmethod
+    def of(cls, latency_ms: _Array) -> Percentiles:
+        """Return the percentiles of at least one latency."""
+        count, ordered = len(latency_ms), np.sort(latency_ms)
+        found: dict[str, float | None] = {
+            name: round(float(ordered[_index(count, share)]), 4) if count >= NEEDED.get(name, 1) else None
+            for name, share in _QUANTILES.items()
+        }
+        return cls(**found, max=round(float(latency_ms.max()), 4))  # type: ignore[arg-type]
+
+
+def _index(count: int, thousandths: int) -> int:
+    """Return the index of the nearest rank in an ordered series: the first that so many do not exceed."""
+    return max(-(-count * thousandths // 1000) - 1, 0)
+
+
+def intervals(latency_ms: _Array, seed: int = 0) -> dict[str, list[float]]:
+    """Return 95 % intervals ``[low, high]`` of the percentiles that there are enough frames for.
+
+    Latencies of neighbouring frames are alike (clocks, other programs), so frames are not drawn one by one, which would
+    give intervals that are too narrow, but in runs: the circular block bootstrap of Politis and Romano (1992).
+
+    Args:
+        latency_ms: float64 ``(n,)`` in the order of the frames.
+        seed: of the resampling.
+    """
+    count = len(latency_ms)
+    names = [name for name in _QUANTILES if count >= NEEDED.get(name, 2)]
+    if not names:
+        return {}
+    length = ceil(sqrt(count))
+    rng = np.random.default_rng(seed)
+    drawn: list[_Array] = []
+    for _ in range(0, _REPLICATES, _PORTION):
+        starts = rng.integers(0, count, (_PORTION, ceil(count / length), 1))
+        index = ((starts + np.arange(length)) % count).reshape(_PORTION, -1)[:, :count]
+        ordered = np.sort(latency_ms[index], axis=1)
+        drawn.append(ordered[:, [_index(count, _QUANTILES[name]) for name in names]])
+    ends = np.percentile(np.concatenate(drawn), [50 - 50 * _LEVEL, 50 + 50 * _LEVEL], axis=0)
+    return {name: [round(float(value), 4) for value in ends[:, column]] for column, name in enumerate(names)}
+
+
+def jitter_ms(latency_ms: _Array) -> float | None:
+    """Return the mean absolute difference of neighbouring latencies; None for fewer than two frames."""
+    if len(latency_ms) < 2:
+        return None
+    return round(float(np.abs(np.diff(latency_ms)).mean()), 4)
+
+
+def series(latency_ms: _Array, budget_ms: float | None, lost: int = 0) -> dict[str, Any]:
+    """Return what one series of end-to-end latencies is described by, as a JSON document.
+
+    Args:
+        latency_ms: float64 ``(n,)`` in the order of the frames.
+        budget_ms: what a frame must keep to, or None.
+        lost: frames besides that were never looked at; they missed it.
+    """
+    missed = None
+    if budget_ms is not None:
+        missed = (int((latency_ms > budget_ms).sum()) + lost) / (len(latency_ms) + lost)
+    return {
+        "intervals_ms": intervals(latency_ms),
+        "interval_method": INTERVAL,
+        "jitter_ms": jitter_ms(latency_ms),
+        "deadline_miss_rate": missed,
+    }

@@ -1,0 +1,138 @@
+"""Run a drivetl bundle in a vehicle: self-test, then one JSON line for every frame.
+
+    python run_bundle.py BUNDLE --source 0 --provider tensorrt
+
+Needs numpy, OpenCV, ONNX Runtime and drivetl.runtime (see requirements.txt beside this file). Before the first frame
+the bundle's golden frames must give the detections that were recorded at export; otherwise it ends with status 1 and
+detects nothing. Other exit states: 0 the source ended, 2 the bundle or the source cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+
+from drivetl.errors import DrivetlError, GateFailed, VideoError, quoted
+from drivetl.runtime import PROVIDERS, Detections, Detector
+from drivetl.runtime.selftest import self_test
+
+_STALLED_S = 5.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program and return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except DrivetlError as error:
+        print(f"run_bundle: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Run a drivetl bundle on a camera, a stream or a video file.")
+    parser.add_argument("bundle", type=Path, help="the bundle folder")
+    parser.add_argument("--source", help="camera number, stream address or video file; without one: only the self-test")
+    parser.add_argument("--provider", choices=list(PROVIDERS), default="cpu", help="where it must run; no fallback")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of one operator; 0: ONNX Runtime's choice")
+    parser.add_argument("--budget-ms", type=float, help="count the frames that take longer from picture to detections")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    result = self_test(options.bundle, options.provider)
+    _say({"self_test": result.document()})
+    if not result.passed:
+        raise GateFailed(
+            f"{quoted(options.bundle)} does not find here what it found where it was exported "
+            f"({result.missing} missing, {result.unexpected} unexpected); nothing is detected with it"
+        )
+    if options.source is None:
+        return
+    detector = Detector(options.bundle, provider=options.provider, threads=options.threads)
+    frames = late = 0
+    for image_bgr in _pictures(options.source):
+        begun = perf_counter()
+        detections = detector(image_bgr)
+        latency_ms = 1e3 * (perf_counter() - begun)
+        late += options.budget_ms is not None and latency_ms > options.budget_ms
+        _say({"frame": frames, "latency_ms": round(latency_ms, 3), "detections": _rows(detections, detector)})
+        frames += 1
+    _say({"frames": frames, "late": late if options.budget_ms is not None else None})
+
+
+def _say(document: dict[str, Any]) -> None:
+    print(json.dumps(document, allow_nan=False), flush=True)
+
+
+def _rows(detections: Detections, detector: Detector) -> list[dict[str, Any]]:
+    names = detector.contract.class_names
+    return [
+        {"class": names[class_id], "confidence": round(float(score), 4), "xyxy_px": [round(float(v), 1) for v in box]}
+        for box, score, class_id in zip(detections.xyxy_px, detections.confidence, detections.class_id, strict=True)
+    ]
+
+
+def _pictures(source: str) -> Iterator[np.ndarray]:
+    """Yield the frames of a file one after another; of a camera or a stream always the newest."""
+    live = source.isdigit() or "://" in source
+    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+    if not capture.isOpened():
+        raise VideoError(f"the source {quoted(source)} cannot be opened; check its path, its address or its cable")
+    try:
+        yield from _newest(capture, source) if live else _all(capture, source)
+    finally:
+        capture.release()
+
+
+def _all(capture: Any, source: str) -> Iterator[np.ndarray]:
+    count = 0
+    while True:
+        there, image_bgr = capture.read()
+        if not there:
+            break
+        count += 1
+        yield image_bgr
+    if not count:
+        raise VideoError(f"{quoted(source)} opens but holds no frame that can be decoded; record it again")
+
+
+def _newest(capture: Any, source: str) -> Iterator[np.ndarray]:
+    """Read in a thread of its own: what waits in a driver's queue is a road that the car has already left behind."""
+    arrived = threading.Condition()
+    newest: list[np.ndarray | None] = []
+
+    def read() -> None:
+        there = True
+        while there:
+            there, image_bgr = capture.read()
+            with arrived:
+                newest[:] = [image_bgr if there else None]
+                arrived.notify()
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        with arrived:
+            if not arrived.wait_for(lambda: bool(newest), _STALLED_S):
+                raise VideoError(f"{quoted(source)} has sent no frame for {_STALLED_S:g} s; check the camera")
+            image_bgr = newest.pop()
+        # A failed read is the end, never a black picture: an empty road is a dangerous thing to report.
+        if image_bgr is None:
+            raise VideoError(f"{quoted(source)} stopped sending frames; check the camera")
+        yield image_bgr
+
+
+if __name__ == "__main__":
+    sys.exit(main())

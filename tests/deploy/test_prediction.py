@@ -1,0 +1,120 @@
+"""Estimates: the counts are right, and constants of one family hold for the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+
+from drivetl.deploy import predict, rank
+from drivetl.deploy.prediction import ERROR, T4, T4_CONSTANTS, T4_LATENCY_MS
+from drivetl.deploy.roofline import Constants, Peaks, estimate_ms, fit, graph_layers
+from drivetl.errors import ConfigError
+from drivetl.resources import resource_dir
+from drivetl.yolo.layers import conv_layers
+
+FAMILIES = ("yolo11", "yolo26")
+Layers = list[tuple[float, float]]
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, list[Layers]]:
+    return {family: [conv_layers(f"{family}{size}", (640, 640)) for size in "nsmlx"] for family in FAMILIES}
+
+
+def test_operations_are_those_that_ultralytics_publishes(networks: dict[str, list[Layers]]) -> None:
+    gflop = [sum(operations for operations, _ in layers) / 1e9 for layers in networks["yolo11"]]
+    np.testing.assert_allclose(gflop, [6.5, 21.5, 68.0, 86.9, 194.9], atol=0.05)
+
+
+@pytest.mark.material
+def test_a_graph_and_its_description_cost_the_same(yolo_bundle: Path) -> None:
+    found = graph_layers(onnx.load(str(yolo_bundle / "model.onnx")))
+    described = conv_layers("yolo11n", (256, 320))
+    # The export holds the convolution of the distribution focal loss besides, which reads sixteen values for each side.
+    assert len(found) == len(described) + 1
+    for column in (0, 1):
+        total = sum(row[column] for row in described)
+        assert sum(row[column] for row in found) == pytest.approx(total, rel=0.02)
+
+
+@pytest.mark.parametrize(("fitted", "tested"), [FAMILIES, FAMILIES[::-1]])
+def test_constants_of_one_family_predict_the_other_within_30_percent(
+    fitted: str, tested: str, networks: dict[str, list[Layers]]
+) -> None:
+    constants = fit(networks[fitted], T4_LATENCY_MS[fitted], T4)
+    for layers, measured in zip(networks[tested], T4_LATENCY_MS[tested], strict=True):
+        assert estimate_ms(layers, T4, constants) == pytest.approx(measured, rel=0.3)
+        # What the error bar rests on.
+        assert estimate_ms(layers, T4, constants) == pytest.approx(measured, rel=ERROR / 2 + 0.01)
+
+
+def test_the_stored_constants_are_the_fitted_ones(networks: dict[str, list[Layers]]) -> None:
+    both = [layers for family in FAMILIES for layers in networks[family]]
+    measured = [ms for family in FAMILIES for ms in T4_LATENCY_MS[family]]
+    found = fit(both, measured, T4)
+    assert (found.compute, found.memory, found.overhead_ms) == pytest.approx(
+        (T4_CONSTANTS.compute, T4_CONSTANTS.memory, T4_CONSTANTS.overhead_ms), rel=1e-6
+    )
+
+
+def test_another_device_is_met_within_the_error_bar() -> None:
+    # Ultralytics' documentation: Orin NX, YOLOv8n, TensorRT fp16: 3.19 ms. Nothing was fitted to it.
+    profile = yaml.safe_load((resource_dir("export/profiles") / "jetson-orin-nx.yaml").read_text(encoding="utf-8"))
+    peaks = Peaks(profile["peak_tflops"], profile["bandwidth_gb_s"])
+    assert estimate_ms(conv_layers("yolov8n", (640, 640)), peaks, T4_CONSTANTS) == pytest.approx(3.19, rel=ERROR)
+
+
+def test_a_layer_takes_the_longer_of_arithmetic_and_traffic() -> None:
+    peaks, all_of_it = Peaks(tflops=1.0, bandwidth_gb_s=1.0), Constants(1.0, 1.0, 0.5)
+    # 10⁹ operations at 10¹² a second: 1 ms. 10⁶ values of two bytes at 10⁹ bytes a second: 2 ms.
+    assert estimate_ms([(1e9, 1e3)], peaks, all_of_it) == pytest.approx(1.0 + 0.5)
+    assert estimate_ms([(1e9, 1e6)], peaks, all_of_it) == pytest.approx(2.0 + 0.5)
+    assert estimate_ms([(1e9, 1e6)], peaks, all_of_it, "fp32") == pytest.approx(4.0 + 0.5)
+    assert estimate_ms([(1e9, 1e3)], peaks, Constants(0.5, 1.0, 0.0)) == pytest.approx(2.0)
+
+
+def test_fitting_finds_the_constants_that_made_the_figures() -> None:
+    rng = np.random.default_rng(0)
+    peaks, made_with = Peaks(10.0, 100.0), Constants(0.4, 0.3, 0.7)
+    networks = [[(float(a), float(b)) for a, b in rng.uniform(1e7, 3e9, (30, 2)) * (1, 1e-2)] for _ in range(6)]
+    found = fit(networks, [estimate_ms(layers, peaks, made_with) for layers in networks], peaks)
+    # The grid's steps are 7 % wide.
+    assert found.compute == pytest.approx(0.4, rel=0.07) and found.memory == pytest.approx(0.3, rel=0.07)
+
+
+@pytest.mark.material
+def test_a_bundle_is_estimated_with_an_error_bar(yolo_bundle: Path) -> None:
+    found = predict(yolo_bundle, "jetson-orin-nano", budget_ms=3.0)
+    assert found.low_ms < found.estimate_ms < found.high_ms
+    assert found.document()["measured"] is False
+    assert predict(yolo_bundle, "jetson-orin-nano", 1000).fits == "yes"
+    assert predict(yolo_bundle, "jetson-orin-nano", 0.1).fits == "no"
+
+
+@pytest.mark.parametrize(
+    ("profile", "sentence"),
+    [("x86-cpu", "precision and peak_tflops and bandwidth_gb_s unknown"), ("drive-orin", "peak_tflops and bandwidth")],
+)
+def test_an_unknown_number_is_no_reason_to_guess(profile: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        predict(tmp_path, profile)
+    with pytest.raises(ConfigError, match=sentence):
+        rank(profile, 20)
+
+
+def test_what_may_fit_stands_first_and_the_most_accurate_of_it_at_the_top() -> None:
+    ranking = rank("jetson-orin-nano", 10.0)
+    assert len(ranking) == 10
+    fitting = [row for row in ranking if row["fits"] != "no"]
+    assert 0 < len(fitting) < 10 and ranking[: len(fitting)] == fitting
+    assert [row["coco_map50_95"] for row in fitting] == sorted((r["coco_map50_95"] for r in fitting), reverse=True)
+    assert all(row["low_ms"] <= 10 for row in fitting)
+
+
+def test_a_network_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'yolo11q'"):
+        conv_layers("yolo11q", (640, 640))

@@ -1,0 +1,117 @@
+"""The vehicle's program: it tests itself first, needs only the runtime, and never goes on with a broken bundle."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from drivetl.deploy.golden import write_golden
+from drivetl.runtime import Detector
+
+FOLDER = Path(__file__).resolve().parents[2] / "export" / "vehicle"
+# What the base install brings for the command line, and the car does not have.
+ABSENT = ("typer", "rich", "pydantic", "yaml", "torch", "ultralytics", "onnx")
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Callable[..., Path]) -> Path:
+    folder = tiny_bundle()
+    write_golden(Detector(folder), None, folder)
+    return folder
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (128, 128))
+    for level in (0, 255, 0):
+        writer.write(np.full((128, 128, 3), level, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("run_bundle", FOLDER / "run_bundle.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _run(*words: str) -> subprocess.CompletedProcess[str]:
+    code = (
+        f"import runpy, sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n"  # importing one of them fails
+        f"sys.argv = {['run_bundle', *words]!r}\nrunpy.run_path({str(FOLDER / 'run_bundle.py')!r}, run_name='__main__')"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=FOLDER.parents[1])
+
+
+def test_it_tests_itself_then_gives_a_line_for_every_frame(bundle: Path, clip: Path) -> None:
+    done = _run(str(bundle), "--source", str(clip), "--budget-ms", "60000")
+    assert done.returncode == 0, done.stderr
+    lines: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines[0]["self_test"]["passed"] is True
+    assert [line["frame"] for line in lines[1:-1]] == [0, 1, 2]
+    assert [len(line["detections"]) for line in lines[1:-1]] == [0, 64, 0]
+    assert lines[2]["detections"][0]["class"] == "bright" and lines[2]["detections"][0]["confidence"] > 0.98
+    assert lines[-1] == {"frames": 3, "late": 0}
+
+
+def test_golden_frames_that_fail_stop_it_with_status_1_before_the_first_frame(bundle: Path, clip: Path) -> None:
+    expected = bundle / "golden" / "expected.json"
+    document = json.loads(expected.read_text(encoding="utf-8"))
+    document["frames"][0]["detections"][0]["xyxy_px"] = [0, 0, 9, 9]
+    expected.write_text(json.dumps(document), encoding="utf-8")
+    done = _run(str(bundle), "--source", str(clip))
+    assert done.returncode == 1 and "1 missing" in done.stderr and done.stderr.count("\n") == 1
+    assert len(done.stdout.splitlines()) == 1 and "frame" not in json.loads(done.stdout)
+
+
+def test_what_cannot_be_used_is_one_sentence(
+    bundle: Path, tmp_path: Path, program: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main([str(tmp_path / "nowhere")]) == 2
+    assert "not a bundle folder" in capfd.readouterr().err
+    assert program.main([str(bundle), "--source", str(tmp_path / "no.mp4")]) == 2
+    assert "cannot be opened" in capfd.readouterr().err
+
+
+def test_of_a_camera_the_newest_frame_counts_and_a_failed_read_is_the_end(program: ModuleType) -> None:
+    frames = iter([np.full((2, 2, 3), level, np.uint8) for level in range(3)])
+
+    def read() -> tuple[bool, Any]:
+        image = next(frames, None)
+        return image is not None, image
+
+    seen = []
+    with pytest.raises(program.VideoError, match="stopped sending"):
+        for image in program._newest(SimpleNamespace(read=read), "0"):
+            seen.append(int(image[0, 0, 0]))
+    assert seen == sorted(seen) and len(seen) <= 3
+
+
+def test_a_camera_that_hangs_is_reported(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    monkeypatch.setattr(program, "_STALLED_S", 0.05)
+    hang = threading.Event()
+    with pytest.raises(program.VideoError, match="no frame for"):
+        next(program._newest(SimpleNamespace(read=lambda: (hang.wait(1), None)), "0"))
+    hang.set()
+
+
+def test_the_requirements_leave_onnxruntime_to_the_board() -> None:
+    lines = (FOLDER / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = [line.partition(">")[0] for line in lines if line and not line.startswith("#")]
+    assert wanted == ["numpy", "opencv-python-headless"]
