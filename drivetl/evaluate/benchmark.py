@@ -57,7 +57,9 @@ def synthetic(pictures: int, rng: np.random.Generator) -> tuple[Truth, Found, li
         boxes.astype(np.float32),
         confidence.astype(np.float32),
     )
-    words = [{name: values[chosen[name][number]] for name, values in _CONDITIONS.items()} for number in range(pictures)]
+    words: list[Mapping[str, Attribute]] = [
+        {name: values[chosen[name][number]] for name, values in _CONDITIONS.items()} for number in range(pictures)
+    ]
     occlusion: list[Mapping[str, Attribute]] = [{"occluded": int(value)} for value in rng.integers(0, 3, count)]
     facts = Facts([(720, 1280)] * pictures, words, occlusion)
     return truth, found, [f"sequence {number // 5}" for number in range(pictures)], facts

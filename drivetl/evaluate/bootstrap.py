@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from drivetl.evaluate.matching import IOU_THRESHOLDS, ClassMatches, Matches
 from drivetl.progress import Progress, silent
 
-__all__ = ["CURVE_POINTS", "REPLICATES", "average_precision", "class_scores", "mean_over", "replicated", "resampled"]
+__all__ = [
+    "CURVE_POINTS",
+    "REPLICATES",
+    "average_precision",
+    "class_scores",
+    "curve_area",
+    "mean_over",
+    "replicated",
+    "resampled",
+]
 
 REPLICATES = 1000
 
@@ -69,7 +78,7 @@ def _exact(
         if len(absorbed):
             seen = seen - _sums(weights, matches.picture[absorbed], np.searchsorted(absorbed, places))
         hits = np.cumsum(np.take(weights, matches.picture[places], axis=1), axis=1, dtype=np.int32)
-        result[:, level] = _area(hits, seen, positives)
+        result[:, level] = curve_area(hits, seen, positives)
 
 
 def _looked(
@@ -103,7 +112,7 @@ def _sums(weights: Weights, picture: NDArray[np.int64], ends: NDArray[np.int64])
     return np.take(running, ends, axis=1)
 
 
-def _area(hits: NDArray[np.int32], seen: NDArray[np.int32], positives: NDArray[np.float64]) -> NDArray[np.float64]:
+def curve_area(hits: NDArray[np.int32], seen: NDArray[np.int32], positives: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the interpolated area under precision and recall, which are given at the hits only, ``(rows, hits)``.
 
     Between two hits precision only falls, so the hits carry the whole envelope.
@@ -123,7 +132,7 @@ def _area(hits: NDArray[np.int32], seen: NDArray[np.int32], positives: NDArray[n
 def _rough_area(
     hits: NDArray[np.int32], seen: NDArray[np.int32], positives: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Return what `_area` does of curves ``(levels, rows, places)``, in single precision."""
+    """Return what `curve_area` does of curves ``(levels, rows, places)``, in single precision."""
     envelope = np.divide(hits, np.maximum(seen, 1, out=seen), dtype=np.float32)
     np.maximum.accumulate(envelope[..., ::-1], axis=-1, out=envelope[..., ::-1])
     reach = np.multiply(hits, (100 / np.maximum(positives, 1)).astype(np.float32), dtype=np.float32)

@@ -222,7 +222,9 @@ class _Cutter:
         whole = mean_over(self.point[None], classes)[0]
         small = _too_small(boxes, count)
         if small and len(parts) > 1:  # of the many pairs only those that say something are resampled
-            return Slice(by, value, pictures, count, boxes, *map(float, point), None, None, None, None, small)
+            return Slice(
+                by, value, pictures, count, boxes, float(point[0]), float(point[1]), None, None, None, None, small
+            )
         drawn = _replicates(matches, self.weights[:, numbers])
         own, of_all = mean_over(drawn, classes)[:, 0], mean_over(self.drawn, classes)[:, 0]
         interval, apart = interval_of(own, count), interval_of(own - of_all, count)

@@ -1,4 +1,4 @@
-"""The tables of ``drivetl evaluate --slices``."""
+"""The tables of ``drivetl evaluate --slices`` and ``--errors``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from drivetl.verbs._options import percent
 
-__all__ = ["slice_lines"]
+__all__ = ["error_lines", "slice_lines"]
 
 _MOST_PAIRS = 10
 
@@ -53,4 +53,33 @@ def _table(entries: list[dict[str, Any]]) -> list[str]:
         counts = f"{entry['pictures']:>8}  {entry['groups']:>6}  {entry['boxes']:>6}"
         row = f"{name:<{width}}  {counts}  {percent(entry['map50_95']):>8}  {span:>14}  {difference:>7}  {chance:>6}"
         lines.append(row + ("   too small" if entry["too_small"] else ""))
+    return lines
+
+
+def error_lines(document: dict[str, Any]) -> list[str]:
+    """Return kinds of errors, the commonest confusions, calibration and thresholds."""
+    kinds, found = document["kinds"], document["confusion"]
+    lines = ["", f"errors at confidence {document['confidence']:g} and IoU 0.5   count  share  AP50 cost"]
+    for name, entry in kinds.items():
+        share = "–" if entry["share"] is None else f"{entry['share']:.0%}"
+        lines.append(f"{name:<38}  {entry['count']:>5}  {share:>5}  {entry['ap50_cost']:>9.3f}")
+    swaps = [
+        (count, f"{found['classes'][row]} taken for {found['classes'][column]}: {count}")
+        for row, cells in enumerate(found["table"][:-1])
+        for column, count in enumerate(cells[:-1])
+        if row != column and count
+    ]
+    if swaps:
+        lines.append("; ".join(text for _, text in sorted(swaps, key=lambda swap: -swap[0])[:3]))
+    error = document["calibration"]["d_ece"]
+    counted = document["calibration"]["detections"]
+    lines.append(f"calibration error (D-ECE) {percent(error).strip()} over {counted} detections")
+    for entry in document["thresholds"]:
+        gives = entry["gives"]
+        lines.append(
+            f"{entry['wanted']}: no threshold gives it"
+            if gives is None
+            else f"{entry['wanted']}: threshold {gives['threshold']:.3f} (recall {gives['recall']:.3f}, precision "
+            f"{gives['precision']:.3f}, {gives['false_alarms_per_picture']:.2f} false alarms a picture)"
+        )
     return lines

@@ -12,7 +12,7 @@ import typer
 from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import DeviceOption, ImgszOption, ThreadsOption, percent, score_lines, size_from
-from drivetl.verbs._slices import slice_lines
+from drivetl.verbs._slices import error_lines, slice_lines
 
 if TYPE_CHECKING:
     from drivetl.evaluate import EvaluationResult, Model
@@ -43,6 +43,16 @@ def evaluate(
     slices: Annotated[
         bool, typer.Option("--slices", help="Also by weather, time of day, scene, size, distance, occlusion and pairs.")
     ] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Also the kinds of errors, confusion, precision-recall, calibration.")
+    ] = False,
+    recall: Annotated[
+        float | None, typer.Option("--recall", min=0.001, max=1, help="With --errors: the threshold for this recall.")
+    ] = None,
+    false_alarms: Annotated[
+        float | None,
+        typer.Option("--false-alarms", min=0, help="With --errors: the threshold for so many a picture at most."),
+    ] = None,
     predictions: Annotated[
         Path | None, typer.Option("--predictions", help="Also write what was found, as JSON for drivetl compare.")
     ] = None,
@@ -58,8 +68,10 @@ def evaluate(
     """
     if predictions is not None:
         _check_predictions(predictions, data, overwrite)
+    if not errors and (recall, false_alarms) != (None, None):
+        raise ConfigError("--recall and --false-alarms ask for a threshold, which comes with --errors; add it")
     reporter = Reporter("evaluate", as_json)
-    request = _Request(split, weather, slices, predictions, overwrite)
+    request = _Request(split, weather, slices, errors, recall, false_alarms, predictions, overwrite)
     with reporter.working():
         if model.endswith(".json"):
             documents = [_recorded(Path(model), data, request, reporter)]
@@ -77,6 +89,8 @@ def evaluate(
             lines += _weather_lines(document)
         if slices:
             lines += slice_lines(document["slices"])
+        if errors:
+            lines += error_lines(document["errors"])
         if document["missing_classes"]:
             lines.append(f"The model has no class for: {', '.join(document['missing_classes'])}.")
         if document["dropped"]:
@@ -91,6 +105,9 @@ class _Request:
     split: str | None
     weather: bool
     slices: bool
+    errors: bool
+    recall: float | None
+    false_alarms: float | None
     predictions: Path | None
     overwrite: bool
 
@@ -126,15 +143,22 @@ def _recorded(file: Path, data: list[Path], request: _Request, reporter: Reporte
 
 def _further(result: EvaluationResult, data: Path, request: _Request, reporter: Reporter) -> dict[str, Any]:
     """Return what the detections say beyond the accuracy over all pictures."""
-    if not request.slices:
-        return {}
-    from drivetl.evaluate.recorded import read_labels
-    from drivetl.evaluate.slices import evaluate_slices
+    further: dict[str, Any] = {}
+    found, names = result.predictions.found, result.predictions.class_names
+    if request.slices:
+        from drivetl.evaluate.recorded import read_labels
+        from drivetl.evaluate.slices import evaluate_slices
 
-    labels = read_labels(data, result.split, reporter.progress)
-    found = result.predictions.found
-    cut = evaluate_slices(labels.truth, found, result.predictions.groups, labels.facts, progress=reporter.progress)
-    return {"slices": cut.document()}
+        labels = read_labels(data, result.split, reporter.progress)
+        cut = evaluate_slices(labels.truth, found, result.predictions.groups, labels.facts, progress=reporter.progress)
+        further["slices"] = cut.document()
+    if request.errors:
+        from drivetl.evaluate.anatomy import anatomy
+
+        further["errors"] = anatomy(
+            result.truth, found, names, recall=request.recall, false_alarms=request.false_alarms
+        )
+    return further
 
 
 def _weather_lines(document: dict[str, Any]) -> list[str]:
