@@ -55,7 +55,7 @@ def curve(seen: Detected, class_id: int | None = None) -> Curve:
     order = order[np.argsort(-seen.found.confidence[order], kind="stable")]
     confidence = seen.found.confidence[order].astype(np.float64)
     last = np.flatnonzero(np.diff(confidence, append=-1.0))
-    hits = np.cumsum(seen.hit[order])[last]
+    hits = np.cumsum(seen.hit[order].astype(np.int64))[last]
     return Curve(confidence[last], hits, last + 1 - hits, int(boxes.sum()), seen.truth.pictures)
 
 

@@ -1,4 +1,4 @@
-"""``drivetl data``: import, check, split, merge, stats, get."""
+"""``drivetl data``: import, check, split, merge, stats, get; shift and select are in `drivetl.verbs._shift`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
+from drivetl.verbs._shift import add_to
 
 __all__ = ["register"]
 
@@ -18,12 +19,13 @@ OutDataset = Annotated[Path, typer.Option("--out", help="The new dataset folder.
 CopyFlag = Annotated[bool, typer.Option("--copy", help="Copy the pictures; by default they are linked.")]
 
 data = typer.Typer(
-    name="data", help="Datasets: import, check, split, merge, count and fetch them.", no_args_is_help=True
+    name="data", help="Datasets: import, check, split, merge, count, compare and fetch them.", no_args_is_help=True
 )
 
 
 def register(app: typer.Typer) -> None:
     """Add ``drivetl data`` and its verbs to the command line."""
+    add_to(data)
     app.add_typer(data)
 
 
