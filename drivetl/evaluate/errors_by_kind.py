@@ -18,7 +18,7 @@ from drivetl.evaluate.bootstrap import curve_area
 from drivetl.evaluate.detected import FOREGROUND, NEAR, Detected
 from drivetl.evaluate.overlaps import assign
 
-__all__ = ["KINDS", "Errors", "confusion", "errors_by_kind", "kinds_of"]
+__all__ = ["KINDS", "Errors", "confusion", "errors_by_kind", "kinds_of", "missed_boxes"]
 
 KINDS = ("localisation", "classification", "duplicate", "background", "both", "missed")
 _LOCALISATION, _CLASSIFICATION, _DUPLICATE, _BACKGROUND, _BOTH, _MISSED = range(6)
@@ -83,7 +83,7 @@ def errors_by_kind(seen: Detected, *, confidence: float) -> Errors:
     kind, box = kinds_of(seen)
     shown = seen.found.confidence >= np.float32(confidence)
     counts = {name: int(((kind == code) & shown).sum()) for code, name in enumerate(KINDS)}
-    counts["missed"] = int(_missed(seen, kind, box, shown).sum())
+    counts["missed"] = int(missed_boxes(seen, kind, box, shown).sum())
     whole = _ap50(seen, seen.hit, seen.ignored, seen.found.class_id, None)
     costs = {}
     for code, name in enumerate(KINDS):
@@ -91,7 +91,7 @@ def errors_by_kind(seen: Detected, *, confidence: float) -> Errors:
     return Errors(confidence, int((seen.hit & shown).sum()), counts, costs, whole)
 
 
-def _missed(
+def missed_boxes(
     seen: Detected, kind: NDArray[np.int64], box: NDArray[np.int64], shown: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Return the boxes that nothing found and no error of place or class explains."""
@@ -108,7 +108,7 @@ def _mended(seen: Detected, kind: NDArray[np.int64], box: NDArray[np.int64], cod
     left_out = None
     wrong = np.flatnonzero(kind == code)
     if code == _MISSED:
-        left_out = _missed(seen, kind, box, np.ones(len(seen.found), dtype=bool))
+        left_out = missed_boxes(seen, kind, box, np.ones(len(seen.found), dtype=bool))
     else:
         ignored[wrong] = True
     if code in (_LOCALISATION, _CLASSIFICATION):

@@ -156,7 +156,12 @@ def _further(result: EvaluationResult, data: Path, request: _Request, reporter: 
         from drivetl.evaluate.anatomy import anatomy
 
         further["errors"] = anatomy(
-            result.truth, found, names, recall=request.recall, false_alarms=request.false_alarms
+            result.truth,
+            found,
+            names,
+            pictures=[picture.file_name for picture in result.predictions.pictures],
+            recall=request.recall,
+            false_alarms=request.false_alarms,
         )
     return further
 

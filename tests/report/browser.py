@@ -26,6 +26,8 @@ class Visit:
     console: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     title: str = ""
+    load_ms: float = 0.0
+    content_width_px: int = 0
 
 
 def chromium() -> str:
@@ -78,8 +80,10 @@ class _Pipe:
         return [json.loads(text) for text in whole]
 
 
-def visit(page: Path, screenshot: Path | None = None, width_px: int = 1280) -> Visit:
-    """Load a page from its file."""
+def visit(
+    page: Path, screenshot: Path | None = None, width_px: int = 1280, *, media: str = "screen", scheme: str = "light"
+) -> Visit:
+    """Load a page from its file; ``media`` is screen or print, ``scheme`` light or dark. The screenshot is whole."""
     down_read, down_write = os.pipe()
     up_read, up_write = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
@@ -96,7 +100,7 @@ def visit(page: Path, screenshot: Path | None = None, width_px: int = 1280) -> V
         os.close(down_read)
         os.close(up_write)
         try:
-            return _look(_Pipe(down_write, up_read), page, screenshot, width_px)
+            return _look(_Pipe(down_write, up_read), page, screenshot, width_px, (media, scheme))
         finally:
             browser.terminate()
             browser.wait(timeout=20)
@@ -104,7 +108,7 @@ def visit(page: Path, screenshot: Path | None = None, width_px: int = 1280) -> V
             os.close(up_read)
 
 
-def _look(pipe: _Pipe, page: Path, screenshot: Path | None, width_px: int) -> Visit:
+def _look(pipe: _Pipe, page: Path, screenshot: Path | None, width_px: int, look: tuple[str, str]) -> Visit:
     target = pipe.call("Target.createTarget", url="about:blank")["targetId"]
     session = pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
     for domain in ("Page", "Network", "Runtime", "Log"):
@@ -112,15 +116,21 @@ def _look(pipe: _Pipe, page: Path, screenshot: Path | None, width_px: int) -> Vi
     pipe.call(
         "Emulation.setDeviceMetricsOverride", session, width=width_px, height=900, deviceScaleFactor=1, mobile=False
     )
+    features = [{"name": "prefers-color-scheme", "value": look[1]}]
+    pipe.call("Emulation.setEmulatedMedia", session, media=look[0], features=features)
     pipe.call("Page.navigate", session, url=page.resolve().as_uri())
     pipe.wait_for("Page.loadEventFired")
     seen = Visit()
     seen.images = json.loads(_ask(pipe, session, _ASK))
     seen.title = _ask(pipe, session, "document.title")
+    seen.load_ms = float(_ask(pipe, session, "performance.getEntriesByType('navigation')[0].loadEventStart"))
+    seen.content_width_px = int(_ask(pipe, session, "document.documentElement.scrollWidth"))
     if screenshot is not None:
         import base64
 
-        shot = pipe.call("Page.captureScreenshot", session, format="png", captureBeyondViewport=True)
+        height = int(_ask(pipe, session, "document.documentElement.scrollHeight"))
+        clip = {"x": 0, "y": 0, "width": width_px, "height": min(height, 16_000), "scale": 1}
+        shot = pipe.call("Page.captureScreenshot", session, format="png", captureBeyondViewport=True, clip=clip)
         screenshot.write_bytes(base64.b64decode(shot["data"]))
     for event in pipe.events:
         params = event.get("params", {})
