@@ -25,12 +25,14 @@ from drivetl.evaluate.matching import Matches, match_part
 from drivetl.evaluate.overlaps import Overlaps, overlaps
 from drivetl.progress import Progress, silent
 
-__all__ = ["MIN_BOXES", "MIN_GROUPS", "REPLICATES", "Slice", "Slices", "evaluate_slices"]
+__all__ = ["MIN_BOXES", "MIN_GROUPS", "PAIR_REPLICATES", "REPLICATES", "Slice", "Slices", "evaluate_slices"]
 
 # Below either a slice says too little; intervals hold what they promise down to about so many groups.
 MIN_BOXES = 20
 MIN_GROUPS = 10
 REPLICATES = 400
+# There are many pairs, of which only a few are read.
+PAIR_REPLICATES = 200
 
 # Places of the curve that resamples of a slice look at; what that leaves out is put back, see `_replicates`.
 _POINTS = 120
@@ -108,6 +110,7 @@ class Slices:
             "level": LEVEL,
             "method": METHOD,
             "replicates": REPLICATES,
+            "pair_replicates": PAIR_REPLICATES,
             "notes": list(self.notes),
         }
 
@@ -128,6 +131,7 @@ def evaluate_slices(
     found = most_confident(found, truth.classes)
     found_dimensions, notes = dimensions(facts, truth, found)
     cutter = _Cutter(truth, found, groups, np.random.default_rng(seed))
+    cutter.prepare(found_dimensions)
     jobs = [*_singles(found_dimensions), *_pairs(found_dimensions)]
     results: list[Slice | None] = []
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
@@ -183,29 +187,38 @@ class _Cutter:
         self.weights = resampled(groups, REPLICATES, rng).astype(np.int16)
         self.point = class_scores(self.matches, np.ones((1, truth.pictures), np.int16))[0]
         self.drawn = _replicates(self.matches, self.weights)
+        self._by_box: dict[tuple[str, int], Matches] = {}
+
+    def prepare(self, found: Sequence[Dimension]) -> None:
+        """Match for every slice by one property of boxes; pairs with a condition of pictures are parts of these."""
+        for dimension in found:
+            if dimension.box is not None:
+                for code in range(len(dimension.values)):
+                    self._by_box[dimension.name, code] = self._matched(((dimension, code),))
 
     def cut(self, parts: tuple[_Part, ...]) -> Slice | None:
         """Score one slice; None for a pair that no box or picture has."""
+        of_boxes = tuple(part for part in parts if part[0].box is not None)
+        if len(of_boxes) == 2:
+            matches = self._matched(of_boxes)
+        else:
+            matches = self._by_box[of_boxes[0][0].name, of_boxes[0][1]] if of_boxes else self.matches
         chosen = np.ones(self.truth.pictures, dtype=bool)
-        wanted, counted = ~self.truth.crowd, np.ones(len(self.found), dtype=bool)
         for dimension, code in parts:
             if dimension.picture is not None:
                 chosen &= dimension.picture == code
-            if dimension.box is not None and dimension.detection is not None:
-                wanted &= dimension.box == code
-                counted &= (dimension.detection == code) | (dimension.detection == ANY)
-        of_boxes = any(dimension.box is not None for dimension, _ in parts)
-        wanted &= chosen[self.truth.picture]
-        if not wanted.any() and (of_boxes or len(parts) > 1 or not chosen.any()):
-            return None if len(parts) > 1 else self._scored(parts, self.matches.subset([]), np.zeros(0, np.int64))
         numbers = np.flatnonzero(chosen)
-        matches = self._matched(chosen, wanted, counted) if of_boxes else self.matches
-        return self._scored(parts, matches.subset(numbers.tolist()), numbers)
+        matches = matches.subset(numbers.tolist())
+        return self._scored(parts, matches, numbers) if len(parts) == 1 or matches.boxes.any() else None
 
-    def _matched(self, chosen: NDArray[np.bool_], wanted: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Matches:
+    def _matched(self, parts: tuple[_Part, ...]) -> Matches:
         """Match anew, because a box outside the slice may be the better fit for a detection."""
-        inside = chosen[self.found.picture[self.pairs.detection]]
-        return match_part(self.truth, self.found, self.pairs.only(inside), wanted, counted)
+        wanted, counted = ~self.truth.crowd, np.ones(len(self.found), dtype=bool)
+        for dimension, code in parts:
+            assert dimension.box is not None and dimension.detection is not None, "a property of boxes"
+            wanted &= dimension.box == code
+            counted &= (dimension.detection == code) | (dimension.detection == ANY)
+        return match_part(self.truth, self.found, self.pairs, wanted, counted)
 
     def _scored(self, parts: tuple[_Part, ...], matches: Matches, numbers: NDArray[np.int64]) -> Slice:
         by = tuple(dimension.name for dimension, _ in parts)
@@ -225,8 +238,9 @@ class _Cutter:
             return Slice(
                 by, value, pictures, count, boxes, float(point[0]), float(point[1]), None, None, None, None, small
             )
-        drawn = _replicates(matches, self.weights[:, numbers])
-        own, of_all = mean_over(drawn, classes)[:, 0], mean_over(self.drawn, classes)[:, 0]
+        count_drawn = REPLICATES if len(parts) == 1 else PAIR_REPLICATES
+        drawn = _replicates(matches, self.weights[:count_drawn, numbers])
+        own, of_all = mean_over(drawn, classes)[:, 0], mean_over(self.drawn[:count_drawn], classes)[:, 0]
         interval, apart = interval_of(own, count), interval_of(own - of_all, count)
         return Slice(
             by,
