@@ -180,13 +180,9 @@ def weight_section(points: Sequence[Mapping[str, Any]]) -> Section:
 def learning_drawings(log: Sequence[Mapping[str, Any]]) -> list[Drawing]:
     """Draw loss and accuracy over the epochs."""
 
-    def total(line: Mapping[str, Any], side: str) -> float | None:
-        values = [line.get(f"{side}/{part}_loss") for part in ("box", "cls", "dfl")]
-        known = [float(value) for value in values if value is not None]
-        return sum(known) if len(known) == len(values) else None
-
     series = [
-        [(float(line["epoch"]), value) for line in log if (value := total(line, side))] for side in ("train", "val")
+        [(float(line["epoch"]), value) for line in log if (value := _loss(line, side)) is not None]
+        for side in ("train", "val")
     ]
     drawings = []
     if any(len(points) > 1 for points in series):
@@ -200,13 +196,20 @@ def learning_drawings(log: Sequence[Mapping[str, Any]]) -> list[Drawing]:
     return drawings
 
 
+def _loss(line: Mapping[str, Any], side: str) -> float | None:
+    """Return the sum of the three losses of an epoch; None where one is missing."""
+    values = [line.get(f"{side}/{part}_loss") for part in ("box", "cls", "dfl")]
+    known = [float(value) for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
 def overfitting(log: Sequence[Mapping[str, Any]]) -> str:
     """Say whether the training overfitted, had not finished, or neither, from the two losses."""
     pairs = []
     for line in log:
-        sides = [[line.get(f"{side}/{part}_loss") for part in ("box", "cls", "dfl")] for side in ("train", "val")]
-        if all(value is not None for values in sides for value in values):
-            pairs.append((int(line["epoch"]), sum(sides[0]), sum(sides[1])))
+        sides = [_loss(line, side) for side in ("train", "val")]
+        if sides[0] is not None and sides[1] is not None:
+            pairs.append((int(line["epoch"]), sides[0], sides[1]))
     if len(pairs) < 3:
         return "Too few epochs with both losses to say whether it overfitted."
     epoch, _, lowest = min(pairs, key=lambda pair: pair[2])
