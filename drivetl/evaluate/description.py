@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,9 @@ from drivetl.errors import DatasetError, quoted
 from drivetl.evaluate.picture_figures import picture_figures
 from drivetl.progress import Progress, silent, tracked
 from drivetl.runtime import Geometry, Letterbox, decode, to_tensor
-from drivetl.yolo import TorchModel
+
+if TYPE_CHECKING:
+    from drivetl.yolo import TorchModel
 
 __all__ = ["Described", "describe", "pictures_of"]
 
