@@ -42,6 +42,9 @@ def stages(recipe: Recipe, folder: Path, weights: Path, *, fell_back: bool = Fal
     found += _measured(recipe, "zero_shot", start, folder, needs)
     found.append(_train_stage("train", recipe, train, dataset, start, folder / "train", needs))
     found += _measured(recipe, "adapted", adapted, folder, ("train", prepared))
+    sides = [str(folder / "predictions" / f"{name}.json") for name in ("zero_shot", "adapted")]
+    compared = ("compare", "--data", str(dataset), "--before", sides[0], "--after", sides[1], "--min-boxes", "1")
+    found.append(Stage("compare", compared, needs=("zero_shot", "adapted"), share=4))
     return [*found, *_deploy_stages(recipe, folder, dataset, adapted), *_show_stages(recipe, folder, dataset)]
 
 
@@ -112,7 +115,10 @@ def _measured(recipe: Recipe, name: str, model: Path, folder: Path, needs: tuple
     sources = () if model.is_relative_to(folder) else (model,)
     where = ("--split", recipe.report_split, *_size(recipe), "--device", recipe.device)
     dataset = ("--data", str(folder / "dataset"))
-    yield Stage(name, ("evaluate", str(model), *dataset, *where), needs=needs, sources=sources, share=12)
+    predictions = ("--predictions", str(folder / "predictions" / f"{name}.json"))
+    evidence = ("--slices", "--errors") if name == "adapted" else ()
+    command = ("evaluate", str(model), *dataset, *where, *predictions, *evidence)
+    yield Stage(name, command, needs=needs, sources=sources, replaces=True, share=12)
     if recipe.weather is not None:
         weather = ("--data", str(folder / "weather"))
         needs = (*needs, "weather")
@@ -154,7 +160,7 @@ def _show_stages(recipe: Recipe, folder: Path, dataset: Path) -> Iterator[Stage]
     suffixes = ("",) if recipe.weather is None else ("", "_weather")
     measured = [f"{name}{weather}" for name in ("zero_shot", "adapted") for weather in suffixes]
     page = ("report", str(folder), "--out", str(folder / "page.html"))
-    yield Stage("page", page, needs=(*measured, "verify", "bench", "video"), replaces=True, share=8)
+    yield Stage("page", page, needs=(*measured, "compare", "verify", "bench", "video"), replaces=True, share=8)
 
 
 def _import_command(data: DataStage, out: Path, seed: int) -> tuple[str, ...]:

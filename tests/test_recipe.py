@@ -62,6 +62,7 @@ def test_more_epochs_repeat_training_and_what_follows_but_not_the_import(tmp_pat
     assert {name for name in before if before[name] != after[name]} == {
         "train",
         "adapted",
+        "compare",
         "export",
         "verify",
         "bench",
@@ -96,7 +97,7 @@ def test_the_demo_renders_measures_in_fog_and_ends_with_the_page(tmp_path: Path)
     found = {stage.name: stage for stage in stages(demo(), tmp_path, tmp_path / "w.pt")}
     assert list(found) == [
         *("render", "weather", "zero_shot", "zero_shot_weather", "train", "adapted", "adapted_weather"),
-        *("export", "verify", "bench", "drive", "video", "page"),
+        *("compare", "export", "verify", "bench", "drive", "video", "page"),
     ]
     assert "--depth" in found["render"].command
     assert set(found["page"].needs) >= {"zero_shot_weather", "adapted_weather", "verify", "bench", "video"}

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.errors import ConfigError, quoted
-from drivetl.evaluate.bootstrap import REPLICATES, class_scores, portions, resampled
+from drivetl.evaluate.bootstrap import REPLICATES, Weights, class_scores, portions, resampled
 from drivetl.evaluate.intervals import LEVEL, METHOD, SEED
 from drivetl.evaluate.matching import Matches
 from drivetl.evaluate.pairing import TestSet, load_test_sets
@@ -200,7 +200,7 @@ def _pooled(sets: Sequence[TestSet]) -> tuple[TestSet | None, list[str]]:
     return TestSet("pooled", "", "", sets[0].class_names, groups, before, after), []
 
 
-def _sides(entry: TestSet, weights: NDArray[np.int32]) -> _Sides:
+def _sides(entry: TestSet, weights: Weights) -> _Sides:
     """Return class scores of both sides, each ``(seeds, replicates, classes, 2)``."""
     sides = [np.stack([class_scores(matches, weights) for matches in side]) for side in (entry.before, entry.after)]
     return sides[0], sides[1]

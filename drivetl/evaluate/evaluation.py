@@ -41,7 +41,7 @@ class EvaluationResult:
         backend: what computed it.
         dataset_fingerprint: of the dataset.
         split: which of its splits.
-        input_size_hw: the model's input in pixels.
+        input_size_hw: the model's input in pixels; None for predictions from a file.
         score: accuracy over all pictures of the split.
         per_dataset: accuracy for each merged dataset; empty where nothing was merged.
         class_mapping: model class → the dataset class that its detections were scored as.
@@ -56,7 +56,7 @@ class EvaluationResult:
     backend: str
     dataset_fingerprint: str
     split: str
-    input_size_hw: tuple[int, int]
+    input_size_hw: tuple[int, int] | None
     score: Score
     per_dataset: dict[str, Score]
     class_mapping: dict[str, str]
@@ -90,7 +90,7 @@ class EvaluationResult:
             "backend": self.backend,
             "dataset_fingerprint": self.dataset_fingerprint,
             "split": self.split,
-            "input_size_hw": list(self.input_size_hw),
+            "input_size_hw": list(self.input_size_hw) if self.input_size_hw else None,
             **score,
             "interval": _interval_document(measured[""], len(set(self.predictions.groups))),
             "per_dataset": {name: score.document() for name, score in self.per_dataset.items()},

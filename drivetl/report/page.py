@@ -10,11 +10,12 @@ from pathlib import Path
 import cv2
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from drivetl import __version__
 
-__all__ = ["Bars", "Figure", "Page", "Section", "Table", "jpeg_uri", "render_page"]
+__all__ = ["Bars", "Drawing", "Figure", "Page", "Section", "Source", "Table", "jpeg_uri", "render_page"]
 
 _TEMPLATE = "page.html.j2"
 
@@ -51,8 +52,24 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart from `drivetl.report.charts`, with the sentence below it."""
+
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a section was made from: a command, and the JSON that it gave (shortened where it is long)."""
+
+    command: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a page, shown in this order: title, paragraphs, tables, bars, figures."""
+    """A part of a page, shown in this order: title, paragraphs, tables, bars, drawings, figures, sources."""
 
     title: str
     paragraphs: Sequence[str] = ()
@@ -60,16 +77,22 @@ class Section:
     bars: Sequence[Bars] = ()
     figures: Sequence[Figure] = ()
     wide: bool = False
+    drawings: Sequence[Drawing] = ()
+    sources: Sequence[Source] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A whole page. ``highlights``: a figure and what it is, set large at the top."""
+    """A whole page. ``highlights``: a figure and what it is, set large at the top. ``verdicts``: mark, sentence.
+
+    A mark is ``good``, ``bad`` or ``open``.
+    """
 
     title: str
     lead: str
     highlights: Sequence[tuple[str, str]]
     sections: Sequence[Section]
+    verdicts: Sequence[tuple[str, str]] = ()
 
 
 def jpeg_uri(image_bgr: NDArray[np.uint8], *, width_px: int | None = None, quality: int = 82) -> str:

@@ -1,4 +1,4 @@
-"""From the JSON of a run's stages to its page. What a run did not do is left out."""
+"""From the JSON of a run's stages to its page. The page says what a run did not do."""
 
 from __future__ import annotations
 
@@ -9,12 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.report.evidence import (
+    conditions_section,
+    errors_section,
+    latency_drawing,
+    learning_drawings,
+    source_of,
+    weather_section,
+    weight_section,
+)
 from drivetl.report.page import Bars, Figure, Page, Section, Table, jpeg_uri
+from drivetl.report.verdicts import verdicts
 
 __all__ = ["RunPictures", "run_page"]
 
 _WIDTH_PX = 960
 _SHEET_WIDTH_PX = 1440
+_WORST_WIDTH_PX = 640
 _LATENCY = ("p50", "p90", "p95", "p99", "max")
 
 Picture = NDArray[np.uint8]
@@ -28,15 +39,26 @@ class RunPictures:
         training: labelled pictures of the training split, as one sheet.
         before_after: pairs of one picture with the detections before and after, each with a caption.
         video: frames of the annotated video, as one sheet.
+        missed: the worst misses, each with a caption.
+        false_alarms: the worst false alarms, each with a caption.
     """
 
     training: Picture | None = None
     before_after: Sequence[tuple[Picture, Picture, str]] = ()
     video: Picture | None = None
+    missed: Sequence[tuple[Picture, str]] = ()
+    false_alarms: Sequence[tuple[Picture, str]] = ()
 
 
 def run_page(
-    recipe: Mapping[str, Any], stages: Mapping[str, Any], log: Sequence[Mapping[str, Any]], pictures: RunPictures
+    recipe: Mapping[str, Any],
+    stages: Mapping[str, Any],
+    log: Sequence[Mapping[str, Any]],
+    pictures: RunPictures,
+    *,
+    records: Mapping[str, Any] | None = None,
+    missing: Sequence[str] = (),
+    weight_curve: Sequence[Mapping[str, Any]] = (),
 ) -> Page:
     """Return the page of a run.
 
@@ -45,24 +67,62 @@ def run_page(
         stages: the JSON of its stages' verbs, by stage.
         log: the lines of the training log.
         pictures: what to show.
+        records: what the run kept of each stage: its ``command`` and its ``result``.
+        missing: stages that the run has not come to.
+        weight_curve: the run's ``weight_curve.json``.
     """
     start, weights = _start(recipe), str(recipe["started_from"]).rpartition(".")[0]
     environment = recipe["scenes"]["preset"] if recipe.get("scenes") else recipe["data"]["format"]
+    images = stages.get("zero_shot", stages.get("adapted", {})).get("images", "no")
+    records = records or {}
     sections = [
+        _missing_section(missing),
         _data_section(recipe, stages, pictures),
-        _accuracy_section(start, stages),
+        _accuracy_section(start, stages, records),
+        *_evidence_sections(stages, records, pictures),
         _pictures_section(start, pictures),
-        _training_section(stages, log),
-        _bundle_section(stages),
+        _training_section(stages, log, records),
+        weight_section(weight_curve) if weight_curve else None,
+        _bundle_section(stages, records),
         _video_section(stages, pictures),
     ]
     return Page(
         title=f"{recipe['name']}: {weights} on {environment}",
-        lead=f"What changed between {start} and the adapted model, on {stages['zero_shot']['images']} pictures that "
+        lead=f"What changed between {start} and the adapted model, on {images} pictures that "
         "neither has seen, and what goes into the car. Every figure was measured by this run.",
         highlights=_highlights(stages),
         sections=[section for section in sections if section is not None],
+        verdicts=verdicts(stages, log, weight_curve),
     )
+
+
+def _missing_section(missing: Sequence[str]) -> Section | None:
+    if not missing:
+        return None
+    return Section("Not in this run", [f"The run has not come as far as: {', '.join(missing)}."])
+
+
+def _evidence_sections(
+    stages: Mapping[str, Any], records: Mapping[str, Any], pictures: RunPictures
+) -> list[Section | None]:
+    adapted, record = stages.get("adapted", {}), records.get("adapted")
+    found: list[Section | None] = []
+    if adapted.get("slices"):
+        found.append(conditions_section(adapted["slices"], source_of(record, "adapted", "slices", "single")))
+    if adapted.get("errors"):
+        found.append(errors_section(adapted["errors"], source_of(record, "adapted", "errors", "kinds")))
+    for title, entries in (("Worst misses", pictures.missed), ("Worst false alarms", pictures.false_alarms)):
+        if entries:
+            figures = [Figure(jpeg_uri(image, width_px=_WORST_WIDTH_PX), text, text) for image, text in entries]
+            words = {
+                "Worst misses": "The largest labelled boxes that nothing found.",
+                "Worst false alarms": "The most confident detections that stand on no box of their class.",
+            }[title]
+            found.append(Section(title, [f"{words} Detections from a confidence of 0.25."], figures=figures))
+    for name in ("adapted", "adapted_weather", "weather_suite"):
+        if stages.get(name, {}).get("conditions"):
+            found.append(weather_section(stages[name], source_of(records.get(name), name, "conditions")))
+    return found
 
 
 def _start(recipe: Mapping[str, Any]) -> str:
@@ -79,16 +139,19 @@ def _number(value: float | None) -> str:
 
 def _highlights(stages: Mapping[str, Any]) -> list[tuple[str, str]]:
     def change(name: str) -> str:
-        return f"{_number(stages[f'zero_shot{name}']['map50_95'])} → {_number(stages[f'adapted{name}']['map50_95'])}"
+        pair = (stages.get(f"{model}{name}", {}).get("map50_95") for model in ("zero_shot", "adapted"))
+        return " → ".join(_number(value) for value in pair)
 
     found = [(change(""), "mAP50-95 on held-out pictures, before → after")]
     if "zero_shot_weather" in stages:
         weather = stages["weather"]
         found.append((change("_weather"), f"the same in {weather['condition']}, severity {weather['severity']}"))
-    latency = stages["bench"]["latency_ms"]["end_to_end"]
-    found.append((f"{latency['p50']:.1f} ms", f"end to end on {stages['bench']['provider']}, median"))
-    verdict = "verified" if stages["verify"]["passed"] else "NOT verified"
-    found.append((verdict, "the bundle gives what the weights give"))
+    if "bench" in stages:
+        latency = stages["bench"]["latency_ms"]["end_to_end"]
+        found.append((f"{latency['p50']:.1f} ms", f"end to end on {stages['bench']['provider']}, median"))
+    if "verify" in stages:
+        verdict = "verified" if stages["verify"]["passed"] else "NOT verified"
+        found.append((verdict, "the bundle gives what the weights give"))
     return found
 
 
@@ -110,7 +173,9 @@ def _data_section(recipe: Mapping[str, Any], stages: Mapping[str, Any], pictures
     return Section("The road", paragraphs, tables, figures=figures, wide=True)
 
 
-def _accuracy_section(start: str, stages: Mapping[str, Any]) -> Section:
+def _accuracy_section(start: str, stages: Mapping[str, Any], records: Mapping[str, Any]) -> Section | None:
+    if "zero_shot" not in stages or "adapted" not in stages:
+        return None
     before, after = stages["zero_shot"], stages["adapted"]
     headings = ["mAP50-95", "boxes", "before", "adapted"]
     pairs = [(before, after)]
@@ -130,7 +195,11 @@ def _accuracy_section(start: str, stages: Mapping[str, Any]) -> Section:
     ]
     if before["missing_classes"]:
         paragraphs.append(f"Before, the model has no class for: {', '.join(before['missing_classes'])}.")
-    return Section("Accuracy", paragraphs, [Table(headings, rows, frozenset((len(rows) - 2,)))])
+    table = Table(headings, rows, frozenset((len(rows) - 2,)))
+    sources = [
+        source for name in ("zero_shot", "adapted") for source in source_of(records.get(name), name, "per_class")
+    ]
+    return Section("Accuracy", paragraphs, [table], sources=sources)
 
 
 def _pictures_section(start: str, pictures: RunPictures) -> Section | None:
@@ -143,7 +212,11 @@ def _pictures_section(start: str, pictures: RunPictures) -> Section | None:
     return Section("Before and after", ["Detections above a confidence of 0.25."], figures=figures)
 
 
-def _training_section(stages: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> Section:
+def _training_section(
+    stages: Mapping[str, Any], log: Sequence[Mapping[str, Any]], records: Mapping[str, Any]
+) -> Section | None:
+    if "train" not in stages:
+        return None
     train = stages["train"]
     paragraphs = [
         f"{train['epochs']} epochs, {train['optimiser_steps']} optimiser steps, {train['seconds']:.0f} s on "
@@ -158,10 +231,20 @@ def _training_section(stages: Mapping[str, Any], log: Sequence[Mapping[str, Any]
     ]
     caption = "mAP50-95 on the val pictures after each epoch, by the trainer's own validator:"
     bars = [Bars(caption, epochs)] if epochs else []
-    return Section("Adaptation", paragraphs, [Table(("class", "starts from", "because"), rows)], bars)
+    drawings = learning_drawings(log)
+    return Section(
+        "Adaptation",
+        paragraphs,
+        [Table(("class", "starts from", "because"), rows)],
+        [] if drawings else bars,
+        drawings=drawings,
+        sources=source_of(records.get("train"), "train", "head_transfer"),
+    )
 
 
-def _bundle_section(stages: Mapping[str, Any]) -> Section:
+def _bundle_section(stages: Mapping[str, Any], records: Mapping[str, Any]) -> Section | None:
+    if not {"verify", "bench", "export"} <= stages.keys():
+        return None
     verify, bench, export = stages["verify"], stages["bench"], stages["export"]
     paragraphs = [
         f"Parity on {verify['pictures']} pictures: raw scores differ by at most "
@@ -176,15 +259,21 @@ def _bundle_section(stages: Mapping[str, Any]) -> Section:
     ]
     bars = [(name.replace("_", " "), float(ms["p50"]), f"{ms['p50']:.1f} ms") for name, ms in latency.items()]
     size = f"The bundle: precision {export['precision']}, {export['bytes'] / 1e6:.1f} MB."
+    chart = latency_drawing(bench)
     return Section(
-        "What goes into the car", [size, *paragraphs], [Table(("ms", *_LATENCY), rows)], [Bars("Medians:", bars)]
+        "What goes into the car",
+        [size, *paragraphs],
+        [Table(("ms", *_LATENCY), rows)],
+        [Bars("Medians:", bars)],
+        drawings=[chart] if chart else [],
+        sources=[*source_of(records.get("verify"), "verify"), *source_of(records.get("bench"), "bench")],
     )
 
 
 def _video_section(stages: Mapping[str, Any], pictures: RunPictures) -> Section | None:
-    video = stages["video"]
-    if pictures.video is None:
+    if pictures.video is None or "video" not in stages:
         return None
+    video = stages["video"]
     speed = f"{video['frames_out']} frames, {video['fps']:.1f} frames/s with reading and writing"
     text = f"{speed}; the file is video.mp4 beside this page."
     figure = Figure(jpeg_uri(pictures.video, width_px=_SHEET_WIDTH_PX), "Frames of the video.", "Sheet of video frames")

@@ -1,4 +1,4 @@
-"""``drivetl data``: import, check, merge, stats, get; ``split`` and ``folds`` are in ``_data_splits``."""
+"""``drivetl data``: import, check, merge, stats, get; more verbs are in ``_data_splits`` and ``_shift``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
 from drivetl.verbs._data_splits import DatasetArgument, OutDataset, add_splits
+from drivetl.verbs._shift import add_to
 
 __all__ = ["register"]
 
@@ -17,13 +18,14 @@ _MOST_LINES = 50
 CopyFlag = Annotated[bool, typer.Option("--copy", help="Copy the pictures; by default they are linked.")]
 
 data = typer.Typer(
-    name="data", help="Datasets: import, check, split, merge, count and fetch them.", no_args_is_help=True
+    name="data", help="Datasets: import, check, split, merge, count, compare and fetch them.", no_args_is_help=True
 )
 
 
 def register(app: typer.Typer) -> None:
     """Add ``drivetl data`` and its verbs to the command line."""
     add_splits(data)
+    add_to(data)
     app.add_typer(data)
 
 

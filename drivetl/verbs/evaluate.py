@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import DeviceOption, ImgszOption, ThreadsOption, percent, score_lines, size_from
+from drivetl.verbs._slices import error_lines, slice_lines
+
+if TYPE_CHECKING:
+    from drivetl.evaluate import EvaluationResult, Model
 
 __all__ = ["register"]
 
@@ -21,15 +26,33 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A checkpoint (.pt), the name of published weights, or a bundle.")],
+    model: Annotated[
+        str, typer.Argument(help="A checkpoint (.pt), the name of published weights, a bundle, or a predictions file.")
+    ],
     data: Annotated[list[Path], typer.Option("--data", help="Dataset folder or data.yaml; may be given again.")],
-    split: Annotated[str, typer.Option("--split", help="Which split to measure on.")] = "val",
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="Which split to measure on; default: val, or a predictions file's own."),
+    ] = None,
     imgsz: ImgszOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     weather: Annotated[
         bool, typer.Option("--weather", help="Also in every weather condition at every severity: mPC and rPC.")
     ] = False,
+    slices: Annotated[
+        bool, typer.Option("--slices", help="Also by weather, time of day, scene, size, distance, occlusion and pairs.")
+    ] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Also the kinds of errors, confusion, precision-recall, calibration.")
+    ] = False,
+    recall: Annotated[
+        float | None, typer.Option("--recall", min=0.001, max=1, help="With --errors: the threshold for this recall.")
+    ] = None,
+    false_alarms: Annotated[
+        float | None,
+        typer.Option("--false-alarms", min=0, help="With --errors: the threshold for so many a picture at most."),
+    ] = None,
     predictions: Annotated[
         Path | None, typer.Option("--predictions", help="Also write what was found, as JSON for drivetl compare.")
     ] = None,
@@ -38,37 +61,109 @@ def evaluate(
 ) -> None:
     """Measure accuracy (AP by the COCO protocol) through the letterbox and decoder of the car.
 
-    Example: drivetl evaluate yolo11n --data datasets/fog --split test
-    """
-    from drivetl.evaluate import Run, evaluate_weather, open_model
+    A predictions file that an earlier evaluation wrote (--predictions) takes the model's place where only its
+    detections are needed.
 
+    Example: drivetl evaluate yolo11n --data datasets/fog --split test --slices
+    """
     if predictions is not None:
         _check_predictions(predictions, data, overwrite)
+    if not errors and (recall, false_alarms) != (None, None):
+        raise ConfigError("--recall and --false-alarms ask for a threshold, which comes with --errors; add it")
     reporter = Reporter("evaluate", as_json)
+    request = _Request(split, weather, slices, errors, recall, false_alarms, predictions, overwrite)
     with reporter.working():
-        opened = open_model(model, size_hw=size_from(imgsz), device=device, threads=threads)
-        documents = []
-        for path in data:
-            run = Run(opened, path, split=split)
-            result = run.evaluate(reporter.progress)
-            if predictions is not None:
-                result.predictions.write(predictions, overwrite=overwrite)
-            document = {"data": str(path), **result.document(reporter.progress)}
-            if weather:
-                document |= evaluate_weather(run, result.map50_95, progress=reporter.progress).document()
-            documents.append(document)
+        if model.endswith(".json"):
+            documents = [_recorded(Path(model), data, request, reporter)]
+        else:
+            from drivetl.evaluate import open_model
+
+            opened = open_model(model, size_hw=size_from(imgsz), device=device, threads=threads)
+            documents = [_measured(opened, path, request, reporter) for path in data]
     lines: list[str] = []
     for document in documents:
-        lines += ["", f"{document['model']} on {document['data']} ({split}, {document['images']} pictures)"]
+        lines += ["", f"{document['model']} on {document['data']} ({document['split']}, {document['images']} pictures)"]
         lines += score_lines(document)
         lines.append(_interval_line(document["interval"]))
         if weather:
             lines += _weather_lines(document)
+        if slices:
+            lines += slice_lines(document["slices"])
+        if errors:
+            lines += error_lines(document["errors"])
         if document["missing_classes"]:
             lines.append(f"The model has no class for: {', '.join(document['missing_classes'])}.")
         if document["dropped"]:
             lines.append(f"Not scored, because the dataset has no such class: {sum(document['dropped'].values())}.")
     reporter.finish({**documents[0], "datasets": documents} if len(documents) > 1 else documents[0], lines[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What to measure beside the accuracy over all pictures."""
+
+    split: str | None
+    weather: bool
+    slices: bool
+    errors: bool
+    recall: float | None
+    false_alarms: float | None
+    predictions: Path | None
+    overwrite: bool
+
+
+def _measured(model: Model, data: Path, request: _Request, reporter: Reporter) -> dict[str, Any]:
+    from drivetl.evaluate import Run, evaluate_weather
+
+    run = Run(model, data, split=request.split or "val")
+    result = run.evaluate(reporter.progress)
+    if request.predictions is not None:
+        result.predictions.write(request.predictions, overwrite=request.overwrite)
+    document = {"data": str(data), **result.document(reporter.progress)}
+    if request.weather:
+        document |= evaluate_weather(run, result.map50_95, progress=reporter.progress).document()
+    return document | _further(result, data, request, reporter)
+
+
+def _recorded(file: Path, data: list[Path], request: _Request, reporter: Reporter) -> dict[str, Any]:
+    from drivetl.evaluate.recorded import evaluate_recorded
+
+    for wrong, option in ((len(data) > 1, "a second --data"), (request.weather, "--weather")):
+        if wrong:
+            raise ConfigError(
+                f"{option} needs the model, and {quoted(file)} is a file of predictions on one dataset; give the "
+                "checkpoint or the bundle instead"
+            )
+    if request.predictions is not None:
+        raise ConfigError(f"{quoted(file)} is a file of predictions already; leave --predictions out")
+    result = evaluate_recorded(file, data[0], split=request.split, progress=reporter.progress)
+    document = {"data": str(data[0]), **result.document(reporter.progress)}
+    return document | _further(result, data[0], request, reporter)
+
+
+def _further(result: EvaluationResult, data: Path, request: _Request, reporter: Reporter) -> dict[str, Any]:
+    """Return what the detections say beyond the accuracy over all pictures."""
+    further: dict[str, Any] = {}
+    found, names = result.predictions.found, result.predictions.class_names
+    if request.slices:
+        from drivetl.evaluate.recorded import read_labels
+        from drivetl.evaluate.slices import evaluate_slices
+
+        labels = read_labels(data, result.split, reporter.progress)
+        cut = evaluate_slices(labels.truth, found, result.predictions.groups, labels.facts, progress=reporter.progress)
+        further["slices"] = cut.document()
+    if request.errors:
+        from drivetl.evaluate.anatomy import anatomy
+
+        further["errors"] = anatomy(
+            result.truth,
+            found,
+            names,
+            pictures=[picture.file_name for picture in result.predictions.pictures],
+            recall=request.recall,
+            false_alarms=request.false_alarms,
+        )
+    return further
 
 
 def _weather_lines(document: dict[str, Any]) -> list[str]:

@@ -15,13 +15,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from drivetl.errors import ConfigError, ImageError, quoted
 from drivetl.weather.checks import BgrImage, DepthMap, require_boxes, require_image, require_number
 from drivetl.weather.pixels import Float, f32
 from drivetl.weather.sky import DEFAULT_HORIZON, find_sky, shrink, working_scale
 
-__all__ = ["DEFAULT_FOCAL", "depth_prior", "ground_weight"]
+__all__ = ["DEFAULT_FOCAL", "contact_distance_m", "depth_prior", "ground_weight"]
 
 # Focal length as a share of the picture's long side: 71 degrees across, between KITTI (0.58) and a phone (0.8).
 DEFAULT_FOCAL = 0.7
@@ -96,6 +97,31 @@ def depth_prior(
     with np.errstate(divide="ignore"):
         depth: DepthMap = np.reciprocal(full, out=full)
     return depth
+
+
+def contact_distance_m(
+    bottom_px: npt.NDArray[np.float64],
+    size_hw: npt.NDArray[np.int64],
+    *,
+    camera_height_m: float = 1.5,
+) -> npt.NDArray[np.float64]:
+    """Return how far away boxes touch the ground, from where they end in the picture, as the prior without a picture.
+
+    The road is a plane, the horizon lies at 46 % of the height, and the focal length is 0.7 times the long side.
+
+    Args:
+        bottom_px: float64 ``(n,)``: lower edge of each box in pixels.
+        size_hw: int64 ``(n, 2)``: height and width of each box's picture in pixels.
+        camera_height_m: height of the camera above the road.
+
+    Returns:
+        float64 ``(n,)`` in metres; infinite where the box ends at or above the horizon and touches no ground.
+    """
+    below_px = bottom_px - DEFAULT_HORIZON * size_hw[:, 0]
+    distance_m: npt.NDArray[np.float64] = np.full(len(below_px), np.inf)
+    focal_px = DEFAULT_FOCAL * size_hw.max(axis=1, initial=1)
+    np.divide(focal_px * camera_height_m, below_px, out=distance_m, where=below_px > 0)
+    return distance_m
 
 
 def ground_weight(depth_m: DepthMap, long_side_px: int = 240) -> Float:

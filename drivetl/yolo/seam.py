@@ -65,11 +65,44 @@ class TorchModel:
         Raises:
             ValueError: the tensor has another dtype or shape.
         """
+        batch = self._batch(tensor_nchw)
+        with torch.inference_mode():
+            output: npt.NDArray[np.float32] = self._model(batch)[0].cpu().numpy()
+        return output
+
+    def raw_and_features(
+        self, tensor_nchw: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], list[npt.NDArray[np.float32]]]:
+        """Return the raw output and what the head made it from: the feature maps that it sees.
+
+        Args:
+            tensor_nchw: as for `raw`.
+
+        Returns:
+            The output as `raw` gives it, and float32 of shape (n, channels, h / s, w / s) for each of the head's
+            strides s, in the head's order.
+
+        Raises:
+            ValueError: the tensor has another dtype or shape.
+        """
+        batch = self._batch(tensor_nchw)
+        seen: list[npt.NDArray[np.float32]] = []
+
+        def keep(module: Any, inputs: tuple[Any, ...]) -> None:
+            # Copied, because the head works on its input in place.
+            seen.extend(level.float().cpu().numpy().copy() for level in inputs[0])
+
+        handle = self._model.model[-1].register_forward_pre_hook(keep)
+        try:
+            with torch.inference_mode():
+                output: npt.NDArray[np.float32] = self._model(batch)[0].cpu().numpy()
+        finally:
+            handle.remove()
+        return output, seen
+
+    def _batch(self, tensor_nchw: npt.NDArray[np.float32]) -> torch.Tensor:
         if tensor_nchw.dtype != np.float32 or tensor_nchw.ndim != 4 or tensor_nchw.shape[1] != 3:
             raise ValueError(f"expected float32 (n, 3, h, w), got {tensor_nchw.dtype} {tensor_nchw.shape}")
         if any(side % self.stride or not side for side in tensor_nchw.shape[2:]):
             raise ValueError(f"height and width {tensor_nchw.shape[2:]} must be multiples of {self.stride}")
-        batch = torch.from_numpy(np.ascontiguousarray(tensor_nchw)).to(self._device)
-        with torch.inference_mode():
-            output: npt.NDArray[np.float32] = self._model(batch)[0].cpu().numpy()
-        return output
+        return torch.from_numpy(np.ascontiguousarray(tensor_nchw)).to(self._device)

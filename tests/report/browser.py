@@ -29,6 +29,8 @@ class Visit:
     console: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     title: str = ""
+    load_ms: float = 0.0
+    content_width_px: int = 0
 
 
 def chromium() -> str:
@@ -108,15 +110,20 @@ def browser() -> Iterator[_Pipe]:
             os.close(up_read)
 
 
-def visit(page: Path, screenshot: Path | None = None, width_px: int = 1280) -> Visit:
-    """Load a page from its file."""
+def visit(
+    page: Path, screenshot: Path | None = None, width_px: int = 1280, *, media: str = "screen", scheme: str = "light"
+) -> Visit:
+    """Load a page from its file; ``media`` is screen or print, ``scheme`` light or dark. The screenshot is whole."""
     with browser() as pipe:
-        tab = Tab(pipe, page.resolve().as_uri(), width_px).loaded()
+        tab = Tab(pipe, page.resolve().as_uri(), width_px, media=media, scheme=scheme).loaded()
         seen = Visit()
         seen.images = json.loads(tab.ask(_ASK))
         seen.title = tab.ask("document.title")
+        seen.load_ms = float(tab.ask("performance.getEntriesByType('navigation')[0].loadEventStart"))
+        seen.content_width_px = int(tab.ask("document.documentElement.scrollWidth"))
         if screenshot is not None:
-            tab.screenshot(screenshot)
+            height = min(int(tab.ask("document.documentElement.scrollHeight")), 16_000)
+            tab.screenshot(screenshot, clip={"x": 0, "y": 0, "width": width_px, "height": height, "scale": 1})
         seen.requests, seen.console = tab.requests(), tab.console()
         return seen
 
@@ -124,7 +131,9 @@ def visit(page: Path, screenshot: Path | None = None, width_px: int = 1280) -> V
 class Tab:
     """A page that stays open."""
 
-    def __init__(self, pipe: _Pipe, url: str, width_px: int = 1280) -> None:
+    def __init__(
+        self, pipe: _Pipe, url: str, width_px: int = 1280, *, media: str = "screen", scheme: str = "light"
+    ) -> None:
         self._pipe = pipe
         target = pipe.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -132,6 +141,8 @@ class Tab:
             pipe.call(f"{domain}.enable", self._session)
         size = {"width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         pipe.call("Emulation.setDeviceMetricsOverride", self._session, **size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        pipe.call("Emulation.setEmulatedMedia", self._session, media=media, features=features)
         pipe.call("Page.navigate", self._session, url=url)
 
     def loaded(self) -> Tab:
@@ -156,8 +167,11 @@ class Tab:
         for kind in ("mousePressed", "mouseReleased"):
             self._pipe.call("Input.dispatchMouseEvent", self._session, type=kind, **place)
 
-    def screenshot(self, target: Path) -> None:
-        shot = self._pipe.call("Page.captureScreenshot", self._session, format="png", captureBeyondViewport=True)
+    def screenshot(self, target: Path, clip: dict[str, int] | None = None) -> None:
+        options = {"clip": clip} if clip else {}
+        shot = self._pipe.call(
+            "Page.captureScreenshot", self._session, format="png", captureBeyondViewport=True, **options
+        )
         target.write_bytes(base64.b64decode(shot["data"]))
 
     def requests(self) -> list[str]:

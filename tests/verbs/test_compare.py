@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from drivetl.cli import app
-from drivetl.errors import ConfigError, OutputError
+from drivetl.errors import ConfigError, DatasetError, OutputError
 
 
 def run(*words: str) -> str:
@@ -62,3 +62,27 @@ def test_predictions_are_written_and_compared(
 def test_one_predictions_file_is_for_one_dataset(lamps: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one --data, not 2"):
         run("evaluate", "m", "--data", str(lamps), "--data", str(lamps), "--predictions", str(tmp_path / "p.json"))
+
+
+def test_a_predictions_file_takes_the_place_of_the_model(
+    lamps: Path, tmp_path: Path, tiny_bundle: Callable[..., Path]
+) -> None:
+    bundle, file = str(tiny_bundle()), tmp_path / "p.json"
+    data = ("--data", str(lamps))
+    measured = json.loads(run("evaluate", bundle, *data, "--predictions", str(file), "--slices", "--errors", "--json"))
+    recorded = json.loads(run("evaluate", str(file), *data, "--slices", "--errors", "--recall", "0.5", "--json"))
+    assert recorded["map50_95"] == pytest.approx(measured["map50_95"], abs=1e-6)
+    assert recorded["by_size"]["small"] == pytest.approx(measured["by_size"]["small"], abs=1e-6)
+    assert recorded["slices"] == measured["slices"] and recorded["errors"]["kinds"] == measured["errors"]["kinds"]
+    assert recorded["errors"]["thresholds"][0]["gives"]["recall"] >= 0.5
+    assert all(entry["too_small"] for entry in recorded["slices"]["single"])
+    text = run("evaluate", str(file), *data, "--slices", "--errors")
+    assert "too small" in text and "missed" in text and "D-ECE" in text
+    for words, sentence in (
+        (("--weather",), "--weather needs the model"),
+        (("--predictions", "other.json"), "predictions already"),
+        (("--split", "train"), "was made on the split 'val'"),
+        (("--recall", "0.5"), "comes with --errors"),
+    ):
+        with pytest.raises((ConfigError, DatasetError), match=sentence):
+            run("evaluate", str(file), *data, *words)

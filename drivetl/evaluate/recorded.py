@@ -1,0 +1,138 @@
+"""A dataset's split with its labels, and predictions from a file scored on it, without the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.data import open_dataset
+from drivetl.errors import DatasetError, quoted
+from drivetl.evaluate.bootstrap import class_scores, mean_over
+from drivetl.evaluate.boxes import Found, Truth, most_confident
+from drivetl.evaluate.dimensions import Facts
+from drivetl.evaluate.evaluation import EvaluationResult
+from drivetl.evaluate.matching import Matches, match_part
+from drivetl.evaluate.overlaps import overlaps
+from drivetl.evaluate.predictions import Picture, check_dataset, picture_of, read_predictions
+from drivetl.evaluate.scoring import ClassScore, Score, annotations_of
+from drivetl.progress import Progress, silent, tracked
+
+__all__ = ["Labels", "evaluate_recorded", "read_labels", "score_of"]
+
+# Both borders belong to both sizes, as COCO has it.
+_SIZES_PX2 = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The labels of a split.
+
+    Attributes:
+        truth: boxes and ignore regions.
+        pictures: in the dataset's order.
+        facts: conditions of pictures and properties of boxes, in the order of ``truth``.
+    """
+
+    truth: Truth
+    pictures: tuple[Picture, ...]
+    facts: Facts
+
+
+def read_labels(data: Path, split: str, progress: Progress = silent) -> Labels:
+    """Read the labels of a split; no pixels.
+
+    Raises:
+        DatasetError: the dataset or split cannot be used.
+    """
+    dataset = open_dataset(data)
+    ids = {name: index for index, name in enumerate(dataset.names)}
+    facts = Facts()
+    pictures: list[Picture] = []
+    parts: list[NDArray[np.float64]] = []
+    samples = dataset.samples(split)
+    for number, sample in enumerate(tracked(samples, "read labels", dataset.splits[split], progress)):
+        pictures.append(picture_of(number, sample, dataset.root))
+        rows = [
+            (a["image_id"], a["category_id"], a["iscrowd"], *a["bbox"]) for a in annotations_of(sample, number, ids)
+        ]
+        parts.append(np.array(rows, dtype=np.float64).reshape(-1, 7))
+        facts.add(sample, len(rows))
+    table = np.concatenate([np.zeros((0, 7)), *parts])
+    codes = table[:, :2].astype(np.int64)
+    truth = Truth(codes[:, 0], codes[:, 1], table[:, 3:], table[:, 2] > 0, len(pictures), len(ids))
+    return Labels(truth, tuple(pictures), facts)
+
+
+def evaluate_recorded(
+    file: Path, data: Path, *, split: str | None = None, progress: Progress = silent
+) -> EvaluationResult:
+    """Score a predictions file on its dataset, as `drivetl.evaluate.evaluate` scored the model.
+
+    Args:
+        file: written by ``drivetl evaluate --predictions``.
+        data: the dataset that it was made on.
+        split: the split that it was made on, to be checked; None takes the file's.
+        progress: told after every picture.
+
+    Raises:
+        DatasetError: a file cannot be used, or the two do not belong together (other fingerprint, split, picture).
+        ConfigError: the file lacks keys.
+    """
+    started = time.perf_counter()
+    predictions = read_predictions(file)
+    if split not in (None, predictions.split):
+        raise DatasetError(
+            f"{quoted(file)} was made on the split {quoted(predictions.split)}, not {quoted(split)}; leave --split out"
+        )
+    dataset = open_dataset(data)
+    if predictions.dataset_fingerprint != dataset.fingerprint:
+        check_dataset(predictions, file, dataset, ())
+    labels = read_labels(data, predictions.split, progress)
+    check_dataset(predictions, file, dataset, labels.pictures)
+    return EvaluationResult(
+        model=predictions.model,
+        backend="recorded predictions",
+        dataset_fingerprint=predictions.dataset_fingerprint,
+        split=predictions.split,
+        input_size_hw=None,
+        score=score_of(labels.truth, predictions.found, predictions.class_names),
+        per_dataset={},
+        class_mapping={},
+        dropped={},
+        missing_classes=(),
+        seconds=time.perf_counter() - started,
+        predictions=predictions,
+        truth=labels.truth,
+    )
+
+
+def score_of(truth: Truth, found: Found, names: Sequence[str]) -> Score:
+    """Score detections by the COCO protocol; the same figures as `drivetl.evaluate.scoring.Collector` to 1e-6."""
+    found = most_confident(found, truth.classes)
+    pairs = overlaps(truth, found)
+    areas = [xywh[:, 2:].astype(np.float64).prod(axis=1) for xywh in (truth.xywh_px, found.xywh_px)]
+
+    def figures(low: float, high: float) -> tuple[Matches, NDArray[np.float64]]:
+        wanted, counted = ((low <= area) & (area <= high) for area in areas)
+        matches = match_part(truth, found, pairs, wanted, counted)
+        return matches, class_scores(matches, np.ones((1, truth.pictures), np.int16))[0]
+
+    matches, scores = figures(0.0, np.inf)
+    means = mean_over(scores, range(truth.classes))
+    per_class = {
+        name: ClassScore(_or_none(scores[k, 0]), _or_none(scores[k, 1]), int(matches.boxes[k]))
+        for k, name in enumerate(names)
+    }
+    by_size = {
+        name: _or_none(mean_over(figures(*borders)[1], range(truth.classes))[0]) for name, borders in _SIZES_PX2.items()
+    }
+    return Score(_or_none(means[0]), _or_none(means[1]), by_size, per_class, truth.pictures, int(matches.boxes.sum()))
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,234 @@
+"""Sections about where a model works and where it fails, from the JSON of ``drivetl evaluate --slices --errors``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drivetl.report.charts import Line, columns, heat, intervals, lines
+from drivetl.report.page import Bars, Drawing, Section, Source, Table
+
+__all__ = [
+    "conditions_section",
+    "errors_section",
+    "latency_drawing",
+    "learning_drawings",
+    "overfitting",
+    "source_of",
+    "weather_section",
+    "weight_section",
+]
+
+_MOST_ROWS = 40
+_MOST_TEXT = 6000
+
+
+def source_of(stage: Mapping[str, Any] | None, name: str, *keys: str) -> list[Source]:
+    """Return the command of a stage and the part of its JSON below some keys."""
+    if stage is None:
+        return []
+    part = stage.get("result", {})
+    for key in keys:
+        part = part.get(key, {})
+    text = json.dumps(part, ensure_ascii=False)
+    where = " → ".join((f"{name}.json", "result", *keys))
+    note = f"\n… {len(text) - _MOST_TEXT} more characters in {where}" if len(text) > _MOST_TEXT else f"\n({where})"
+    return [Source(" ".join(map(str, stage.get("command", []))), text[:_MOST_TEXT] + note)]
+
+
+def conditions_section(slices: Mapping[str, Any], sources: Sequence[Source]) -> Section:
+    """Show accuracy by condition with intervals, the weakest one in words, and the weakest pairs."""
+    single = [entry for entry in slices["single"] if entry["map50_95"] is not None]
+    empty = [entry for entry in slices["single"] if entry["map50_95"] is None]
+    rows = [
+        (f"{entry['by'][0]}: {entry['value'][0]}", entry["map50_95"], entry["interval"], _note(entry))
+        for entry in single
+    ]
+    faint = [entry["too_small"] is not None for entry in single]
+    chart = intervals([(*row, pale) for row, pale in zip(rows, faint, strict=True)][:_MOST_ROWS], x="mAP50-95")
+    caption = (
+        "mAP50-95 with 95 % intervals over groups of pictures; at the right the boxes. Faint: too small to say much."
+    )
+    paragraphs = [text for key in ("weakest", "weakest_boxes") if (text := _weakest(slices.get(key), key))]
+    if empty:
+        names = ", ".join(f"{entry['by'][0]} {entry['value'][0]}" for entry in empty)
+        paragraphs.append(f"Without a box, so that nothing can be said: {names}.")
+    paragraphs += [f"{d['name']}: {d['note']}" for d in slices["dimensions"] if d["note"]]
+    sure = sorted((e for e in slices["pairs"] if e["too_small"] is None), key=lambda e: e["map50_95"])[:10]
+    small = sum(entry["too_small"] is not None for entry in slices["pairs"])
+    tables = []
+    if sure:
+        body = [
+            (" and ".join(f"{b} {v}" for b, v in zip(e["by"], e["value"], strict=True)), str(e["boxes"]), _ap(e))
+            for e in sure
+        ]
+        paragraphs.append(f"The weakest pairs of conditions; {small} other pairs are too small to say something.")
+        tables.append(Table(("pair", "boxes", "mAP50-95 (95 %)"), body))
+    return Section(
+        "Where it works and where it fails",
+        paragraphs,
+        tables,
+        drawings=[Drawing(chart, caption)] if rows else [],
+        sources=sources,
+        wide=True,
+    )
+
+
+def _note(entry: Mapping[str, Any]) -> str:
+    return f"{entry['boxes']} boxes"
+
+
+def _ap(entry: Mapping[str, Any]) -> str:
+    span = entry["interval"]
+    return f"{entry['map50_95']:.3f}" + (f" ({span[0]:.3f} to {span[1]:.3f})" if span else "")
+
+
+def _weakest(entry: Mapping[str, Any] | None, key: str) -> str | None:
+    if entry is None:
+        return None
+    what = "condition" if key == "weakest" else "kind of boxes"
+    sure = entry["p_value"] is not None and entry["p_value"] < 0.05 and entry["difference"] < 0
+    verdict = "surely below" if sure else "not surely below"
+    return (
+        f"Weakest {what}: {entry['by'][0]} {entry['value'][0]}, mAP50-95 {_ap(entry)}, {verdict} that of all pictures"
+        + (f" (p {entry['p_value']:.3f})." if entry["p_value"] is not None else ".")
+    )
+
+
+def errors_section(errors: Mapping[str, Any], sources: Sequence[Source]) -> Section:
+    """Show kinds of errors, confusion, precision over recall, and the reliability of confidences."""
+    kinds = errors["kinds"]
+    rows = [(name, float(entry["count"]), f"{entry['count']}") for name, entry in kinds.items()]
+    bars = [Bars(f"Errors by kind at confidence {errors['confidence']:g} (after TIDE):", rows)]
+    costs = [(name, f"{entry['count']}", f"{entry['ap50_cost']:.3f}") for name, entry in kinds.items()]
+    tables = [Table(("kind", "count", "AP50 that mending it gives"), costs)]
+    drawings = []
+    curves = errors["curves"]
+    if "all" in curves:
+        points = list(zip(curves["recall"], curves["all"]["precision"], strict=True))
+        chart = lines([Line("", points)], x="recall", y="precision", x_range=(0, 1), y_range=(0, 1))
+        drawings.append(Drawing(chart, "Precision over recall, all classes together, at IoU 0.5."))
+    bins = [b for b in errors["calibration"]["bins"] if b["detections"]]
+    if bins:
+        reached = [(b["confidence"], b["precision"]) for b in bins]
+        ideal = Line("a confidence worth its word", [(0, 0), (1, 1)], "faint")
+        chart = lines(
+            [ideal, Line("this model", reached, "a", dots=True)],
+            x="confidence",
+            y="share that is right",
+            x_range=(0, 1),
+            y_range=(0, 1),
+        )
+        error = errors["calibration"]["d_ece"]
+        drawings.append(Drawing(chart, f"Reliability: calibration error (D-ECE) {error:.3f}."))
+    drawings.append(_confusion(errors["confusion"]))
+    paragraphs = [_threshold(entry) for entry in errors.get("thresholds", ())]
+    return Section("What goes wrong", paragraphs, tables, bars, drawings=drawings, sources=sources)
+
+
+def _confusion(found: Mapping[str, Any]) -> Drawing:
+    kept = [i for i, row in enumerate(found["table"][:-1]) if sum(row)][:12]
+    names = [found["classes"][i] for i in kept]
+    cells = []
+    for i in kept:
+        row = found["table"][i]
+        total = sum(row)
+        cells.append([row[j] / total if row[j] else None for j in kept] + [row[-1] / total])
+    caption = "Rows: labelled classes; columns: what they are taken for, as a share; last column: not found."
+    return Drawing(heat(names, [*names, "missed"], cells), caption)
+
+
+def _threshold(entry: Mapping[str, Any]) -> str:
+    gives = entry["gives"]
+    if gives is None:
+        return f"{entry['wanted']}: no threshold gives it."
+    return (
+        f"{entry['wanted']}: threshold {gives['threshold']:.3f} gives recall {gives['recall']:.3f}, precision "
+        f"{gives['precision']:.3f} and {gives['false_alarms_per_picture']:.2f} false alarms a picture."
+    )
+
+
+def weather_section(document: Mapping[str, Any], sources: Sequence[Source]) -> Section:
+    """Show the grid of conditions and severities."""
+    entries = sorted(document["conditions"].items(), key=lambda item: item[1]["map50_95"])
+    levels = list(entries[0][1]["severities"])
+    cells = [[entry["severities"][level]["map50_95"] for level in levels] for _, entry in entries]
+    kept = "" if document["rpc"] is None else f", rPC {document['rpc']:.1%}"
+    caption = f"mAP50-95 by condition (weakest first) and severity; clean {document['clean']:.3f}, mPC "
+    caption += f"{document['mpc']:.3f}{kept}."
+    chart = heat([name for name, _ in entries], levels, cells)
+    return Section("Under simulated weather", drawings=[Drawing(chart, caption)], sources=sources)
+
+
+def weight_section(points: Sequence[Mapping[str, Any]]) -> Section:
+    """Show what mixing the adapted weights with the start gives: the target against what is kept of the source.
+
+    Args:
+        points: ``weight_curve.json``: share of the adapted weights, target, retention, chosen.
+    """
+    target = [(float(p["share"]), float(p["target"])) for p in points if p["target"] is not None]
+    kept = [(float(p["share"]), float(p["retention"])) for p in points if p.get("retention") is not None]
+    chosen = next((float(p["share"]) for p in points if p.get("chosen")), None)
+    series = [Line("target", target, "a", dots=True), Line("retention of the source", kept, "b", dots=True)]
+    mark = None if chosen is None else (chosen, "chosen")
+    chart = lines(series, x="share of the adapted weights", y="mAP50-95 / share kept", x_range=(0, 1), mark=mark)
+    source = Source("weight_curve.json in the run's folder", json.dumps(list(points)))
+    return Section("Between the start and the adapted weights", drawings=[Drawing(chart, "WiSE-FT.")], sources=[source])
+
+
+def learning_drawings(log: Sequence[Mapping[str, Any]]) -> list[Drawing]:
+    """Draw loss and accuracy over the epochs."""
+
+    series = [
+        [(float(line["epoch"]), value) for line in log if (value := _loss(line, side)) is not None]
+        for side in ("train", "val")
+    ]
+    drawings = []
+    if any(len(points) > 1 for points in series):
+        named = [Line("training loss", series[0], "a"), Line("validation loss", series[1], "b")]
+        drawings.append(Drawing(lines(named, x="epoch", y="loss"), overfitting(log)))
+    key = "metrics/mAP50-95(B)"
+    scores = [(float(line["epoch"]), float(line[key])) for line in log if line.get(key) is not None]
+    if len(scores) > 1:
+        chart = lines([Line("", scores, "c", dots=True)], x="epoch", y="mAP50-95")
+        drawings.append(Drawing(chart, "mAP50-95 on the val pictures, by the trainer's own validator."))
+    return drawings
+
+
+def _loss(line: Mapping[str, Any], side: str) -> float | None:
+    """Return the sum of the three losses of an epoch; None where one is missing."""
+    values = [line.get(f"{side}/{part}_loss") for part in ("box", "cls", "dfl")]
+    known = [float(value) for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def overfitting(log: Sequence[Mapping[str, Any]]) -> str:
+    """Say whether the training overfitted, had not finished, or neither, from the two losses."""
+    pairs = []
+    for line in log:
+        sides = [_loss(line, side) for side in ("train", "val")]
+        if sides[0] is not None and sides[1] is not None:
+            pairs.append((int(line["epoch"]), sides[0], sides[1]))
+    if len(pairs) < 3:
+        return "Too few epochs with both losses to say whether it overfitted."
+    epoch, _, lowest = min(pairs, key=lambda pair: pair[2])
+    _, train, val = pairs[-1]
+    gap = f"Gap between validation and training loss at the end: {val - train:+.2f}."
+    if val > 1.02 * lowest and train < pairs[0][1]:
+        return f"{gap} Overfitting: the validation loss was lowest after epoch {epoch} and has risen since."
+    if epoch == pairs[-1][0] and lowest < 0.99 * pairs[-2][2]:
+        return f"{gap} Not finished: the validation loss was still falling in the last epoch."
+    return f"{gap} No sign of overfitting."
+
+
+def latency_drawing(bench: Mapping[str, Any]) -> Drawing | None:
+    """Draw the histogram of latencies where the measurement kept one (``histogram``: edges_ms, counts)."""
+    histogram = bench.get("histogram")
+    if not histogram:
+        return None
+    chart = columns(
+        histogram["edges_ms"], histogram["counts"], x="end to end, ms", y="frames", mark=bench.get("budget_ms")
+    )
+    budget = f"; the dashed line is the budget of {bench['budget_ms']:g} ms" if bench.get("budget_ms") else ""
+    return Drawing(chart, f"Latency of {sum(histogram['counts'])} frames{budget}.")

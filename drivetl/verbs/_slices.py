@@ -1,0 +1,85 @@
+"""The tables of ``drivetl evaluate --slices`` and ``--errors``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drivetl.verbs._options import percent
+
+__all__ = ["error_lines", "slice_lines"]
+
+_MOST_PAIRS = 10
+
+
+def slice_lines(document: dict[str, Any]) -> list[str]:
+    """Return the slices by one dimension, the weakest pairs, and the weakest condition in words."""
+    lines = _table(document["single"])
+    sure = [entry for entry in document["pairs"] if entry["too_small"] is None]
+    weakest = sorted(sure, key=lambda entry: entry["map50_95"])[:_MOST_PAIRS]
+    if weakest:
+        small = len(document["pairs"]) - len(sure)
+        lines += ["", f"weakest pairs ({small} of {len(document['pairs'])} pairs are too small; --json has all)"]
+        lines += _table(weakest)
+    for key, what in (("weakest", "condition"), ("weakest_boxes", "kind of boxes")):
+        entry = document[key]
+        if entry is not None:
+            lines.append(f"weakest {what}: {_name(entry)}, mAP50-95 {entry['map50_95']:.3f} ({_against(entry)})")
+    lines += [f"{d['name']}: {d['note']}" for d in document["dimensions"] if d["note"]]
+    return [*lines, *document["notes"]]
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return " and ".join(f"{by} {value}" for by, value in zip(entry["by"], entry["value"], strict=True))
+
+
+def _against(entry: dict[str, Any]) -> str:
+    """Say what the difference to all pictures is worth."""
+    chance = entry["p_value"]
+    if chance is None:
+        return "nothing to compare with"
+    verdict = "below all pictures" if chance < 0.05 and entry["difference"] < 0 else "not surely below all pictures"
+    return f"{entry['difference']:+.3f} to all pictures, p {chance:.3f}: {verdict}"
+
+
+def _table(entries: list[dict[str, Any]]) -> list[str]:
+    names = [_name(entry) for entry in entries]
+    width = max([len("slice"), *(len(name) for name in names)])
+    lines = ["", f"{'slice':<{width}}  pictures  groups   boxes  mAP50-95   95 % interval   to all       p"]
+    for name, entry in zip(names, entries, strict=True):
+        interval = entry["interval"]
+        span = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "–"
+        difference = "–" if entry["difference"] is None else f"{entry['difference']:+.3f}"
+        chance = "–" if entry["p_value"] is None else f"{entry['p_value']:.3f}"
+        counts = f"{entry['pictures']:>8}  {entry['groups']:>6}  {entry['boxes']:>6}"
+        row = f"{name:<{width}}  {counts}  {percent(entry['map50_95']):>8}  {span:>14}  {difference:>7}  {chance:>6}"
+        lines.append(row + ("   too small" if entry["too_small"] else ""))
+    return lines
+
+
+def error_lines(document: dict[str, Any]) -> list[str]:
+    """Return kinds of errors, the commonest confusions, calibration and thresholds."""
+    kinds, found = document["kinds"], document["confusion"]
+    lines = ["", f"errors at confidence {document['confidence']:g} and IoU 0.5   count  share  AP50 cost"]
+    for name, entry in kinds.items():
+        share = "–" if entry["share"] is None else f"{entry['share']:.0%}"
+        lines.append(f"{name:<38}  {entry['count']:>5}  {share:>5}  {entry['ap50_cost']:>9.3f}")
+    swaps = [
+        (count, f"{found['classes'][row]} taken for {found['classes'][column]}: {count}")
+        for row, cells in enumerate(found["table"][:-1])
+        for column, count in enumerate(cells[:-1])
+        if row != column and count
+    ]
+    if swaps:
+        lines.append("; ".join(text for _, text in sorted(swaps, key=lambda swap: -swap[0])[:3]))
+    error = document["calibration"]["d_ece"]
+    counted = document["calibration"]["detections"]
+    lines.append(f"calibration error (D-ECE) {percent(error).strip()} over {counted} detections")
+    for entry in document["thresholds"]:
+        gives = entry["gives"]
+        lines.append(
+            f"{entry['wanted']}: no threshold gives it"
+            if gives is None
+            else f"{entry['wanted']}: threshold {gives['threshold']:.3f} (recall {gives['recall']:.3f}, precision "
+            f"{gives['precision']:.3f}, {gives['false_alarms_per_picture']:.2f} false alarms a picture)"
+        )
+    return lines

@@ -1,0 +1,210 @@
+"""The page of evidence: what it says of each stage, what it says is missing, and how it looks at three sizes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from drivetl.cli import app
+from drivetl.errors import ConfigError
+from drivetl.evaluate.anatomy import anatomy
+from drivetl.evaluate.benchmark import synthetic
+from drivetl.report import RunPictures, render_page, run_page
+from drivetl.report.charts import Line, columns, heat, intervals, lines
+from drivetl.report.evidence import latency_drawing, overfitting, weight_section
+from drivetl.report.verdicts import verdicts
+from drivetl.report.words import evidence_document, markdown, model_card
+
+_SPEC = importlib.util.spec_from_file_location("drivetl_test_browser", Path(__file__).with_name("browser.py"))
+assert _SPEC is not None and _SPEC.loader is not None
+browser = importlib.util.module_from_spec(_SPEC)
+sys.modules[_SPEC.name] = browser
+_SPEC.loader.exec_module(browser)
+
+EVIL = "<img src=x onerror=alert(1)>"
+RECIPE = {"name": "fog", "started_from": "yolo11n.pt", "data": {"format": "voc", "card": "dawn"}, "imgsz": 640}
+CURVE = [
+    {"share": 0.0, "target": 0.30, "retention": 1.0, "chosen": False},
+    {"share": 0.5, "target": 0.36, "retention": 0.97, "chosen": True},
+    {"share": 1.0, "target": 0.35, "retention": 0.70, "chosen": False},
+]
+
+
+def slice_of(by: str, value: str, ap: float | None, boxes: int = 50, small: str | None = None) -> dict[str, Any]:
+    span = None if ap is None else [max(ap - 0.1, 0), min(ap + 0.1, 1)]
+    difference = None if ap is None else ap - 0.4
+    chance = None if ap is None else 0.01
+    return {
+        "by": [by], "value": [value], "pictures": boxes, "groups": boxes, "boxes": boxes, "map50_95": ap, "map50": ap,
+        "interval": span, "difference": difference, "difference_interval": None, "p_value": chance, "too_small": small,
+    }  # fmt: skip
+
+
+def adapted() -> dict[str, Any]:
+    truth, found, _, _ = synthetic(30, np.random.default_rng(0))
+    names = (EVIL, "truck", "bus", "person", "bicycle", "motorcycle")
+    single = [
+        slice_of("weather", "fog", 0.2),
+        slice_of("weather", "clear", 0.5),
+        slice_of("weather", "snow", 0.1, 3, "3 boxes; at least 20 are needed to say something."),
+        slice_of("weather", "rain", None, 0, "It holds no box."),
+    ]
+    pair = {**slice_of("weather", "fog", 0.15), "by": ["weather", "scene"], "value": ["fog", EVIL]}
+    slices = {"single": single, "pairs": [pair], "dimensions": [], "weakest": single[0], "weakest_boxes": None}
+    per_class = {name: {"boxes": 9 * (name != "bus"), "map50_95": 0.4 if name != "bus" else None} for name in names}
+    return {
+        "images": 30, "boxes": 45, "map50_95": 0.45, "map50": 0.6, "per_class": per_class, "missing_classes": [],
+        "slices": slices, "errors": anatomy(truth, found, names, recall=0.5), "split": "test",
+        "dataset_fingerprint": "f" * 64,
+    }  # fmt: skip
+
+
+def stages() -> dict[str, Any]:
+    after = adapted()
+    latency = dict.fromkeys(("p50", "p90", "p95", "p99", "max"), 12.3)
+    train = {"epochs": 4, "optimiser_steps": 8, "seconds": 3.0, "threads": 2, "chosen_epoch": 2, "notes": []}
+    difference = {"difference": 0.05, "p_value": 0.012, "verdict": "better"}
+    parity = {"passed": True, "pictures": 3, "max_abs_diff_scores": 1e-6, "max_abs_diff_px": 0.01, "matched": 1.0}
+    grid = {"map50_95": 0.3, "severities": {str(level): {"map50_95": 0.5 - 0.08 * level} for level in range(1, 6)}}
+    after |= {"conditions": {"fog": grid, "rain": {**grid, "map50_95": 0.2}}, "clean": 0.45, "mpc": 0.25, "rpc": 0.55}
+    return {
+        "zero_shot": {key: after[key] for key in ("images", "boxes", "map50", "per_class", "missing_classes")}
+        | {"map50_95": 0.4},
+        "adapted": after,
+        "compare": {"headline": {"map50_95": difference}},
+        "train": {**train, "head_transfer": [{"target": EVIL, "sources": [], "kind": "none"}]},
+        "export": {"precision": "fp32", "bytes": 2_000_000},
+        "verify": parity,
+        "bench": {
+            "provider": "cpu", "latency_ms": {"end_to_end": latency}, "budget_ms": 20.0, "passed": True,
+            "histogram": {"edges_ms": [10, 12, 14, 16], "counts": [5, 20, 3]},
+        },
+        "check": {"ok": True},
+    }  # fmt: skip
+
+
+def log(val: tuple[float, ...] = (3.0, 2.5, 2.4, 2.39)) -> list[dict[str, Any]]:
+    return [
+        {"epoch": n + 1, "metrics/mAP50-95(B)": 0.3 + 0.01 * n}
+        | {f"train/{part}_loss": 1.0 - 0.1 * n for part in ("box", "cls", "dfl")}
+        | {f"val/{part}_loss": value / 3 for part in ("box", "cls", "dfl")}
+        for n, value in enumerate(val)
+    ]
+
+
+def whole_page() -> Any:
+    records = {name: {"command": ["drivetl", name], "result": result} for name, result in stages().items()}
+    picture = np.full((180, 320, 3), 90, np.uint8)
+    pictures = RunPictures(picture, [], None, [(picture, f"{EVIL} (a.jpg)")], [(picture, "car at 0.90, background")])
+    return run_page(RECIPE, stages(), log(), pictures, records=records, missing=("video",), weight_curve=CURVE)
+
+
+@pytest.mark.parametrize(("width", "media", "scheme"), [(390, "screen", "dark"), (1280, "screen", "light"),
+                                                        (794, "print", "light")])  # fmt: skip
+def test_the_page_fits_and_loads_at_every_size(tmp_path: Path, width: int, media: str, scheme: str) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(render_page(whole_page()), encoding="utf-8")
+    assert file.stat().st_size < 15e6
+    seen = browser.visit(file, tmp_path / "shot.png", width, media=media, scheme=scheme)
+    assert seen.console == [] and seen.requests == [file.as_uri()]
+    assert seen.images and all(loaded and across > 0 for loaded, across, *_ in seen.images)
+    assert seen.content_width_px <= width, "nothing sticks out at the side"
+    assert seen.load_ms < 2000
+    assert (tmp_path / "shot.png").stat().st_size > 10_000
+
+
+def test_the_page_says_what_there_is_and_what_there_is_not() -> None:
+    html = render_page(whole_page())
+    for text in (
+        "not come as far as: video",
+        "Weakest condition: weather fog, mAP50-95 0.200 (0.100 to 0.300), surely below",
+        "Without a box, so that nothing can be said: weather rain",
+        "+0.050 mAP50-95, p 0.012",
+        "97% of the accuracy is kept",
+        "within the budget of 20 ms",
+        "recall 0.5: threshold",
+        "rPC 55.0%",
+        "Worst misses",
+        "drivetl adapted",
+    ):
+        assert text in html, text
+    assert html.count("<svg") == 9
+    assert EVIL not in html and "&lt;img src=x" in html
+
+
+def test_verdicts_follow_the_figures() -> None:
+    def marks(**changes: Any) -> dict[str, str]:
+        found = verdicts({**stages(), **changes}, log(), CURVE)
+        return {sentence.split(" ")[0]: mark for mark, sentence in found}
+
+    assert set(marks().values()) == {"good", "bad"}
+    worse = {"headline": {"map50_95": {"difference": -0.05, "p_value": 0.01, "verdict": "worse"}}}
+    assert marks(compare=worse)["On"] == "bad"
+    unsure = {"headline": {"map50_95": {"difference": 0.01, "p_value": 0.4, "verdict": "cannot tell"}}}
+    assert marks(compare=unsure)["On"] == "open"
+    assert marks(bench={**stages()["bench"], "passed": False})["Latency:"] == "bad"
+    assert marks(verify={**stages()["verify"], "passed": False})["The"] == "bad"
+    assert verdicts({}, [], []) == []
+
+
+def test_overfitting_is_told_from_the_losses() -> None:
+    assert "No sign" in overfitting(log((3.0, 2.5, 2.4, 2.39)))
+    assert "lowest after epoch 2 and has risen" in overfitting(log((3.0, 2.5, 2.7, 3.0)))
+    assert "Not finished" in overfitting(log((3.0, 2.6, 2.3, 2.0)))
+    assert "Too few" in overfitting(log((3.0, 2.5)))
+
+
+def test_charts_have_their_points_and_escape_their_words() -> None:
+    drawn = lines([Line(EVIL, [(0, 0), (1, 1)], dots=True), Line("", [])], x="<x>", y="y", mark=(0.5, "chosen"))
+    assert drawn.count("<circle") == 2 and drawn.count("<polyline") == 1 and "chosen" in drawn
+    assert "<img" not in drawn and "&lt;x&gt;" in drawn
+    assert columns([0, 1, 2], [3, 0], x="ms", y="frames", mark=5).count("<rect") == 2
+    assert columns([1, 1], [0], x="ms", y="frames").count("<rect") == 1
+    rows = [("a", 0.5, (0.4, 0.6), "9 boxes", False), ("b", 0.2, None, "1 box", True)]
+    assert intervals(rows, x="AP").count('class="span') == 1
+    assert heat(["a"], ["b", "c"], [[0.5, None]]).count("<rect") == 1
+    assert lines([], x="x", y="y").count("<polyline") == 0
+    assert latency_drawing({}) is None
+    assert "chosen" in weight_section(CURVE).drawings[0].svg
+
+
+def test_markdown_json_and_card_say_the_same() -> None:
+    page = whole_page()
+    text = markdown(page)
+    assert "## What goes wrong" in text and "| weather fog and scene &lt;img" in text and EVIL not in text
+    document = evidence_document(page, stages(), ["video"])
+    assert document["weakest"]["value"] == ["fog"] and document["missing"] == ["video"]
+    assert json.loads(json.dumps(document)) == document
+    card = model_card(RECIPE, stages(), page)
+    for part in ("Intended use", "weather fog: mAP50-95 0.200 on 50 boxes", "weather snow: 3 boxes", "bus", "f" * 64):
+        assert part in card, part
+    assert EVIL not in card
+    assert "none with enough boxes" in model_card(RECIPE, {}, page)
+
+
+def test_the_verb_writes_the_page_of_an_unfinished_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.json").write_text(json.dumps(RECIPE))
+    with pytest.raises(ConfigError, match="first stage"):
+        CliRunner().invoke(app, ["report", str(run)], catch_exceptions=False)
+    assert not (run / "page.html").exists()
+    record = {"command": ["drivetl", "evaluate", "m.pt"], "result": {**stages()["zero_shot"]}}
+    (run / "zero_shot.json").write_text(json.dumps(record))
+    done = CliRunner().invoke(app, ["report", str(run), "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    document = json.loads(done.stdout)
+    assert document["missing"] == ["train", "adapted", "export", "verify", "bench", "video"]
+    assert "train, adapted, export" in (run / "page.html").read_text()
+    assert {path.name for path in run.iterdir()} >= {"page.html", "evidence.md", "evidence.json", "model_card.md"}
+    (run / "train").mkdir()
+    (run / "train" / "weight_curve.json").write_text("{}")
+    with pytest.raises(ConfigError, match="not a list of points"):
+        CliRunner().invoke(app, ["report", str(run), "--overwrite"], catch_exceptions=False)
