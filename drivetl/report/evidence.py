@@ -170,9 +170,9 @@ def weight_section(points: Sequence[Mapping[str, Any]]) -> Section:
     target = [(float(p["share"]), float(p["target"])) for p in points if p["target"] is not None]
     kept = [(float(p["share"]), float(p["retention"])) for p in points if p.get("retention") is not None]
     chosen = next((float(p["share"]) for p in points if p.get("chosen")), None)
-    series = [Line("target", target, "a", dots=True), Line("retention of the source", kept, "b", dots=True)]
+    series = [Line("target pictures", target, "a", dots=True), Line("source pictures", kept, "b", dots=True)]
     mark = None if chosen is None else (chosen, "chosen")
-    chart = lines(series, x="share of the adapted weights", y="mAP50-95 / share kept", x_range=(0, 1), mark=mark)
+    chart = lines(series, x="share of the adapted weights", y="mAP50-95", x_range=(0, 1), mark=mark)
     source = Source("weight_curve.json in the run's folder", json.dumps(list(points)))
     return Section("Between the start and the adapted weights", drawings=[Drawing(chart, "WiSE-FT.")], sources=[source])
 

@@ -49,11 +49,13 @@ def _gain(stages: Mapping[str, Any]) -> _Verdict | None:
 
 def _retention(points: Sequence[Mapping[str, Any]]) -> _Verdict | None:
     chosen = next((point for point in points if point.get("chosen")), None)
-    if chosen is None or chosen.get("retention") is None:
+    start = next((point for point in points if point["share"] == 0), None)
+    if chosen is None or start is None or chosen.get("retention") is None or not start.get("retention"):
         return None
-    kept = float(chosen["retention"])
+    before, after = float(start["retention"]), float(chosen["retention"])
+    kept = after / before
     mark = "good" if kept >= 0.95 else "bad" if kept < 0.8 else "open"
-    return mark, f"Of the source, {kept:.0%} of the accuracy is kept."
+    return mark, f"Of the source, {kept:.0%} of the accuracy is kept: mAP50-95 {before:.3f} before, {after:.3f} after."
 
 
 def _weakest(stages: Mapping[str, Any]) -> _Verdict | None:

@@ -31,9 +31,9 @@ _SPEC.loader.exec_module(browser)
 EVIL = "<img src=x onerror=alert(1)>"
 RECIPE = {"name": "fog", "started_from": "yolo11n.pt", "data": {"format": "voc", "card": "dawn"}, "imgsz": 640}
 CURVE = [
-    {"share": 0.0, "target": 0.30, "retention": 1.0, "chosen": False},
-    {"share": 0.5, "target": 0.36, "retention": 0.97, "chosen": True},
-    {"share": 1.0, "target": 0.35, "retention": 0.70, "chosen": False},
+    {"share": 0.0, "target": 0.30, "retention": 0.50, "chosen": False},
+    {"share": 0.5, "target": 0.36, "retention": 0.485, "chosen": True},
+    {"share": 1.0, "target": 0.35, "retention": 0.35, "chosen": False},
 ]
 
 
@@ -206,5 +206,5 @@ def test_the_verb_writes_the_page_of_an_unfinished_run(tmp_path: Path) -> None:
     assert {path.name for path in run.iterdir()} >= {"page.html", "evidence.md", "evidence.json", "model_card.md"}
     (run / "train").mkdir()
     (run / "train" / "weight_curve.json").write_text("{}")
-    with pytest.raises(ConfigError, match="not a list of points"):
+    with pytest.raises(ConfigError, match="holds no curve of points"):
         CliRunner().invoke(app, ["report", str(run), "--overwrite"], catch_exceptions=False)
