@@ -83,7 +83,10 @@ class TrainConfig(StrictModel):
         default=(0.25, 0.5, 0.75, 1.0), min_length=1, description="shares that are tried; 0, the start, always is"
     )
     max_forgetting: Unit = Field(
-        default=0.005, description="mAP50-95 on the retention pictures that a selected share may cost"
+        default=0.02, description="mAP50-95 on the retention pictures that a selected share may cost"
+    )
+    forgetting_price: float = Field(
+        default=1.0, ge=0.0, le=100.0, description="mAP50-95 on the target that one on the retention pictures is worth"
     )
     selection_folds: int = Field(
         default=3, ge=2, le=20, description="folds of the training pictures that select where the split is too small"

@@ -60,7 +60,8 @@ class Fits:
         split = self._config.selection_split
         if self._config.wise_ft != "select" or split is None:
             return ()
-        return tuple(choose_share([self._trials(fitted, split, None)], self._config.max_forgetting))
+        trials = [self._trials(fitted, split, None)]
+        return tuple(choose_share(trials, self._config.max_forgetting, self._config.forgetting_price))
 
     def cross_validated(self) -> list[list[Trial]]:
         """Return the trials of each fold of the training pictures; none where a split selects, or nothing does."""

@@ -1,8 +1,9 @@
 """Choose how much of the fine-tuned weights to keep, on pictures that they were not trained on.
 
 WiSE-FT (Wortsman et al., CVPR 2022) mixes the weights of start and end; how much of each is decided here: the share
-with the highest AP on the target among those that cost no more than a stated AP on source pictures. The start itself,
-share 0, is always among them, so that a fine-tuned model is only taken if it is better: do no harm.
+whose gain on the target, less a price for what it loses on source pictures, is highest, among those that lose no more
+than a limit. The start itself, share 0, is always among them, so that a fine-tuned model is only taken if it is better:
+do no harm.
 """
 
 from __future__ import annotations
@@ -102,12 +103,15 @@ def class_mean(figures: Sequence[ClassFigures]) -> float:
     return sum(value / boxes for value, boxes in enough.values()) / len(enough) if enough else 0.0
 
 
-def choose_share(fits: Sequence[Sequence[Trial]], max_forgetting: float) -> list[SharePoint]:
+def choose_share(
+    fits: Sequence[Sequence[Trial]], max_forgetting: float, forgetting_price: float = 1.0
+) -> list[SharePoint]:
     """Return the curve over shares with the chosen one marked.
 
     Args:
         fits: for each fit the trials of the same shares, share 0 first.
         max_forgetting: mAP50-95 on source pictures that may be lost.
+        forgetting_price: mAP50-95 on the target that one on source pictures is worth.
     """
     points = []
     for column in zip(*fits, strict=True):
@@ -117,12 +121,15 @@ def choose_share(fits: Sequence[Sequence[Trial]], max_forgetting: float) -> list
         points.append(
             SharePoint(column[0].share, class_mean([t.target for t in column]), gain, kept, kept_gain, chosen=False)
         )
-    allowed = [
-        point
-        for point in points
-        if point.share == 0 or (point.target_gain > 0 and (point.retention_gain or 0.0) >= -max_forgetting)
-    ]
-    best = max(allowed, key=lambda point: (point.target_gain, -point.share))
+
+    def lost(point: SharePoint) -> float:
+        return max(0.0, -(point.retention_gain or 0.0))
+
+    def worth(point: SharePoint) -> float:
+        return point.target_gain - forgetting_price * lost(point)
+
+    allowed = [p for p in points if p.share == 0 or (worth(p) > 0 and lost(p) <= max_forgetting)]
+    best = max(allowed, key=lambda point: (worth(point), -point.share))
     return [
         SharePoint(p.share, p.target, p.target_gain, p.retention, p.retention_gain, chosen=p is best) for p in points
     ]

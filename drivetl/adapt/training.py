@@ -136,7 +136,11 @@ def train(
     run = Fits(config, dataset, folder, judge, resume, progress)
     crossed = run.cross_validated()
     fitted = run.fit(folder, run.pictures)
-    curve = tuple(choose_share(crossed, config.max_forgetting)) if crossed else run.curve_on_split(fitted)
+    curve = (
+        tuple(choose_share(crossed, config.max_forgetting, config.forgetting_price))
+        if crossed
+        else run.curve_on_split(fitted)
+    )
     share = next((point.share for point in curve if point.chosen), None)
     if share is None:
         share = 0.0 if config.wise_ft == "select" else config.wise_ft

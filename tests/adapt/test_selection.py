@@ -25,8 +25,8 @@ def trial(share: float, car: float, kept: float | None = None, boxes: int = 40) 
     return Trial(share, {"car": (car, boxes)}, None if kept is None else {"car": (kept, 30)})
 
 
-def chosen(*fits: list[Trial], max_forgetting: float = 0.005) -> float:
-    (share,) = (point.share for point in choose_share(fits, max_forgetting) if point.chosen)
+def chosen(*fits: list[Trial], max_forgetting: float = 0.005, price: float = 1.0) -> float:
+    (share,) = (point.share for point in choose_share(fits, max_forgetting, price) if point.chosen)
     return share
 
 
@@ -42,8 +42,14 @@ def test_a_share_that_is_not_better_than_the_start_is_not_taken() -> None:
 def test_a_share_that_forgets_more_than_allowed_is_not_taken() -> None:
     fit = [trial(0, 0.30, 0.50), trial(0.5, 0.34, 0.497), trial(1, 0.40, 0.40)]
     assert chosen(fit) == 0.5
-    assert chosen(fit, max_forgetting=0.2) == 1
+    assert chosen(fit, max_forgetting=0.2, price=0.0) == 1
     assert chosen(fit, max_forgetting=0.001) == 0
+
+
+def test_what_is_forgotten_has_its_price() -> None:
+    fit = [trial(0, 0.30, 0.50), trial(0.5, 0.34, 0.49), trial(1, 0.36, 0.46)]
+    # Worth 0.03 and 0.02 at a price of one; without a price the higher gain wins; at five nothing is worth it.
+    assert [chosen(fit, max_forgetting=0.1, price=price) for price in (1.0, 0.0, 5.0)] == [0.5, 1, 0]
 
 
 def test_folds_count_by_their_differences_weighed_by_boxes() -> None:
