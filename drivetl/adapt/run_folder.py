@@ -95,6 +95,20 @@ class RunFolder:
         """Return the folder of one fold's fit, which is gone when the run is done."""
         return RunFolder(self.root / "folds" / str(number))
 
+    def subset(self, pictures: int) -> RunFolder:
+        """Return the folder of the run on so many pictures, of a learning curve; 0: what concerns the start."""
+        return RunFolder(self.root / "subsets" / str(pictures))
+
+    @property
+    def learning_curve(self) -> Path:
+        """Accuracy by the number of labelled pictures."""
+        return self.root / "learning_curve.json"
+
+    @property
+    def learning_curve_picture(self) -> Path:
+        """The same, drawn."""
+        return self.root / "learning_curve.png"
+
     def forget_work(self) -> None:
         """Delete what only a resumed run would need."""
         with writing(self.root):
@@ -140,8 +154,7 @@ class RunFolder:
         else:
             self.require_free(overwrite=overwrite)
             self._clear()
-        with writing(self.root):
-            self.adapted.parent.mkdir(parents=True, exist_ok=True)
+        # Before anything else: a run that is killed now can be resumed.
         write_yaml(self.config, identity)
 
     def _check_resumable(self, identity: dict[str, Any]) -> None:
@@ -161,9 +174,11 @@ class RunFolder:
     def _clear(self) -> None:
         with writing(self.root):
             weights = (self.adapted, self.alone, self.last, self.candidate)
-            for path in (*weights, self.state, self.log, self.data, self.pictures, self.curve, self.config):
+            curves = (self.curve, self.learning_curve, self.learning_curve_picture)
+            for path in (*weights, *curves, self.state, self.log, self.data, self.pictures, self.config):
                 path.unlink(missing_ok=True)
-            shutil.rmtree(self.root / "folds", ignore_errors=True)
+            for folder in ("folds", "subsets"):
+                shutil.rmtree(self.root / folder, ignore_errors=True)
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""What ``drivetl train`` measures around a training: weights before and after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drivetl.errors import DatasetError, quoted
+from drivetl.progress import Progress
+from drivetl.verbs._console import Reporter
+
+if TYPE_CHECKING:
+    from drivetl.adapt.config import TrainConfig
+    from drivetl.adapt.selection import ClassFigures, Judge
+    from drivetl.data.dataset import Dataset
+
+__all__ = ["comparison", "figure_notes", "figures_of", "judge_of", "report_split", "selecting_split", "under"]
+
+
+def report_split(dataset: Dataset, wanted: str | None) -> str | None:
+    """Return the split that figures are given for; None if there is none but what is trained on.
+
+    Raises:
+        DatasetError: the dataset lacks the split that was asked for.
+    """
+    if wanted is not None and wanted not in dataset.splits:
+        raise DatasetError(
+            f"the dataset has no split {quoted(wanted)} to report on; it has {', '.join(dataset.splits)}"
+        )
+    return wanted or next((split for split in ("test", "val") if split in dataset.splits), None)
+
+
+def figures_of(
+    model: Path, config: TrainConfig, splits: list[str], label: str, reporter: Reporter
+) -> dict[str, dict[str, Any]]:
+    """Measure on each split; nothing where the model has no class of the dataset, as before its head is trained."""
+    from drivetl.data import open_dataset
+    from drivetl.evaluate import evaluate, open_model
+    from drivetl.taxonomy import map_detections
+
+    size_hw = (config.imgsz, config.imgsz)
+    opened = open_model(model, size_hw=size_hw, device=config.device, threads=config.threads)
+    if not map_detections(opened.class_names, open_dataset(config.data).names):
+        return {}
+    progress = under(label, reporter)
+    return {split: evaluate(opened, config.data, split=split, progress=progress).document() for split in splits}
+
+
+def judge_of(config: TrainConfig) -> Judge:
+    """Return what measures weights for a run: `drivetl.evaluate` at the run's own size."""
+    from drivetl.evaluate import Run
+
+    def judge(weights: Path, data: Path, split: str, pictures: frozenset[Path] | None) -> ClassFigures:
+        size_hw = (config.imgsz, config.imgsz)
+        run = Run(
+            weights, data, split=split, size_hw=size_hw, device=config.device, threads=config.threads, only=pictures
+        )
+        result = run.evaluate()
+        return {
+            name: (score.map50_95, score.boxes)
+            for name, score in result.score.per_class.items()
+            if score.map50_95 is not None and name not in result.missing_classes
+        }
+
+    return judge
+
+
+def under(name: str, reporter: Reporter) -> Progress:
+    """Return the reporter's progress under a name that tells the evaluation before from the one after."""
+
+    def progress(label: str, done: int, total: int | None) -> None:
+        reporter.progress(f"{name}: {label}", done, total)
+
+    return progress
+
+
+def selecting_split(config: TrainConfig, dataset: Dataset) -> str | None:
+    """Return the split that chooses the epoch; None where the training pictures choose, or nothing does."""
+    split = config.selection_split
+    if split is None or split not in dataset.splits:
+        return None
+    enough = config.wise_ft != "select" or dataset.splits[split] >= config.min_selection_pictures
+    return split if enough else None
+
+
+def figure_notes(reported: str | None, config: TrainConfig, dataset: Dataset) -> list[str]:
+    """Return what limits the figures before and after."""
+    if reported is None:
+        return ["The dataset has neither 'test' nor 'val', so there are no figures before and after."]
+    if reported == selecting_split(config, dataset):
+        return [f"The split {reported!r} also chose the epoch, so the adapted figure is slightly too good on it."]
+    return []
+
+
+def comparison(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> list[str]:
+    def row(name: str, key: str, split: str) -> str:
+        values = [found.get(split, {}).get(key) for found in (before, after)]
+        zero_shot, adapted = (f"{value:.3f}" if isinstance(value, float) else "-" for value in values)
+        return f"  {name:<10}  {zero_shot:>9}  {adapted:>9}"
+
+    lines = []
+    for split, figures in after.items():
+        lines.append(f"On {figures.get('images', '?')} pictures of {split!r}: zero-shot, adapted")
+        lines += [row("mAP50-95", "map50_95", split), row("mAP50", "map50", split)]
+    return lines
