@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,12 @@ __all__ = ["RunFolder", "load_run_config"]
 
 # These change how fast a run goes, or where the user stands, not what it computes.
 _FREE_ON_RESUME = frozenset({"threads", "workers", "device", "git_commit"})
+
+# What `drivetl.files.atomic_file` and `drivetl.adapt.fitting` leave behind when their process is killed.
+_LEFTOVER = re.compile(
+    r"\.(config|data|train|training_log|state|adapted|alone|last|candidate|weight_curve|learning_curve)-[^.]{8}\.\w+"
+    r"|scratch-.{8}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,19 @@ class RunFolder:
         with writing(self.root):
             self.state.unlink(missing_ok=True)
             shutil.rmtree(self.root / "folds", ignore_errors=True)
+            self._forget_leftovers()
+
+    def _leftovers(self) -> Iterator[Path]:
+        for folder in (self.root, self.adapted.parent):
+            if folder.is_dir():
+                yield from (path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name))
+
+    def _forget_leftovers(self) -> None:
+        for path in list(self._leftovers()):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     @property
     def merged(self) -> Path:
@@ -134,7 +155,7 @@ class RunFolder:
                     "--resume continues it, --overwrite starts again" if self.state.is_file() else "pass --overwrite"
                 )
                 raise OutputError(f"{quoted(self.root)} holds a run; {remedy}, or choose another --out")
-        elif self.root.is_dir() and any(entry != self.merged for entry in self.root.iterdir()):
+        elif self.root.is_dir() and set(self.root.iterdir()) - {self.merged, *self._leftovers()}:
             raise OutputError(f"{quoted(self.root)} is not empty and holds no run of drivetl; choose another --out")
 
     def open(self, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -154,6 +175,8 @@ class RunFolder:
         else:
             self.require_free(overwrite=overwrite)
             self._clear()
+        with writing(self.root):
+            self._forget_leftovers()
         # Before anything else: a run that is killed now can be resumed.
         write_yaml(self.config, identity)
 
