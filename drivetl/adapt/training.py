@@ -14,6 +14,7 @@ from drivetl.adapt.fits import Fits
 from drivetl.adapt.fitting import load_start
 from drivetl.adapt.guard import plan_run
 from drivetl.adapt.head_transfer import HeadRow
+from drivetl.adapt.loading import check_sources
 from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.selection import Judge, SharePoint, choose_share
 from drivetl.adapt.trainer import AdaptTrainer
@@ -126,6 +127,7 @@ def train(
     config, notes = _selection(config, dataset)
     if config.wise_ft == "select" and judge is None:
         raise ConfigError("wise_ft 'select' needs a judge that measures weights; drivetl train has one")
+    check_sources(config, dataset.names)
     plan = plan_run(config, list(dataset.samples("train")), dataset.names)
     config = config.model_copy(update={"warmup_epochs": plan.warmup_epochs})
     start, rows = load_start(config, dataset)

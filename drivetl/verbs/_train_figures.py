@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from drivetl.adapt.selection import ClassFigures, Judge
     from drivetl.data.dataset import Dataset
 
-__all__ = ["comparison", "figure_notes", "figures_of", "judge_of", "report_split", "selecting_split", "under"]
+__all__ = [
+    "comparison",
+    "figure_notes",
+    "figures_of",
+    "judge_of",
+    "report_split",
+    "retention_document",
+    "retention_lines",
+    "retention_of",
+    "selecting_split",
+    "under",
+]
 
 
 def report_split(dataset: Dataset, wanted: str | None) -> str | None:
@@ -63,6 +74,49 @@ def judge_of(config: TrainConfig) -> Judge:
         }
 
     return judge
+
+
+def retention_of(weights: Path, config: TrainConfig) -> ClassFigures | None:
+    """Return AP by class on the source pictures; None where the settings name none."""
+    if config.retention is None:
+        return None
+    return judge_of(config)(weights, config.retention, config.retention_split, None)
+
+
+def retention_document(
+    before: ClassFigures | None, after: ClassFigures | None, config: TrainConfig
+) -> dict[str, Any] | None:
+    """Return what is left on source pictures, over the classes that both models have, each with a box.
+
+    ``before``, ``after`` and ``difference`` are means over these classes, None without any.
+    """
+    if before is None or after is None:
+        return None
+    shared = [name for name in before if name in after]
+    means = [sum(figures[name][0] for name in shared) / len(shared) if shared else None for figures in (before, after)]
+    return {
+        "data": str(config.retention),
+        "split": config.retention_split,
+        "before": means[0],
+        "after": means[1],
+        "difference": None if means[0] is None or means[1] is None else means[1] - means[0],
+        "per_class": {
+            name: {"before": before[name][0], "after": after[name][0], "boxes": before[name][1]} for name in shared
+        },
+    }
+
+
+def retention_lines(document: dict[str, Any] | None) -> list[str]:
+    """Return the same for people."""
+    if document is None:
+        return []
+    classes = len(document["per_class"])
+    if not classes:
+        return [f"No class that both models have has a box in the retention split {document['split']!r}."]
+    return [
+        f"Retention, mAP50-95 over {classes} shared classes of {document['data']}, split {document['split']!r}: "
+        f"{document['before']:.3f} before, {document['after']:.3f} after ({document['difference']:+.3f})"
+    ]
 
 
 def under(name: str, reporter: Reporter) -> Progress:

@@ -12,7 +12,16 @@ import typer
 
 from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
-from drivetl.verbs._train_figures import comparison, figure_notes, figures_of, judge_of, report_split
+from drivetl.verbs._train_figures import (
+    comparison,
+    figure_notes,
+    figures_of,
+    judge_of,
+    report_split,
+    retention_document,
+    retention_lines,
+    retention_of,
+)
 
 if TYPE_CHECKING:
     from drivetl.adapt.config import TrainConfig
@@ -34,6 +43,9 @@ _SETTINGS = (
     "seed",
     "workers",
     "threads",
+    "replay",
+    "retention",
+    "pictures",
 )
 
 
@@ -63,6 +75,19 @@ def _train(
     seed: Annotated[int | None, typer.Option(help="Same seed, same weights.")] = None,
     workers: Annotated[int | None, typer.Option(help="Loader processes on a GPU.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="A dataset of source pictures, shown beside the new ones.")
+    ] = None,
+    retention: Annotated[
+        Path | None, typer.Option(help="A dataset of source pictures that tells what was forgotten.")
+    ] = None,
+    wise_ft: Annotated[
+        str | None,
+        typer.Option(
+            "--wise-ft", metavar="SHARE|select", help="Share of the trained weights in the result; select finds it."
+        ),
+    ] = None,
+    pictures: Annotated[int | None, typer.Option(help="Train on this many of the pictures only.")] = None,
     split: Annotated[
         str | None, typer.Option(help="Split for the figures; default: test if there is one, else val.")
     ] = None,
@@ -93,6 +118,8 @@ def _train(
     Example: drivetl train --data datasets/fog --weights yolo11n --epochs 10 --out runs/fog
     """
     given = {name: context.params[name] for name in _SETTINGS if context.params[name] is not None}
+    if wise_ft is not None:
+        given["wise_ft"] = _share(wise_ft)
     request = _Request(
         out=out,
         data=tuple(data or ()),
@@ -109,6 +136,16 @@ def _train(
     with reporter.working():
         document, lines = _adapt(request, reporter)
     reporter.finish(document, lines)
+
+
+def _share(text: str) -> float | str:
+    """Read --wise-ft; the settings check the range."""
+    if text == "select":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--wise-ft takes a number from 0 to 1, or select, not {quoted(text)}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +181,7 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
     splits = [split for split in (reported, held_out) if split is not None]
     start = resolve_weights(config.weights)
     before = figures_of(start, config, splits, "zero-shot", reporter) if splits else {}
+    kept = retention_of(start, config) if request.figures else None
     with _resumable(request, reporter):
         result = train(
             config,
@@ -155,6 +193,7 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
             say=reporter.say,
         )
     after = figures_of(result.weights, config, splits, "adapted", reporter) if splits else {}
+    retained = retention_document(kept, retention_of(result.weights, config) if request.figures else None, config)
     notes = [*merge_notes, *result.notes, *(figure_notes(reported, config, dataset) if request.figures else [])]
     if splits and not before:
         notes.append("The weights know no class of the dataset, so there is no figure before.")
@@ -163,10 +202,12 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
         "notes": notes,
         "zero_shot": before.get(reported or ""),
         "adapted": after.get(reported or ""),
+        "retention": retained,
     }
     if held_out:
         document["left_out"] = {"zero_shot": before.get(_HELD_OUT), "adapted": after[_HELD_OUT]}
-    lines = [*transfer_table(result.head_transfer), *notes, *comparison(before, after), f"Weights: {result.weights}"]
+    lines = [*transfer_table(result.head_transfer), *notes, *comparison(before, after), *retention_lines(retained)]
+    lines.append(f"Weights: {result.weights}")
     return document, lines
 
 
