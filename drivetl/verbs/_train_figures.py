@@ -25,6 +25,7 @@ __all__ = [
     "retention_of",
     "selecting_split",
     "under",
+    "usage_lines",
 ]
 
 
@@ -117,6 +118,19 @@ def retention_lines(document: dict[str, Any] | None) -> list[str]:
         f"Retention, mAP50-95 over {classes} shared classes of {document['data']}, split {document['split']!r}: "
         f"{document['before']:.3f} before, {document['after']:.3f} after ({document['difference']:+.3f})"
     ]
+
+
+def usage_lines(document: dict[str, Any]) -> list[str]:
+    """Return for people what the training cost."""
+    rate, memory, gpu = (document[k] for k in ("pictures_per_second", "peak_memory_mib", "peak_gpu_memory_mib"))
+    parts = [f"{document['pictures']:g} pictures in {document['seconds']:g} s"]
+    if rate is not None:
+        parts.append(f"{rate:.1f} pictures a second while training")
+    if memory is not None:
+        parts.append(f"peak memory {memory:.0f} MiB")
+    if gpu is not None:
+        parts.append(f"{gpu:.0f} MiB on the GPU")
+    return [", ".join(parts)]
 
 
 def under(name: str, reporter: Reporter) -> Progress:

@@ -21,6 +21,7 @@ from drivetl.verbs._train_figures import (
     retention_document,
     retention_lines,
     retention_of,
+    usage_lines,
 )
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
     if held_out:
         document["left_out"] = {"zero_shot": before.get(_HELD_OUT), "adapted": after[_HELD_OUT]}
     lines = [*transfer_table(result.head_transfer), *notes, *comparison(before, after), *retention_lines(retained)]
-    lines.append(f"Weights: {result.weights}")
+    lines += [*usage_lines(document), f"Weights: {result.weights}"]
     return document, lines
 
 
