@@ -67,6 +67,11 @@ class TrainConfig(StrictModel):
     repeat_threshold: Unit = Field(
         default=0.0, description="pictures of classes that stand in a smaller share of them are shown more often"
     )
+    small_object_crops: Unit = Field(
+        default=0.0,
+        description="share of the target's training pictures that are shown as a crop around a small object, twice as "
+        "large",
+    )
     # Mean teacher (Tarvainen and Valpola, NeurIPS 2017); see drivetl.adapt.self_training.
     labels: Literal["used", "teacher"] = Field(
         default="used", description="the dataset's, or none: the weights' own moving average labels clean pictures"
@@ -132,6 +137,7 @@ class TrainConfig(StrictModel):
                 ("selection_split", self.selection_split is not None),
                 ("wise_ft", self.wise_ft == "select"),
                 ("repeat_threshold", self.repeat_threshold > 0),
+                ("small_object_crops", self.small_object_crops > 0),
             ):
                 if given:
                     remedy = "a fixed share" if name == "wise_ft" else "null" if name == "selection_split" else "0"

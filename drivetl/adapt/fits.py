@@ -20,7 +20,7 @@ from drivetl.errors import ConfigError
 from drivetl.files import atomic_file
 from drivetl.progress import Progress
 
-__all__ = ["Fits"]
+__all__ = ["Fits", "training_samples"]
 
 
 class Fits:
@@ -42,7 +42,7 @@ class Fits:
         self._resume = resume
         self._progress = progress
         self.notes: list[str] = []
-        self._samples = _subset(list(dataset.samples("train")), config)
+        self._samples = training_samples(dataset, config)
         self.pictures = None if config.pictures is None else [sample.image for sample in self._samples]
 
     def fit(self, folder: RunFolder, pictures: Sequence[Path] | None) -> Fit:
@@ -129,8 +129,13 @@ def _under(name: str, progress: Progress) -> Progress:
     return report
 
 
-def _subset(samples: list[Sample], config: TrainConfig) -> list[Sample]:
-    """Return the pictures to train on: with a smaller number, some of those with a larger."""
+def training_samples(dataset: Dataset, config: TrainConfig) -> list[Sample]:
+    """Return the pictures to train on: with a smaller number, some of those with a larger.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    samples = list(dataset.samples("train"))
     if config.pictures is None:
         return samples
     if config.pictures > len(samples):

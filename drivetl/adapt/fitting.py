@@ -103,7 +103,8 @@ def fit(
     write_yaml(place.data, {key: document[key] for key in ("path", "train", "val", "names")})
     state = load_state(place.state) if resume and place.state.is_file() else None
     trim_log(place.log, 0 if state is None else state.epoch + 1)
-    with tempfile.TemporaryDirectory() as scratch:
+    # Beside the state and not in /tmp, so that the features of a run that was killed are found and deleted.
+    with tempfile.TemporaryDirectory(prefix="scratch-", dir=place.state.parent) as scratch:
         job = Job(
             config,
             start.model,

@@ -51,7 +51,10 @@ class Plan:
         ]
         if config.labels == "used":
             lines.append("Labels: " + ", ".join(f"{name} {count}" for name, count in self.labels.items()) + ".")
-            few = [name for name, count in self.labels.items() if count < _FEW_LABELS]
+            none = [name for name, count in self.labels.items() if not count]
+            if none:
+                lines.append(f"No label of {', '.join(none)}: nothing can be learned of these classes.")
+            few = [name for name, count in self.labels.items() if 0 < count < _FEW_LABELS]
             if few:
                 lines.append(f"Fewer than {_FEW_LABELS} labels of {', '.join(few)}: expect little of these classes.")
         lines.append(self._chosen(config))
@@ -85,7 +88,7 @@ def plan_run(config: TrainConfig, samples: Sequence[Sample], names: Sequence[str
         samples: the pictures to train on.
         names: the classes.
     """
-    pictures = len(samples) if config.pictures is None else min(config.pictures, len(samples))
+    pictures = len(samples)
     replayed = math.ceil(config.replay_ratio * pictures - 1e-9) if config.replay is not None else 0
     batches = math.ceil((pictures + replayed) / min(config.batch, pictures + replayed))
     accumulation = config.accumulation(batches)

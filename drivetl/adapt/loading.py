@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.job import Replay
 from drivetl.adapt.sampling import EpochBatches, repeat_factors
 from drivetl.data import open_dataset
+from drivetl.data.dataset import Dataset
 from drivetl.errors import DatasetError, quoted
 from drivetl.taxonomy import map_detections
 from drivetl.yolo.dataset import ReadOnlyDataset
 from drivetl.yolo.ultra import build_module
 
-__all__ = ["plan_replay", "set_batches"]
+__all__ = ["check_sources", "plan_replay", "set_batches"]
 
 
 def plan_replay(config: TrainConfig, target_names: tuple[str, ...]) -> Replay | None:
@@ -24,19 +26,35 @@ def plan_replay(config: TrainConfig, target_names: tuple[str, ...]) -> Replay | 
     """
     if config.replay is None:
         return None
-    dataset = open_dataset(config.replay)
-    if config.replay_split not in dataset.splits:
+    dataset, mapping = _shared(config.replay, config.replay_split, target_names, "replay")
+    return Replay(dataset.training_document()[config.replay_split], dataset.names, mapping)
+
+
+def check_sources(config: TrainConfig, target_names: tuple[str, ...]) -> None:
+    """Check the datasets of source pictures, before hours of training end in their error.
+
+    Raises:
+        DatasetError: one cannot be used, lacks its split, or shares no class with the target.
+    """
+    plan_replay(config, target_names)
+    if config.retention is not None:
+        _shared(config.retention, config.retention_split, target_names, "retention")
+
+
+def _shared(path: Path, split: str, target_names: tuple[str, ...], name: str) -> tuple[Dataset, dict[int, int]]:
+    """Return a dataset of source pictures, and its class id → the target's."""
+    dataset = open_dataset(path)
+    if split not in dataset.splits:
         raise DatasetError(
-            f"the replay dataset {quoted(config.replay)} has no split {quoted(config.replay_split)}; it has "
-            f"{', '.join(dataset.splits)}"
+            f"the {name} dataset {quoted(path)} has no split {quoted(split)}; it has {', '.join(dataset.splits)}"
         )
     mapping = map_detections(dataset.names, target_names)
     if not mapping:
         raise DatasetError(
-            f"the replay dataset {quoted(config.replay)} shares no class with the target: it has "
-            f"{', '.join(dataset.names)}, the target has {', '.join(target_names)}"
+            f"the {name} dataset {quoted(path)} shares no class with the target: it has {', '.join(dataset.names)}, "
+            f"the target has {', '.join(target_names)}"
         )
-    return Replay(dataset.training_document()[config.replay_split], dataset.names, mapping)
+    return dataset, mapping
 
 
 def set_batches(loader: Any, config: TrainConfig) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,12 @@ __all__ = ["RunFolder", "load_run_config"]
 
 # These change how fast a run goes, or where the user stands, not what it computes.
 _FREE_ON_RESUME = frozenset({"threads", "workers", "device", "git_commit"})
+
+# What `drivetl.files.atomic_file` and `drivetl.adapt.fitting` leave behind when their process is killed.
+_LEFTOVER = re.compile(
+    r"\.(config|data|train|training_log|state|adapted|alone|last|candidate|weight_curve|learning_curve)-[^.]{8}\.\w+"
+    r"|scratch-.{8}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +103,38 @@ class RunFolder:
         """Return the folder of one fold's fit, which is gone when the run is done."""
         return RunFolder(self.root / "folds" / str(number))
 
+    def subset(self, pictures: int) -> RunFolder:
+        """Return the folder of the run on so many pictures, of a learning curve; 0: what concerns the start."""
+        return RunFolder(self.root / "subsets" / str(pictures))
+
+    @property
+    def learning_curve(self) -> Path:
+        """Accuracy by the number of labelled pictures."""
+        return self.root / "learning_curve.json"
+
+    @property
+    def learning_curve_picture(self) -> Path:
+        """The same, drawn."""
+        return self.root / "learning_curve.png"
+
     def forget_work(self) -> None:
         """Delete what only a resumed run would need."""
         with writing(self.root):
             self.state.unlink(missing_ok=True)
             shutil.rmtree(self.root / "folds", ignore_errors=True)
+            self._forget_leftovers()
+
+    def _leftovers(self) -> Iterator[Path]:
+        for folder in (self.root, self.adapted.parent):
+            if folder.is_dir():
+                yield from (path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name))
+
+    def _forget_leftovers(self) -> None:
+        for path in list(self._leftovers()):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     @property
     def merged(self) -> Path:
@@ -120,7 +155,7 @@ class RunFolder:
                     "--resume continues it, --overwrite starts again" if self.state.is_file() else "pass --overwrite"
                 )
                 raise OutputError(f"{quoted(self.root)} holds a run; {remedy}, or choose another --out")
-        elif self.root.is_dir() and any(entry != self.merged for entry in self.root.iterdir()):
+        elif self.root.is_dir() and set(self.root.iterdir()) - {self.merged, *self._leftovers()}:
             raise OutputError(f"{quoted(self.root)} is not empty and holds no run of drivetl; choose another --out")
 
     def open(self, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -141,7 +176,8 @@ class RunFolder:
             self.require_free(overwrite=overwrite)
             self._clear()
         with writing(self.root):
-            self.adapted.parent.mkdir(parents=True, exist_ok=True)
+            self._forget_leftovers()
+        # Before anything else: a run that is killed now can be resumed.
         write_yaml(self.config, identity)
 
     def _check_resumable(self, identity: dict[str, Any]) -> None:
@@ -161,9 +197,11 @@ class RunFolder:
     def _clear(self) -> None:
         with writing(self.root):
             weights = (self.adapted, self.alone, self.last, self.candidate)
-            for path in (*weights, self.state, self.log, self.data, self.pictures, self.curve, self.config):
+            curves = (self.curve, self.learning_curve, self.learning_curve_picture)
+            for path in (*weights, *curves, self.state, self.log, self.data, self.pictures, self.config):
                 path.unlink(missing_ok=True)
-            shutil.rmtree(self.root / "folds", ignore_errors=True)
+            for folder in ("folds", "subsets"):
+                shutil.rmtree(self.root / folder, ignore_errors=True)
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:

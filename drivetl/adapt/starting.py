@@ -48,6 +48,7 @@ class StartTrainer(DetectionTrainer):  # type: ignore[misc]
                         super().build_dataset(self.job.replay.pictures, mode, batch), self.job.replay.class_ids
                     )
         if mode == "train":
+            dataset.small_object_crops = self.job.config.small_object_crops
             dataset.change = picture_change(self.job.config)
             if (self.job.config.distill or not used) and dataset.change is not None:
                 dataset.pair()

@@ -33,6 +33,7 @@ from drivetl.adapt.self_training import pseudo_labels
 from drivetl.adapt.starting import StartTrainer
 from drivetl.adapt.state import RunState, save_state
 from drivetl.adapt.statistics import estimate_batch_norm, hold_batch_norm
+from drivetl.adapt.usage import Usage
 from drivetl.errors import ConfigError, quoted
 from drivetl.yolo.ultra import (
     patched,
@@ -54,6 +55,7 @@ class AdaptTrainer(StartTrainer):
         best_epoch: the chosen epoch, from 0.
         thresholds: of pseudo-labels by class id; None where labels are read.
         watch: what the log says of overfitting.
+        usage: pictures a second and memory.
         bfloat16: whether the network runs in bfloat16 on the CPU.
     """
 
@@ -74,12 +76,14 @@ class AdaptTrainer(StartTrainer):
         self._started = time.monotonic()
         super().__init__(overrides=overrides(job))
         self.threads = set_threads(job.config.threads)
+        self.usage = Usage(self.device)
         self.bfloat16 = job.config.amp and self.device.type == "cpu" and cpu_computes_bfloat16()
         self.model = job.model
         self._teacher = teacher_of(job.model).to(self.device) if job.config.distill else None
         callbacks: dict[str, Callable[[Any], None]] = {
             "on_train_epoch_start": AdaptTrainer._start_epoch,
             "on_train_batch_end": AdaptTrainer._report,
+            "on_train_epoch_end": lambda trainer: trainer.usage.stop(),
         }
         for event, callback in callbacks.items():
             self.add_callback(event, callback)
@@ -164,6 +168,7 @@ class AdaptTrainer(StartTrainer):
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Turn the pictures into tensors, in the memory layout of the network."""
         batch = super().preprocess_batch(batch)
+        self.usage.add(len(batch["img"]))
         if "clean" in batch:
             batch["clean"] = batch["clean"].float() / 255
         if self.bfloat16:
@@ -186,6 +191,7 @@ class AdaptTrainer(StartTrainer):
         self.train_loader.generator.manual_seed(seed)
         self.train_loader.dataset.start_epoch()
         self._batches_in_epoch = 0
+        self.usage.start()
 
     def optimizer_step(self) -> None:
         """Step after ``accumulation`` batches and after the last one of the epoch."""
@@ -233,7 +239,7 @@ class AdaptTrainer(StartTrainer):
         self.watch.add(line)
         self.stop |= self.watch.overfitted
         with self.job.log_path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps({**done, **line}) + "\n")
+            log.write(json.dumps({**done, **self.usage.line(), **line}) + "\n")
 
     def save_model(self) -> bool:
         """Keep the state; remember the epoch if it is the best so far, or the last when nothing selects."""

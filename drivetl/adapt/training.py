@@ -10,13 +10,15 @@ from typing import Any
 
 from drivetl import __version__
 from drivetl.adapt.config import TrainConfig
-from drivetl.adapt.fits import Fits
+from drivetl.adapt.fits import Fits, training_samples
 from drivetl.adapt.fitting import load_start
 from drivetl.adapt.guard import plan_run
 from drivetl.adapt.head_transfer import HeadRow
+from drivetl.adapt.loading import check_sources
 from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.selection import Judge, SharePoint, choose_share
 from drivetl.adapt.trainer import AdaptTrainer
+from drivetl.adapt.usage import totals
 from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
@@ -49,6 +51,8 @@ class TrainResult:
         seconds: wall-clock time, interrupted parts included.
         threads: CPU threads that torch used.
         precision: what the network was trained in: ``float32``, ``bfloat16`` (CPU) or ``float16`` (GPU).
+        usage: ``pictures`` trained on in the fit on all pictures, ``pictures_per_second`` with validation left out,
+            ``peak_memory_mib`` of the process and ``peak_gpu_memory_mib``; None where it is not known.
         notes: sentences about decisions that were taken.
     """
 
@@ -65,6 +69,7 @@ class TrainResult:
     seconds: float
     threads: int
     precision: str
+    usage: dict[str, float | None]
     notes: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
@@ -83,6 +88,7 @@ class TrainResult:
             "seconds": round(self.seconds, 1),
             "threads": self.threads,
             "precision": self.precision,
+            **self.usage,
             "notes": list(self.notes),
         }
 
@@ -126,12 +132,14 @@ def train(
     config, notes = _selection(config, dataset)
     if config.wise_ft == "select" and judge is None:
         raise ConfigError("wise_ft 'select' needs a judge that measures weights; drivetl train has one")
-    plan = plan_run(config, list(dataset.samples("train")), dataset.names)
+    check_sources(config, dataset.names)
+    plan = plan_run(config, training_samples(dataset, config), dataset.names)
     config = config.model_copy(update={"warmup_epochs": plan.warmup_epochs})
     start, rows = load_start(config, dataset)
+    notes += _row_notes(rows)
     folder = RunFolder(out)
     folder.open(_identity(config, dataset, start, rows), resume=resume, overwrite=overwrite)
-    for line in plan.lines(config):
+    for line in (*_row_notes(rows), *plan.lines(config)):
         say(line)
     run = Fits(config, dataset, folder, judge, resume, progress)
     crossed = run.cross_validated()
@@ -167,6 +175,7 @@ def train(
         seconds=trainer.seconds,
         threads=trainer.threads,
         precision=trainer.precision,
+        usage=totals(folder.log.read_text(encoding="utf-8").splitlines()),
         notes=(*dataset.notes, *notes, *run.notes, *_step_notes(trainer, config), *_share_notes(config, share)),
     )
 
@@ -192,6 +201,16 @@ def _selection(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, list
     return without, [
         f"The split {split!r} has {dataset.splits[split]} pictures, under {config.min_selection_pictures}: the share "
         "is chosen by cross-validation of the training pictures instead, and the last epoch is taken."
+    ]
+
+
+def _row_notes(rows: tuple[HeadRow, ...]) -> list[str]:
+    """Say it where no class came with the start. Features carry over to new classes too, so the run goes on."""
+    if any(row.sources for row in rows):
+        return []
+    return [
+        f"The weights know none of the dataset's classes ({', '.join(row.target for row in rows)}), so every class row "
+        "starts untrained: all that is known of them will come from these labels."
     ]
 
 

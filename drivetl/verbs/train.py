@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drivetl.errors import ConfigError, DatasetError, quoted
-from drivetl.progress import Progress
+from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
+from drivetl.verbs._train_figures import (
+    comparison,
+    figure_notes,
+    figures_of,
+    judge_of,
+    report_split,
+    retention_document,
+    retention_lines,
+    retention_of,
+    usage_lines,
+)
 
 if TYPE_CHECKING:
     from drivetl.adapt.config import TrainConfig
-    from drivetl.adapt.selection import ClassFigures, Judge
-    from drivetl.data.dataset import Dataset
 
-__all__ = ["register", "report_split"]
+__all__ = ["judge_of", "register", "report_split"]
 
 _HELD_OUT = "held_out"
 # The options that are settings of `drivetl.adapt.config.TrainConfig`; what is not given is left to its defaults.
@@ -34,6 +44,9 @@ _SETTINGS = (
     "seed",
     "workers",
     "threads",
+    "replay",
+    "retention",
+    "pictures",
 )
 
 
@@ -63,6 +76,19 @@ def _train(
     seed: Annotated[int | None, typer.Option(help="Same seed, same weights.")] = None,
     workers: Annotated[int | None, typer.Option(help="Loader processes on a GPU.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="A dataset of source pictures, shown beside the new ones.")
+    ] = None,
+    retention: Annotated[
+        Path | None, typer.Option(help="A dataset of source pictures that tells what was forgotten.")
+    ] = None,
+    wise_ft: Annotated[
+        str | None,
+        typer.Option(
+            "--wise-ft", metavar="SHARE|select", help="Share of the trained weights in the result; select finds it."
+        ),
+    ] = None,
+    pictures: Annotated[int | None, typer.Option(help="Train on this many of the pictures only.")] = None,
     split: Annotated[
         str | None, typer.Option(help="Split for the figures; default: test if there is one, else val.")
     ] = None,
@@ -73,6 +99,14 @@ def _train(
     figures: Annotated[
         bool, typer.Option("--figures/--no-figures", help="Measure before and after; drivetl evaluate does it too.")
     ] = True,
+    learning_curve: Annotated[
+        str | None,
+        typer.Option(
+            "--learning-curve",
+            metavar="10,25,…",
+            help="Adapt on so many pictures each, a smaller number a part of a larger, and draw what they give.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --out.")] = False,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
@@ -85,11 +119,34 @@ def _train(
     Example: drivetl train --data datasets/fog --weights yolo11n --epochs 10 --out runs/fog
     """
     given = {name: context.params[name] for name in _SETTINGS if context.params[name] is not None}
-    request = _Request(out, tuple(data or ()), tuple(leave_out or ()), recipe, given, split, figures, resume, overwrite)
+    if wise_ft is not None:
+        given["wise_ft"] = _share(wise_ft)
+    request = _Request(
+        out=out,
+        data=tuple(data or ()),
+        leave_out=tuple(leave_out or ()),
+        recipe=recipe,
+        given=given,
+        split=split,
+        figures=figures,
+        learning_curve=learning_curve,
+        resume=resume,
+        overwrite=overwrite,
+    )
     reporter = Reporter("train", json)
     with reporter.working():
         document, lines = _adapt(request, reporter)
     reporter.finish(document, lines)
+
+
+def _share(text: str) -> float | str:
+    """Read --wise-ft; the settings check the range."""
+    if text == "select":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--wise-ft takes a number from 0 to 1, or select, not {quoted(text)}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +160,7 @@ class _Request:
     given: dict[str, Any]
     split: str | None
     figures: bool
+    learning_curve: str | None
     resume: bool
     overwrite: bool
 
@@ -118,11 +176,14 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
     config = _config(request, place)
     dataset = open_dataset(config.data)
     reported = report_split(dataset, request.split) if request.figures else None
+    if (sizes := _curve_sizes(request)) is not None:
+        return _learning_curve(config, request, sizes, reporter)
     held_out = _HELD_OUT if request.leave_out and request.figures else None
     splits = [split for split in (reported, held_out) if split is not None]
     start = resolve_weights(config.weights)
-    before = _figures(start, config, splits, "zero-shot", reporter) if splits else {}
-    try:
+    before = figures_of(start, config, splits, "zero-shot", reporter) if splits else {}
+    kept = retention_of(start, config) if request.figures else None
+    with _resumable(request, reporter):
         result = train(
             config,
             request.out,
@@ -132,11 +193,9 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
             progress=reporter.progress,
             say=reporter.say,
         )
-    except KeyboardInterrupt:
-        reporter.say(f"Interrupted; finished epochs are kept. To continue: drivetl train --resume --out {request.out}")
-        raise
-    after = _figures(result.weights, config, splits, "adapted", reporter) if splits else {}
-    notes = [*merge_notes, *result.notes, *(_figure_notes(reported, config) if request.figures else [])]
+    after = figures_of(result.weights, config, splits, "adapted", reporter) if splits else {}
+    retained = retention_document(kept, retention_of(result.weights, config) if request.figures else None, config)
+    notes = [*merge_notes, *result.notes, *(figure_notes(reported, config, dataset) if request.figures else [])]
     if splits and not before:
         notes.append("The weights know no class of the dataset, so there is no figure before.")
     document: dict[str, Any] = {
@@ -144,11 +203,46 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
         "notes": notes,
         "zero_shot": before.get(reported or ""),
         "adapted": after.get(reported or ""),
+        "retention": retained,
     }
     if held_out:
         document["left_out"] = {"zero_shot": before.get(_HELD_OUT), "adapted": after[_HELD_OUT]}
-    lines = [*transfer_table(result.head_transfer), *notes, *_comparison(before, after), f"Weights: {result.weights}"]
+    lines = [*transfer_table(result.head_transfer), *notes, *comparison(before, after), *retention_lines(retained)]
+    lines += [*usage_lines(document), f"Weights: {result.weights}"]
     return document, lines
+
+
+def _curve_sizes(request: _Request) -> tuple[int, ...] | None:
+    """Return the numbers of pictures of the learning curve that is asked for, or to be resumed."""
+    from drivetl.verbs._learning_curve import recorded_sizes, sizes_of
+
+    if request.learning_curve is not None:
+        return sizes_of(request.learning_curve)
+    return recorded_sizes(request.out) if request.resume else None
+
+
+def _learning_curve(
+    config: TrainConfig, request: _Request, sizes: tuple[int, ...], reporter: Reporter
+) -> tuple[dict[str, Any], list[str]]:
+    from drivetl.data import open_dataset
+    from drivetl.verbs._learning_curve import CurveRequest, adapt_on_subsets
+
+    if not request.figures:
+        raise ConfigError("--learning-curve consists of figures; leave out --no-figures")
+    split = _HELD_OUT if request.leave_out else report_split(open_dataset(config.data), request.split)
+    curve = CurveRequest(request.out, sizes, split, request.resume, request.overwrite)
+    with _resumable(request, reporter):
+        return adapt_on_subsets(config, curve, reporter)
+
+
+@contextmanager
+def _resumable(request: _Request, reporter: Reporter) -> Iterator[None]:
+    """Say how to continue what Ctrl-C interrupts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        reporter.say(f"Interrupted; finished epochs are kept. To continue: drivetl train --resume --out {request.out}")
+        raise
 
 
 def _dataset(request: _Request, reporter: Reporter) -> tuple[Path | None, list[str]]:
@@ -202,81 +296,3 @@ def _recipe_path(recipe: str) -> Path:
 
     path = Path(recipe)
     return path if path.suffix in (".yaml", ".yml") else resource_file("configs", recipe)
-
-
-def report_split(dataset: Dataset, wanted: str | None) -> str | None:
-    """Return the split that figures are given for; None if there is none but what is trained on.
-
-    Raises:
-        DatasetError: the dataset lacks the split that was asked for.
-    """
-    if wanted is not None and wanted not in dataset.splits:
-        raise DatasetError(
-            f"the dataset has no split {quoted(wanted)} to report on; it has {', '.join(dataset.splits)}"
-        )
-    return wanted or next((split for split in ("test", "val") if split in dataset.splits), None)
-
-
-def _figures(
-    model: Path, config: TrainConfig, splits: list[str], label: str, reporter: Reporter
-) -> dict[str, dict[str, Any]]:
-    """Measure on each split; nothing where the model has no class of the dataset, as before its head is trained."""
-    from drivetl.data import open_dataset
-    from drivetl.evaluate import evaluate, open_model
-    from drivetl.taxonomy import map_detections
-
-    size_hw = (config.imgsz, config.imgsz)
-    opened = open_model(model, size_hw=size_hw, device=config.device, threads=config.threads)
-    if not map_detections(opened.class_names, open_dataset(config.data).names):
-        return {}
-    progress = _under(label, reporter)
-    return {split: evaluate(opened, config.data, split=split, progress=progress).document() for split in splits}
-
-
-def judge_of(config: TrainConfig) -> Judge:
-    """Return what measures weights for a run: `drivetl.evaluate` at the run's own size."""
-    from drivetl.evaluate import Run
-
-    def judge(weights: Path, data: Path, split: str, pictures: frozenset[Path] | None) -> ClassFigures:
-        size_hw = (config.imgsz, config.imgsz)
-        run = Run(
-            weights, data, split=split, size_hw=size_hw, device=config.device, threads=config.threads, only=pictures
-        )
-        result = run.evaluate()
-        return {
-            name: (score.map50_95, score.boxes)
-            for name, score in result.score.per_class.items()
-            if score.map50_95 is not None and name not in result.missing_classes
-        }
-
-    return judge
-
-
-def _under(name: str, reporter: Reporter) -> Progress:
-    """Return the reporter's progress under a name that tells the evaluation before from the one after."""
-
-    def progress(label: str, done: int, total: int | None) -> None:
-        reporter.progress(f"{name}: {label}", done, total)
-
-    return progress
-
-
-def _figure_notes(reported: str | None, config: TrainConfig) -> list[str]:
-    if reported is None:
-        return ["The dataset has neither 'test' nor 'val', so there are no figures before and after."]
-    if reported == config.selection_split:
-        return [f"The split {reported!r} also chose the epoch, so the adapted figure is slightly too good on it."]
-    return []
-
-
-def _comparison(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> list[str]:
-    def row(name: str, key: str, split: str) -> str:
-        values = [found.get(split, {}).get(key) for found in (before, after)]
-        zero_shot, adapted = (f"{value:.3f}" if isinstance(value, float) else "-" for value in values)
-        return f"  {name:<10}  {zero_shot:>9}  {adapted:>9}"
-
-    lines = []
-    for split, figures in after.items():
-        lines.append(f"On {figures.get('images', '?')} pictures of {split!r}: zero-shot, adapted")
-        lines += [row("mAP50-95", "map50_95", split), row("mAP50", "map50", split)]
-    return lines

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 from drivetl.errors import DatasetError, quoted
-from drivetl.yolo.ultra import Mosaic, YOLODataset, data_utils_module, dataset_module, patched
+from drivetl.yolo.small_objects import cropped
+from drivetl.yolo.ultra import (
+    Mosaic,
+    YOLODataset,
+    data_utils_module,
+    dataset_module,
+    imread,
+    patched,
+)
 
 __all__ = ["ReadOnlyDataset"]
 
@@ -29,6 +38,8 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
 
     Attributes:
         change: what is done to each picture before mosaic, given its boxes in pixels and a generator; None: nothing.
+        small_object_crops: share of the dataset's own pictures that are replaced by a crop around one of their small
+            objects, before the change and before mosaic; see `drivetl.yolo.small_objects`.
         wants_labels: whether a dataset without any label is an error.
         targets: how many pictures are the dataset's own; those after them were absorbed.
 
@@ -37,6 +48,7 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
     """
 
     change: Callable[[NDArray[np.uint8], NDArray[np.float32], np.random.Generator], NDArray[np.uint8]] | None = None
+    small_object_crops = 0.0
     wants_labels = True
     _paired = False
     _leave_clean = False
@@ -69,12 +81,23 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
     def get_image_and_label(self, index: int) -> dict[str, Any]:
         """Return one picture with its label, changed; mosaic takes its four pictures through here too."""
         label: dict[str, Any] = super().get_image_and_label(index)
+        # Ultralytics' augmentations draw from the global generators, which the trainer seeds; so do these seeds.
+        if self.small_object_crops and index < self.targets:
+            rng = np.random.default_rng(random.getrandbits(64))
+            if rng.random() < self.small_object_crops:
+                cropped(label, partial(self._decoded, index), rng)
         if self.change is not None:
-            # Ultralytics' augmentations draw from the global generators, which the trainer seeds; so does this seed.
             rng = np.random.default_rng(random.getrandbits(64))
             if not self._leave_clean:
                 label["img"] = self.change(label["img"], _boxes_xyxy_px(label), rng)
         return label
+
+    def _decoded(self, index: int) -> NDArray[np.uint8]:
+        """Return the picture as it is in its file."""
+        image: NDArray[np.uint8] | None = imread(self.im_files[index], flags=self.cv2_flag)
+        if image is None:
+            raise DatasetError(f"the picture {quoted(self.im_files[index])} can no longer be read")
+        return image
 
     def pair(self) -> None:
         """From now on give every picture twice: as ``img``, and as ``clean`` without the change, else alike."""

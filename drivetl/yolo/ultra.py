@@ -33,6 +33,7 @@ from ultralytics.nn.modules import Detect
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, SETTINGS, callbacks
 from ultralytics.utils.nms import non_max_suppression
+from ultralytics.utils.patches import imread
 from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "build_module",
     "data_utils_module",
     "dataset_module",
+    "imread",
     "non_max_suppression",
     "patched",
     "set_threads",

@@ -34,7 +34,8 @@ def test_the_plan_counts_steps_labels_and_replay() -> None:
     assert plan.warmup_epochs == 1.0 and plan.average_steps == 15
     text = "\n".join(plan.lines(config))
     assert "80 pictures and 40 source pictures an epoch, 10 epochs, 15 batches an epoch: 150 optimiser steps." in text
-    assert "Fewer than 10 labels of bus, train" in text
+    assert "No label of train: nothing can be learned" in text
+    assert "Fewer than 10 labels of bus: expect little" in text
     assert "a step after every batch, because more batches a step would leave under 100" in text
 
 

@@ -124,3 +124,15 @@ def test_a_file_that_cannot_be_used_is_an_error(configure: Configure, tmp_path: 
 def test_no_weather_means_no_change(configure: Configure) -> None:
     assert picture_change(configure()) is None
     assert picture_change(configure(weather={"probability": 0.0})) is None
+
+
+def test_crops_around_small_objects_are_a_setting(configure: Configure, tmp_path: Path) -> None:
+    plain = train(configure(epochs=1, fliplr=0.0, scale=0.0, mosaic=0.0), tmp_path / "plain")
+    # The drawn box, 32 x 22 pixels of 64 x 43, is small.
+    crops = train(
+        configure(epochs=1, fliplr=0.0, scale=0.0, mosaic=0.0, small_object_crops=1.0, distill=0.1, weather={}),
+        tmp_path / "crops",
+    )
+    assert plain.optimiser_steps == crops.optimiser_steps
+    with pytest.raises(ValueError, match="'small_object_crops' must be 0"):
+        configure(labels="teacher", selection_split=None, small_object_crops=0.5)

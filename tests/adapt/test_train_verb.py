@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner, Result
 
 from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.errors import ConfigError, DatasetError, OutputError
 from drivetl.verbs import train, weights
+
+from .conftest import draw_dataset
 
 SMALL = ("--imgsz", "64", "--batch", "2", "--threads", "1")
 
@@ -119,6 +122,35 @@ def test_what_is_missing_is_named(app: typer.Typer, drawn: Path, random_weights:
         result = invoke(app, *words)
         assert isinstance(result.exception, kind) and message in str(result.exception)
     assert not (tmp_path / "run").exists()
+
+
+def test_options_that_hold_the_model_near_its_start_and_what_it_kept(
+    app: typer.Typer, drawn: Path, random_weights: Path, tmp_path: Path
+) -> None:
+    source = draw_dataset(tmp_path / "source", train=4, val=3)
+    (source / "data.yaml").write_text(
+        "train: images/train\nval: images/val\nnames: [automobile, person, boat]\n", encoding="utf-8"
+    )
+    words = ("train", "--data", drawn, "--weights", random_weights, "--epochs", 1, *SMALL)
+    words += ("--replay", source, "--retention", source, "--wise-ft", "0.5", "--pictures", 2)
+    run = tmp_path / "run"
+    document = document_of(invoke(app, *words, "--out", run, "--json"))
+    assert document["share"] == 0.5 and document["optimiser_steps"] == 2
+    config = yaml.safe_load(RunFolder(run).config.read_text())["train"]
+    assert (config["replay"], config["retention"], config["pictures"]) == (str(source), str(source), 2)
+    kept = document["retention"]
+    # 'boat' is the start's alone; the others are found under the source's own names.
+    assert kept["per_class"].keys() == {"automobile", "person"} and kept["split"] == "val"
+    assert kept["per_class"]["automobile"]["boxes"] == 2
+    assert kept["difference"] == pytest.approx(kept["after"] - kept["before"])
+    again = invoke(app, *words, "--out", tmp_path / "again")
+    assert "Retention, mAP50-95 over 2 shared classes of" in again.stdout
+    without = document_of(invoke(app, *words, "--out", tmp_path / "without", "--no-figures", "--json"))
+    assert without["retention"] is None
+    wrong = invoke(app, *words, "--wise-ft", "half", "--out", tmp_path / "wrong")
+    assert isinstance(wrong.exception, ConfigError) and "--wise-ft takes a number" in str(wrong.exception)
+    too_much = invoke(app, *words, "--wise-ft", "1.5", "--out", tmp_path / "wrong")
+    assert isinstance(too_much.exception, ConfigError) and "wise_ft" in str(too_much.exception)
 
 
 def test_weights_list_says_where_they_are(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

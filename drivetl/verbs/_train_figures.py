@@ -1,0 +1,173 @@
+"""What ``drivetl train`` measures around a training: weights before and after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drivetl.errors import DatasetError, quoted
+from drivetl.progress import Progress
+from drivetl.verbs._console import Reporter
+
+if TYPE_CHECKING:
+    from drivetl.adapt.config import TrainConfig
+    from drivetl.adapt.selection import ClassFigures, Judge
+    from drivetl.data.dataset import Dataset
+
+__all__ = [
+    "comparison",
+    "figure_notes",
+    "figures_of",
+    "judge_of",
+    "report_split",
+    "retention_document",
+    "retention_lines",
+    "retention_of",
+    "selecting_split",
+    "under",
+    "usage_lines",
+]
+
+
+def report_split(dataset: Dataset, wanted: str | None) -> str | None:
+    """Return the split that figures are given for; None if there is none but what is trained on.
+
+    Raises:
+        DatasetError: the dataset lacks the split that was asked for.
+    """
+    if wanted is not None and wanted not in dataset.splits:
+        raise DatasetError(
+            f"the dataset has no split {quoted(wanted)} to report on; it has {', '.join(dataset.splits)}"
+        )
+    return wanted or next((split for split in ("test", "val") if split in dataset.splits), None)
+
+
+def figures_of(
+    model: Path, config: TrainConfig, splits: list[str], label: str, reporter: Reporter
+) -> dict[str, dict[str, Any]]:
+    """Measure on each split; nothing where the model has no class of the dataset, as before its head is trained."""
+    from drivetl.data import open_dataset
+    from drivetl.evaluate import evaluate, open_model
+    from drivetl.taxonomy import map_detections
+
+    size_hw = (config.imgsz, config.imgsz)
+    opened = open_model(model, size_hw=size_hw, device=config.device, threads=config.threads)
+    if not map_detections(opened.class_names, open_dataset(config.data).names):
+        return {}
+    progress = under(label, reporter)
+    return {split: evaluate(opened, config.data, split=split, progress=progress).document() for split in splits}
+
+
+def judge_of(config: TrainConfig) -> Judge:
+    """Return what measures weights for a run: `drivetl.evaluate` at the run's own size."""
+    from drivetl.evaluate import Run
+
+    def judge(weights: Path, data: Path, split: str, pictures: frozenset[Path] | None) -> ClassFigures:
+        size_hw = (config.imgsz, config.imgsz)
+        run = Run(
+            weights, data, split=split, size_hw=size_hw, device=config.device, threads=config.threads, only=pictures
+        )
+        result = run.evaluate()
+        return {
+            name: (score.map50_95, score.boxes)
+            for name, score in result.score.per_class.items()
+            if score.map50_95 is not None and name not in result.missing_classes
+        }
+
+    return judge
+
+
+def retention_of(weights: Path, config: TrainConfig) -> ClassFigures | None:
+    """Return AP by class on the source pictures; None where the settings name none."""
+    if config.retention is None:
+        return None
+    return judge_of(config)(weights, config.retention, config.retention_split, None)
+
+
+def retention_document(
+    before: ClassFigures | None, after: ClassFigures | None, config: TrainConfig
+) -> dict[str, Any] | None:
+    """Return what is left on source pictures, over the classes that both models have, each with a box.
+
+    ``before``, ``after`` and ``difference`` are means over these classes, None without any.
+    """
+    if before is None or after is None:
+        return None
+    shared = [name for name in before if name in after]
+    means = [sum(figures[name][0] for name in shared) / len(shared) if shared else None for figures in (before, after)]
+    return {
+        "data": str(config.retention),
+        "split": config.retention_split,
+        "before": means[0],
+        "after": means[1],
+        "difference": None if means[0] is None or means[1] is None else means[1] - means[0],
+        "per_class": {
+            name: {"before": before[name][0], "after": after[name][0], "boxes": before[name][1]} for name in shared
+        },
+    }
+
+
+def retention_lines(document: dict[str, Any] | None) -> list[str]:
+    """Return the same for people."""
+    if document is None:
+        return []
+    classes = len(document["per_class"])
+    if not classes:
+        return [f"No class that both models have has a box in the retention split {document['split']!r}."]
+    return [
+        f"Retention, mAP50-95 over {classes} shared classes of {document['data']}, split {document['split']!r}: "
+        f"{document['before']:.3f} before, {document['after']:.3f} after ({document['difference']:+.3f})"
+    ]
+
+
+def usage_lines(document: dict[str, Any]) -> list[str]:
+    """Return for people what the training cost."""
+    rate, memory, gpu = (document[k] for k in ("pictures_per_second", "peak_memory_mib", "peak_gpu_memory_mib"))
+    parts = [f"{document['pictures']:g} pictures in {document['seconds']:g} s"]
+    if rate is not None:
+        parts.append(f"{rate:.1f} pictures a second while training")
+    if memory is not None:
+        parts.append(f"peak memory {memory:.0f} MiB")
+    if gpu is not None:
+        parts.append(f"{gpu:.0f} MiB on the GPU")
+    return [", ".join(parts)]
+
+
+def under(name: str, reporter: Reporter) -> Progress:
+    """Return the reporter's progress under a name that tells the evaluation before from the one after."""
+
+    def progress(label: str, done: int, total: int | None) -> None:
+        reporter.progress(f"{name}: {label}", done, total)
+
+    return progress
+
+
+def selecting_split(config: TrainConfig, dataset: Dataset) -> str | None:
+    """Return the split that chooses the epoch; None where the training pictures choose, or nothing does."""
+    split = config.selection_split
+    if split is None or split not in dataset.splits:
+        return None
+    enough = config.wise_ft != "select" or dataset.splits[split] >= config.min_selection_pictures
+    return split if enough else None
+
+
+def figure_notes(reported: str | None, config: TrainConfig, dataset: Dataset) -> list[str]:
+    """Return what limits the figures before and after."""
+    if reported is None:
+        return ["The dataset has neither 'test' nor 'val', so there are no figures before and after."]
+    if reported == selecting_split(config, dataset):
+        return [f"The split {reported!r} also chose the epoch, so the adapted figure is slightly too good on it."]
+    return []
+
+
+def comparison(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> list[str]:
+    def row(name: str, key: str, split: str) -> str:
+        values = [found.get(split, {}).get(key) for found in (before, after)]
+        zero_shot, adapted = (f"{value:.3f}" if isinstance(value, float) else "-" for value in values)
+        return f"  {name:<10}  {zero_shot:>9}  {adapted:>9}"
+
+    lines = []
+    for split, figures in after.items():
+        lines.append(f"On {figures.get('images', '?')} pictures of {split!r}: zero-shot, adapted")
+        lines += [row("mAP50-95", "map50_95", split), row("mAP50", "map50", split)]
+    return lines
