@@ -130,7 +130,8 @@ def _call(stage: Stage, command: list[str], reporter: Reporter) -> Any:
         return json.loads(output)
     if child.returncode == 130:
         raise KeyboardInterrupt
-    if child.returncode == GateFailed.exit_status:
+    # A gate that says no still prints its document; a crash ends with the same status and prints none.
+    if child.returncode == GateFailed.exit_status and output.strip():
         for problem in json.loads(output).get("problems", []):
             reporter.say(f"  {problem}" if isinstance(problem, str) else f"  {problem['file']}: {problem['message']}")
         raise GateFailed(

@@ -189,6 +189,13 @@ def test_markdown_json_and_card_say_the_same() -> None:
     assert "none with enough boxes" in model_card(RECIPE, {}, page)
 
 
+def test_a_bench_of_few_frames_is_judged_by_its_slowest_frame() -> None:
+    found = stages()
+    found["bench"]["latency_ms"]["end_to_end"].update(p99=None, max=45.6)
+    sentences = [sentence for _, sentence in verdicts(found, log(), CURVE)]
+    assert any("slowest frame 45.6 ms" in sentence for sentence in sentences)
+
+
 def test_the_verb_writes_the_page_of_an_unfinished_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
