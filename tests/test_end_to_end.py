@@ -90,7 +90,8 @@ def test_a_recipe_runs_offline_and_skips_what_is_done(material: Path, tmp_path: 
 
     stages = json.loads(first.stdout)["stages"]
     assert list(stages) == [
-        *("import", "split", "check", "zero_shot", "train", "adapted", "export", "verify", "bench", "video", "page"),
+        *("import", "split", "check", "zero_shot", "train", "adapted", "compare", "export", "verify", "bench"),
+        *("video", "page"),
     ]
     listed = (source / "train.txt").read_text().split() + (source / "val.txt").read_text().split()
     assert stages["import"]["images"] == len(listed)

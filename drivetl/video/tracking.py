@@ -7,7 +7,10 @@ threshold do not begin a track but may continue one, which bridges the frames in
 from __future__ import annotations
 
 import importlib.util
+import socket
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +57,17 @@ class Tracked:
     smooth_xyxy_px: NDArray[np.float32]
 
 
+@contextmanager
+def _without_ipv6_probe() -> Iterator[None]:
+    """Keep urllib3, which both packages import, from opening a socket to find out whether there is IPv6."""
+    known = socket.has_ipv6
+    socket.has_ipv6 = False
+    try:
+        yield
+    finally:
+        socket.has_ipv6 = known
+
+
 def tracking_available() -> bool:
     """Say whether the package ``trackers`` is installed."""
     return importlib.util.find_spec("trackers") is not None
@@ -81,8 +95,9 @@ class Tracker:
                 "tracking needs the package 'trackers'; install it with: pip install 'drivetl[video]', or pass "
                 "--no-track"
             )
-        import supervision
-        import trackers
+        with _without_ipv6_probe():
+            import supervision
+            import trackers
 
         self._boxes = supervision.Detections
         self._tracker: Any = trackers.ByteTrackTracker(
