@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -163,7 +164,10 @@ def _note(result: FuzzResult, made: Mutant, index: int, outcome: str, text: str)
 def _open_in_child(folder: Path, limits: Limits) -> tuple[str, str, float]:
     """Return the outcome, its text, and the most memory in MiB."""
     reading, writing = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        # Newer Pythons warn where other threads run; the child calls nothing that could wait for one of them.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         os.close(reading)
         # Nothing of the parent may run here: no clean-up, no test framework, no second result.

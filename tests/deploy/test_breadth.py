@@ -13,11 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from drivetl.deploy import GraphOptions, export
+from drivetl.deploy import GraphOptions, export, verify_bundle
+from drivetl.errors import ConfigError, WeightsError
 from drivetl.runtime import Detections, Detector, to_tensor
 from drivetl.runtime.letterbox import Geometry
 from drivetl.runtime.overlap import match, visible
 from drivetl.runtime.selftest import self_test
+from drivetl.yolo import TorchModel
 
 SIZE_HW = (128, 160)
 OTHER_HW = (96, 224)
@@ -167,3 +169,27 @@ def test_a_family_is_exported_run_and_decoded(
             _assert_same(found, _ultralytics(raw[index : index + 1], geometry, one_to_one), exact=exact)
             _assert_same(found, _ultralytics(reference[index : index + 1], geometry, one_to_one), exact=False)
             _assert_same(together[index], found, exact=False)
+
+
+@pytest.mark.material
+def test_verify_holds_a_one_to_one_bundle_against_the_same_head(
+    checkpoint: Callable[[str], Path], road_pictures: Path, tmp_path: Path
+) -> None:
+    weights = checkpoint("yolo26n")
+    # So small that the top-k takes every box: with more, the last bit decides on the last places.
+    bundles = {
+        head: export(weights, tmp_path / head, size_hw=(64, 96), options=GraphOptions(one_to_one=head == "one")).bundle
+        for head in ("one", "many")
+    }
+    result = verify_bundle(bundles["one"], weights, road_pictures)
+    assert result.problems == ("accuracy was not compared (no boxes in the split?)",)
+    assert result.agreement.matched > 100 and 0 < result.max_abs_diff_px < 0.1
+    # The contract's word decides which head is asked; the graph's rows would be compared with another head's boxes.
+    assert verify_bundle(bundles["many"], weights, road_pictures).agreement.matched > 100
+
+
+def test_a_family_without_the_head_says_so(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no one-to-one head, as YOLO26 has; leave --head one-to-one out"):
+        export(checkpoint("yolov8n"), tmp_path / "out", size_hw=SIZE_HW, options=GraphOptions(one_to_one=True))
+    with pytest.raises(WeightsError, match="has no one-to-one head"):
+        TorchModel(checkpoint("yolov8n"), one_to_one=True)

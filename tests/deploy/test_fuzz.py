@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
@@ -40,6 +41,7 @@ def test_half_of_the_mutants_get_past_the_hash_and_each_comes_again(tiny_bundle:
 
 
 def _crash(*arguments: Any, **options: Any) -> None:
+    faulthandler.disable()  # pytest's would tell the whole screen
     os.kill(os.getpid(), signal.SIGSEGV)
 
 

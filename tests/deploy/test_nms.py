@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivetl.deploy import GraphOptions
+from drivetl.deploy import GraphOptions, export, verify_bundle
 from drivetl.deploy.nms import FLOOR, suppress_in_graph
 from drivetl.errors import BundleError, ConfigError
+from drivetl.files import sha256_file
 from drivetl.runtime import Detections, Detector, Letterbox, Thresholds, decode, open_bundle
 from drivetl.runtime.selftest import self_test
 
@@ -122,3 +124,28 @@ def test_options_that_contradict_each_other_are_refused(
     with pytest.raises(ConfigError, match=sentence):
         quick_export(tmp_path / "out", options=options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.material
+def test_verify_compares_its_detections_and_finds_a_wrong_overlap(
+    material: Path, road_pictures: Path, tmp_path: Path
+) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    weights = material / "weights" / "yolo11n.pt"
+    options = GraphOptions(in_graph_nms=True)
+    bundle = export(weights, tmp_path / "bundle", size_hw=(256, 320), options=options).bundle
+    result = verify_bundle(bundle, weights, road_pictures)
+    assert result.problems == ("accuracy was not compared (no boxes in the split?)",)
+    assert result.agreement.matched > 20 and result.matched == 1.0
+
+    model = onnx.load(str(bundle / "model.onnx"))
+    overlap = next(node for node in model.graph.node if node.op_type == "NonMaxSuppression").input[3]
+    tensor = next(value for value in model.graph.initializer if value.name == overlap)
+    tensor.CopyFrom(numpy_helper.from_array(np.array([0.99], np.float32), overlap))
+    onnx.save(model, str(bundle / "model.onnx"))
+    document = json.loads((bundle / "contract.json").read_text(encoding="utf-8"))
+    document["model_sha256"] = sha256_file(bundle / "model.onnx")
+    (bundle / "contract.json").write_text(json.dumps(document), encoding="utf-8")
+    assert any("detections match" in problem for problem in verify_bundle(bundle, weights, road_pictures).problems)
