@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check gpu-check clean
+.PHONY: setup demo test check gpu-check web-check clean
 
 setup: $(STAMP)
 
@@ -32,18 +32,20 @@ check:
 	mypy
 	pytest
 
-# For a person with an NVIDIA GPU. Every step refuses to fall back to the CPU. With a dataset, parity is checked too:
+# For a person with an NVIDIA GPU: every claim about it ends in one table and one JSON, runs/gpu-check/gpu-check.json.
+# Nothing falls back to the CPU. With a dataset (train and val), parity and int8 are checked too:
 #   make gpu-check WEIGHTS=yolo11n DATA=data/fog
 WEIGHTS ?= yolo11n
 DATA ?=
-GPU_BUNDLE := runs/gpu-check/bundle
 
 gpu-check: $(STAMP)
-	$(BIN)/drivetl doctor
-	$(BIN)/drivetl export $(WEIGHTS) --out $(GPU_BUNDLE) --overwrite
-	$(if $(DATA),$(BIN)/drivetl verify $(GPU_BUNDLE) --weights $(WEIGHTS) --data $(DATA) --provider cuda)
-	$(BIN)/drivetl bench $(GPU_BUNDLE) --provider cuda
-	$(BIN)/drivetl bench $(GPU_BUNDLE) --provider tensorrt
+	$(BIN)/python -m drivetl.deploy.gpu_check $(WEIGHTS) $(if $(DATA),--data $(DATA)) --out runs/gpu-check
+
+# A bundle's golden frames through onnxruntime-web in headless Chromium. Needs npm and chromium, and the npm registry once.
+#   make web-check BUNDLE=bundles/fog
+web-check: $(STAMP)
+	$(if $(BUNDLE),,$(error name a bundle: make web-check BUNDLE=bundles/fog))
+	$(BIN)/python -m tests.deploy.web_check $(BUNDLE)
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache

@@ -3,7 +3,8 @@
 In the order of the work::
 
     export      weights -> bundle: model.onnx, its contract, golden frames, a report
-    graph       changes to the exported graph: preprocessing inside, half precision
+    graph, nms  changes to the exported graph: preprocessing inside, half precision, suppression inside
+    native      the command that builds a device's own engine from the bundle
     calibration, qdq, sensitivity, quantise     8 bits within an accuracy budget
     golden      the frames with expected detections that a device tests itself with
     tolerances  how far a bundle may be from its weights, by precision
@@ -20,6 +21,7 @@ Importing it loads neither torch nor onnx: `bench` works in the base install.
 
 from drivetl.deploy.export import ExportResult, GraphOptions, export
 from drivetl.deploy.latency import LatencyResult, bench
+from drivetl.deploy.native import NativeBuild, check_for, native_build
 from drivetl.deploy.parity import ParityResult, verify_bundle
 from drivetl.deploy.prediction import Prediction, predict, rank
 from drivetl.deploy.profiles import Profile, load_profile
@@ -34,6 +36,7 @@ __all__ = [
     "GraphOptions",
     "Int8Options",
     "LatencyResult",
+    "NativeBuild",
     "ParityResult",
     "Prediction",
     "Profile",
@@ -41,8 +44,10 @@ __all__ = [
     "Tolerances",
     "VersusResult",
     "bench",
+    "check_for",
     "export",
     "load_profile",
+    "native_build",
     "predict",
     "rank",
     "record_verification",

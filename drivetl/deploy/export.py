@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from drivetl import __version__
 from drivetl.deploy.golden import write_golden
 from drivetl.deploy.graph import UINT8_INPUT, half_precision, name_nodes, preprocess_in_graph
 from drivetl.deploy.machine import runtime_versions
+from drivetl.deploy.nms import FLOOR, ROWS_OUTPUT, suppress_in_graph
 from drivetl.deploy.quantise import Int8Options, quantise
 from drivetl.errors import ConfigError, quoted
 from drivetl.files import atomic_dir, sha256_file, write_json
 from drivetl.progress import Progress, silent
-from drivetl.runtime import Contract, Detector, Letterbox, open_bundle
+from drivetl.runtime import Contract, Detector, Letterbox, open_bundle, open_session
 from drivetl.runtime.bundle import CONTRACT_FILE, MODEL_FILE
 from drivetl.runtime.contract import METADATA_KEY
 
@@ -34,11 +37,21 @@ class GraphOptions:
         in_graph_preprocessing: let it take the letterboxed uint8 BGR picture and do colour, scaling and layout itself.
         precision: ``fp32``, ``fp16`` or ``int8``; the decoding tail, input and output stay in float32 in each.
         int8: how to quantise; needed for int8 and for nothing else.
+        batch: pictures in a run; of a dynamic graph, the most.
+        dynamic: leave batch, height and width open.
+        size_range_hw: smallest and largest input (height, width) of a dynamic graph, for engines that need to know.
+        one_to_one: take the one-to-one head of YOLO26.
+        in_graph_nms: suppress inside the graph, see `drivetl.deploy.nms`.
     """
 
     in_graph_preprocessing: bool = False
     precision: str = "fp32"
     int8: Int8Options | None = None
+    batch: int = 1
+    dynamic: bool = False
+    size_range_hw: tuple[tuple[int, int], tuple[int, int]] | None = None
+    one_to_one: bool = False
+    in_graph_nms: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,9 @@ class ExportResult:
             "bytes": self.bytes,
             "input_size_hw": list(self.contract.input_size_hw),
             "input_dtype": self.contract.input_dtype,
+            "batch": self.contract.batch,
+            "dynamic": self.contract.dynamic,
+            "decoding": self.contract.decoding,
             "class_names": list(self.contract.class_names),
             "opset": self.contract.opset,
             "model_sha256": self.contract.model_sha256,
@@ -104,7 +120,7 @@ def export(
 
     Raises:
         WeightsError: the checkpoint cannot be used, or finds nothing at any confidence.
-        ConfigError: ``size_hw`` does not fit the model.
+        ConfigError: ``size_hw`` does not fit the model, or options contradict each other.
         DatasetError, ImageError: ``golden`` cannot be used.
         GateFailed: int8 does not keep to the accuracy budget; see `drivetl.deploy.quantise.quantise`.
         OutputError: ``out`` exists or cannot be written; nothing is left behind.
@@ -118,9 +134,18 @@ def export(
         if size_hw is None:
             side = load_checkpoint(weights).imgsz
             size_hw = (side, side)
-        described = export_onnx(weights, folder / MODEL_FILE, size_hw=size_hw)
+        described = export_onnx(
+            weights,
+            folder / MODEL_FILE,
+            size_hw=size_hw,
+            batch=options.batch,
+            dynamic=options.dynamic,
+            one_to_one=options.one_to_one,
+        )
         progress("export", 1, _STEPS)
-        contract = _contract(described, size_hw, dataset_fingerprint)
+        if options.dynamic:
+            described["output"]["shape"] = _settle_output(folder / MODEL_FILE, size_hw, options)
+        contract = _contract(described, size_hw, dataset_fingerprint, options)
         contract = _finish_graph(folder, contract, options, progress)
         progress("export", 2, _STEPS)
         # Opening it holds the written graph against the written contract, as every later user will.
@@ -132,13 +157,30 @@ def export(
     return result
 
 
-def _contract(described: dict[str, Any], size_hw: tuple[int, int], dataset_fingerprint: str | None) -> Contract:
-    batch, channels, anchors = described["output"]["shape"]
+def _settle_output(path: Path, size_hw: tuple[int, int], options: GraphOptions) -> tuple[int, ...]:
+    """Return the output's shape for the usual input, and declare in a dynamic graph which of its sides are fixed."""
+    import onnx
+
+    graph = onnx.load(str(path))
+    session = open_session(graph.SerializeToString(), where=str(path))
+    tensor = np.zeros((options.batch, 3, *size_hw), np.float32)
+    output = graph.graph.output[0]
+    shape = session.run(output.name, graph.graph.input[0].name, tensor).shape
+    # Ultralytics names the last side of the one-to-one output "anchors", though it is always six.
+    sides = ("batch", "rows", shape[2]) if options.one_to_one else ("batch", shape[1], "anchors")
+    output.CopyFrom(onnx.helper.make_tensor_value_info(output.name, onnx.TensorProto.FLOAT, sides))
+    onnx.save(graph, str(path))
+    return tuple(shape)
+
+
+def _contract(
+    described: dict[str, Any], size_hw: tuple[int, int], dataset_fingerprint: str | None, options: GraphOptions
+) -> Contract:
     return Contract(
         input_name=described["input"]["name"],
         input_size_hw=size_hw,
         output_name=described["output"]["name"],
-        output_shape=(batch, channels, anchors),
+        output_shape=described["output"]["shape"],
         class_names=tuple(described["names"]),
         letterbox=Letterbox(size_hw),
         opset=described["opset"],
@@ -146,6 +188,10 @@ def _contract(described: dict[str, Any], size_hw: tuple[int, int], dataset_finge
         dataset_fingerprint=dataset_fingerprint,
         tools={"drivetl": __version__, **described["tools"], **runtime_versions()},
         licence=_spdx(described["licence"]),
+        decoding="xyxy_one_to_one" if options.one_to_one else "cxcywh_scores",
+        batch=options.batch,
+        dynamic=options.dynamic,
+        size_range_hw=options.size_range_hw,
     )
 
 
@@ -162,6 +208,19 @@ def _checked(options: GraphOptions) -> GraphOptions:
         raise ConfigError(
             "int8 needs a dataset to calibrate on, and nothing else does; give --calibrate DATASET with it"
         )
+    contradictions = (
+        (options.size_range_hw and not options.dynamic, "--size-range says how far a graph is open; give --dynamic"),
+        (options.in_graph_nms and options.one_to_one, "the one-to-one head needs no NMS; leave --in-graph-nms out"),
+        (options.in_graph_nms and options.dynamic, "--in-graph-nms wants a fixed batch; leave --dynamic out"),
+        (
+            options.precision == "int8" and (options.one_to_one or options.dynamic or options.batch > 1),
+            "int8 is calibrated and judged on the raw output, one picture at a time; leave --head, --dynamic and "
+            "--batch out, or ship fp16",
+        ),
+    )
+    for contradiction, sentence in contradictions:
+        if contradiction:
+            raise ConfigError(sentence)
     return options
 
 
@@ -178,8 +237,13 @@ def _finish_graph(folder: Path, contract: Contract, options: GraphOptions, progr
         graph, account = quantise(graph, folder / MODEL_FILE, contract, options.int8, progress)
         _restore_metadata(graph, folder / MODEL_FILE)
         contract = replace(contract, quantisation=account)
+    if options.in_graph_nms:
+        shape = suppress_in_graph(graph, contract.thresholds)
+        contract = replace(
+            contract, output_name=ROWS_OUTPUT, output_shape=shape, decoding="xyxy_nms", graph_confidence=FLOOR
+        )
     if options.in_graph_preprocessing:
-        preprocess_in_graph(graph, contract.input_size_hw)
+        preprocess_in_graph(graph)
         contract = replace(contract, input_name=UINT8_INPUT, input_dtype="uint8")
     entry = graph.metadata_props.add()
     entry.key = METADATA_KEY

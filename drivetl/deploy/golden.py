@@ -24,6 +24,7 @@ __all__ = ["FRAMES", "SYNTHETIC", "golden_pictures", "synthetic_frame", "write_g
 FRAMES = 3
 SYNTHETIC = "synthetic"
 _SCHEMA_VERSION = 1
+_ABOVE_GRAPH = 1.5  # times the threshold inside the graph: clear of it by more than any tolerance below
 _SPLITS = ("val", "test", "train")
 # float32 on another CPU rounds sums in another order; measured between torch and ONNX Runtime that is below 1e-4 in
 # confidence and 0.01 px. Ten times as much is still far below what a wrong letterbox or channel order does.
@@ -123,9 +124,16 @@ def _write_frame(
             f"the model gives no box any score on the golden frame {quoted(name)}: its weights are broken"
         )
     most, share, _ = _TOLERANCES[detector.contract.precision]
-    # A frame on which nothing is found would test nothing: where the model sees little, the bar is lowered.
+    # A frame on which nothing is found would test nothing: where the model sees little, the bar is lowered, but not
+    # to what suppression inside the graph cuts off, where rounding would decide what comes out.
     confidence = min(detector.confidence, float(everything.confidence[0]) / 2)
+    confidence = max(confidence, _ABOVE_GRAPH * detector.contract.graph_confidence)
     found = everything.above(confidence)
+    if not len(found):
+        raise WeightsError(
+            f"the model scores nothing above {confidence:g} on the golden frame {quoted(name)}, where suppression in "
+            "the graph begins; give --golden DATASET, or leave --in-graph-nms out"
+        )
     return {
         "file": file,
         "sha256": hashlib.sha256(encoded).hexdigest(),

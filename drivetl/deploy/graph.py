@@ -12,30 +12,31 @@ UINT8_INPUT = "images_bgr"
 _PREFIX = "drivetl/preprocess"
 
 
-def preprocess_in_graph(model: Any, size_hw: tuple[int, int]) -> None:
-    """Let a graph take the letterboxed picture itself: uint8 ``(1, h, w, 3)`` BGR instead of float32 NCHW RGB.
+def preprocess_in_graph(model: Any) -> None:
+    """Let a graph take the letterboxed picture itself: uint8 ``(n, h, w, 3)`` BGR instead of float32 NCHW RGB.
 
     Layout, channel order, type and division by 255 become four nodes at its front. Dividing, not multiplying by a
     rounded 1/255, gives the very floats of `drivetl.runtime.to_tensor`, so the outputs are the same bit for bit, and
     a quarter of the bytes is copied to the device.
 
     Args:
-        model: an ONNX model whose one input is float32 ``(1, 3, h, w)``; changed in place.
-        size_hw: its height and width.
+        model: an ONNX model whose one input is float32 ``(n, 3, h, w)``, fixed or open; changed in place.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
     inner = graph.input[0].name
+    batch, _, height, width = (d.dim_param or d.dim_value for d in graph.input[0].type.tensor_type.shape.dim)
     del graph.input[0]
-    graph.input.append(helper.make_tensor_value_info(UINT8_INPUT, TensorProto.UINT8, [1, *size_hw, 3]))
+    graph.input.append(helper.make_tensor_value_info(UINT8_INPUT, TensorProto.UINT8, [batch, height, width, 3]))
     constants = {"rgb": np.array([2, 1, 0], np.int64), "levels": np.array(255.0, np.float32)}
     graph.initializer.extend(numpy_helper.from_array(value, f"{_PREFIX}/{name}") for name, value in constants.items())
     steps: tuple[tuple[str, list[str], str | None, dict[str, Any]], ...] = (
-        ("Transpose", [UINT8_INPUT], "planes", {"perm": [0, 3, 1, 2]}),
+        # The cast first: TensorRT takes uint8 at the border of a network and nowhere inside.
+        ("Cast", [UINT8_INPUT], "float", {"to": TensorProto.FLOAT}),
+        ("Transpose", [f"{_PREFIX}/float"], "planes", {"perm": [0, 3, 1, 2]}),
         ("Gather", [f"{_PREFIX}/planes", f"{_PREFIX}/rgb"], "ordered", {"axis": 1}),
-        ("Cast", [f"{_PREFIX}/ordered"], "float", {"to": TensorProto.FLOAT}),
-        ("Div", [f"{_PREFIX}/float", f"{_PREFIX}/levels"], None, {}),
+        ("Div", [f"{_PREFIX}/ordered", f"{_PREFIX}/levels"], None, {}),
     )
     front = [
         helper.make_node(kind, inputs, [f"{_PREFIX}/{output}" if output else inner], f"{_PREFIX}/{kind}", **attributes)

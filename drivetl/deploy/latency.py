@@ -22,6 +22,7 @@ from drivetl.deploy.tails import Percentiles, series
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
 from drivetl.runtime import Contract, Detector, open_bundle
+from drivetl.runtime.decode import BOX_ROWS
 
 __all__ = ["AgainstBare", "LatencyResult", "Paced", "bench"]
 
@@ -284,9 +285,14 @@ def _content(detector: Detector, image_bgr: NDArray[np.uint8]) -> dict[str, Any]
     raw = detector.infer(tensor)
     return {
         "picture_size_hw": geometry.image_size_hw,
-        "candidates": int((raw[0, 4:].max(axis=0) > detector.confidence).sum()),
+        "candidates": _candidates(detector, raw),
         "detections": len(detector.postprocess(raw, geometry)),
     }
+
+
+def _candidates(detector: Detector, raw: NDArray[np.float32]) -> int:
+    best = raw[0, :, 4] if detector.contract.decoding in BOX_ROWS else raw[0, 4:].max(axis=0)
+    return int((best > detector.confidence).sum())
 
 
 def _check_numbers(sampling: Sampling, budget_ms: float | None) -> None:

@@ -20,7 +20,8 @@ from drivetl.errors import BundleError, WeightsError, quoted
 from drivetl.files import sha256_file
 from drivetl.progress import Progress, silent, tracked
 from drivetl.runtime import Bundle, Detections, Detector, Geometry, Letterbox, decode, open_bundle, to_tensor
-from drivetl.runtime.overlap import visible
+from drivetl.runtime.decode import BOX_ROWS
+from drivetl.runtime.overlap import match, visible
 from drivetl.runtime.selftest import SelfTest, self_test
 
 __all__ = ["ParityResult", "Worst", "verify_bundle"]
@@ -54,8 +55,8 @@ class ParityResult:
         classes_equal: class names and their order are the same.
         letterbox_mismatches: pictures that bundle and reference letterbox differently in any byte.
         self_test: the golden frames on this device.
-        max_abs_diff_scores: over all raw class scores of all pictures.
-        max_abs_diff_px: over all raw box values of all pictures, in input pixels.
+        max_abs_diff_scores: over all raw class scores of all pictures; of matched detections where the graph decodes.
+        max_abs_diff_px: over all raw box values of all pictures, in input pixels; likewise.
         agreement: of the decoded detections.
         worst: the picture that differs most.
         map50_95: accuracy of ``weights`` and ``bundle``, filled in by `with_accuracy`.
@@ -210,7 +211,7 @@ def verify_bundle(
     dataset = open_dataset(data)
     samples = dataset.samples(split)
     golden = self_test(opened, provider)
-    model = TorchModel(weights)
+    model = TorchModel(weights, one_to_one=opened.contract.decoding == "xyxy_one_to_one")
     tolerances = Tolerances.for_precision(opened.contract)
     tally = _Tally(Detector(opened, provider=provider), model.raw, reference_letterbox, tolerances)
     tally.letterbox_odd_sizes()
@@ -288,6 +289,9 @@ class _Tally:
         # Where the graph preprocesses, the reference still gets the floats: that part is compared with the rest.
         floats = to_tensor(tensor[0]) if tensor.dtype == np.uint8 else tensor
         tested, reference = self._detector.infer(tensor), self._reference_raw(floats)
+        if self._detector.contract.decoding in BOX_ROWS:
+            self._add_decoded(name, reference, tested, geometry)
+            return
         if tested.shape != reference.shape:
             raise BundleError(
                 f"the bundle gives an output of shape {tested.shape} and the weights {reference.shape}; export it again"
@@ -295,6 +299,22 @@ class _Tally:
         difference = np.abs(tested - reference)
         judged = reference[0, 4:].max(axis=0) >= self.tolerances.px_from_score
         px, scores = float(difference[0, :4, judged].max(initial=0.0)), float(difference[:, 4:].max())
+        self._note(name, px, scores)
+        self._agree(self._decode(reference, geometry), self._decode(tested, geometry))
+
+    def _add_decoded(self, name: str, reference: _Array, tested: _Array, geometry: Geometry) -> None:
+        """Compare what a graph with its own decoding gives, detection by detection: its rows have no fixed places."""
+        decoding = self._detector.contract.decoding
+        wanted = self._decode(reference, geometry, decoding if decoding == "xyxy_one_to_one" else "cxcywh_scores")
+        found = self._decode(tested, geometry, decoding)
+        pairs = match(wanted, found, self.tolerances.iou)
+        first, second = [i for i, _ in pairs], [j for _, j in pairs]
+        px = np.abs(wanted.xyxy_px[first] - found.xyxy_px[second]).max(initial=0.0) * geometry.scale
+        self._note(name, float(px), float(np.abs(wanted.confidence[first] - found.confidence[second]).max(initial=0.0)))
+        self._agree(wanted, found)
+
+    def _note(self, name: str, px: float, scores: float) -> None:
+        """Keep the largest differences, and the picture that is worst."""
         # np.maximum, unlike max(), hands on what is not a number.
         self.max_abs_diff_px = float(np.maximum(self.max_abs_diff_px, px))
         self.max_abs_diff_scores = float(np.maximum(self.max_abs_diff_scores, scores))
@@ -303,20 +323,21 @@ class _Tally:
         share = float(np.nan_to_num(relative, nan=np.inf))
         if share > self._worst_share:
             self._worst_share, self.worst = share, Worst(name, scores, px)
+
+    def _agree(self, reference: Detections, tested: Detections) -> None:
         self.agreement += compare_detections(
-            self._decode(reference, geometry),
-            self._decode(tested, geometry),
+            reference,
+            tested,
             min_iou=self.tolerances.iou,
             confidence=self.tolerances.confidence,
             nms_iou=self._detector.contract.thresholds.iou,
             near=self.tolerances.near,
         )
 
-    def _decode(self, raw: _Array, geometry: Geometry) -> Detections:
-        limits = self._detector.contract.thresholds
-        return visible(
-            decode(raw, geometry, confidence=self.tolerances.confidence, iou=limits.iou, max_detections=_NO_CAP)
-        )
+    def _decode(self, raw: _Array, geometry: Geometry, decoding: str = "cxcywh_scores") -> Detections:
+        confidence, iou = self.tolerances.confidence, self._detector.contract.thresholds.iou
+        found = decode(raw, geometry, confidence=confidence, iou=iou, max_detections=_NO_CAP, decoding=decoding)
+        return visible(found)
 
     def _compare_letterbox(self, name: str, image_bgr: NDArray[np.uint8]) -> None:
         letterbox: Letterbox = self._detector.contract.letterbox

@@ -119,6 +119,11 @@ def versus_ultralytics(
             f"{quoted(bundle)} takes {opened.contract.input_dtype} pictures, and Ultralytics feeds float32 tensors; "
             "export the weights again without --in-graph-preprocessing to compare"
         )
+    if opened.contract.decoding != "cxcywh_scores" or opened.contract.batch > 1:
+        raise ConfigError(
+            f"{quoted(bundle)} decodes in the graph or takes {opened.contract.batch} pictures a run; export the "
+            "weights again without --head, --in-graph-nms and --batch to compare"
+        )
     detector = Detector(opened, threads=threads)
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
     limits = detector.contract.thresholds

@@ -198,7 +198,8 @@ class Run:
             confidence=CONFIDENCE,
             iou=model.iou,
             max_detections=model.max_detections,
-            multi_label=True,
+            multi_label=model.multi_label,
+            decoding=model.decoding,
         )
         return _renamed(detections, self._mapping, model.class_names, Counter() if dropped is None else dropped)
 

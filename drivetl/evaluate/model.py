@@ -30,10 +30,13 @@ class Model:
         name: for people; never a full path.
         class_names: in the order of class ids.
         letterbox: how a picture becomes its input.
-        raw: an input → float32 ``(1, 4 + classes, anchors)``, see `drivetl.runtime.decode`.
+        raw: an input → float32 output in the layout ``decoding``.
         iou: NMS overlap above which the less confident of two boxes of one class goes.
         max_detections: the most detections one picture gives.
         backend: what computes it, such as ``torch cpu`` or ``onnxruntime cpu``.
+        multi_label: one box may stand for several classes, as accuracy is measured; a graph with suppression inside
+            takes the best class only, and whatever is compared with it must too.
+        decoding: layout of the output, see `drivetl.runtime.decode`.
         to_input: makes the input of a letterboxed picture; without in-graph preprocessing a tensor ``(1, 3, h, w)``.
     """
 
@@ -45,10 +48,17 @@ class Model:
     max_detections: int
     backend: str
     to_input: Callable[[NDArray[np.uint8]], NDArray[Any]] = to_tensor
+    decoding: str = "cxcywh_scores"
+    multi_label: bool = True
 
 
 def open_model(
-    model: str | Path, *, size_hw: tuple[int, int] | None = None, device: str = "cpu", threads: int | None = None
+    model: str | Path,
+    *,
+    size_hw: tuple[int, int] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    one_to_one: bool = False,
 ) -> Model:
     """Open a bundle folder, a checkpoint, or the name of published weights.
 
@@ -57,6 +67,7 @@ def open_model(
         size_hw: input size of a checkpoint; None takes the square that it was trained at. A bundle has its own.
         device: ``cpu``, ``cuda`` or ``cuda:N``; ``tensorrt`` for bundles.
         threads: CPU threads; None leaves the library's choice.
+        one_to_one: of a YOLO26 checkpoint, take the one-to-one head. A bundle has its own.
 
     Raises:
         WeightsError, BundleError: the model cannot be used.
@@ -66,7 +77,7 @@ def open_model(
     path = Path(model)
     if path.is_dir():
         return _open_bundle(path, size_hw, device, threads or 0)
-    return _open_checkpoint(model, size_hw, device, threads)
+    return _open_checkpoint(model, size_hw, device, threads, one_to_one)
 
 
 def _open_bundle(path: Path, size_hw: tuple[int, int] | None, device: str, threads: int) -> Model:
@@ -88,15 +99,18 @@ def _open_bundle(path: Path, size_hw: tuple[int, int] | None, device: str, threa
         limits.max_detections,
         backend,
         contract.to_input,
+        contract.decoding,
     )
 
 
-def _open_checkpoint(model: str | Path, size_hw: tuple[int, int] | None, device: str, threads: int | None) -> Model:
+def _open_checkpoint(
+    model: str | Path, size_hw: tuple[int, int] | None, device: str, threads: int | None, one_to_one: bool
+) -> Model:
     from drivetl.runtime import Thresholds
     from drivetl.yolo import TorchModel, resolve_weights
 
     path = resolve_weights(model)
-    network = TorchModel(path, device=device, threads=threads)
+    network = TorchModel(path, device=device, threads=threads, one_to_one=one_to_one)
     size = size_hw or (network.imgsz, network.imgsz)
     if min(size) < network.stride or max(size) > _MAX_SIDE_PX or any(side % network.stride for side in size):
         raise ConfigError(
@@ -104,5 +118,13 @@ def _open_checkpoint(model: str | Path, size_hw: tuple[int, int] | None, device:
             f"--imgsz takes multiples of {network.stride} up to {_MAX_SIDE_PX}"
         )
     limits = Thresholds()
-    letterbox = Letterbox(size)
-    return Model(path.name, network.names, letterbox, network.raw, limits.iou, limits.max_detections, f"torch {device}")
+    return Model(
+        path.name,
+        network.names,
+        Letterbox(size),
+        network.raw,
+        limits.iou,
+        limits.max_detections,
+        f"torch {device}",
+        decoding="xyxy_one_to_one" if one_to_one else "cxcywh_scores",
+    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from drivetl.errors import BundleError, quoted
 from drivetl.runtime.contract import METADATA_KEY, Contract
+from drivetl.runtime.decode import BOX_ROWS
 from drivetl.runtime.session import Session, open_session, read_model
 
 __all__ = ["CONTRACT_FILE", "MODEL_FILE", "Bundle", "open_bundle"]
@@ -44,19 +46,36 @@ class Bundle:
             ProviderUnavailable: the provider cannot run here.
             BundleError: the graph's inputs, outputs or stored contract differ from ``contract.json``.
         """
-        session = open_session(self.model, provider, threads=threads, where=str(self.path / MODEL_FILE))
+        if provider == "tensorrt" and self.contract.dynamic and self.contract.size_range_hw is None:
+            raise BundleError(
+                f"{quoted(self.path)} has open dimensions and TensorRT builds its engine for a range of them, which "
+                "nobody gave; export it again with --size-range, or without --dynamic"
+            )
+        options = _engine_ranges(self.contract) if provider == "tensorrt" else {}
+        where = str(self.path / MODEL_FILE)
+        session = open_session(self.model, provider, threads=threads, where=where, provider_options=options)
         self._check_graph(session)
         return session
 
     def _check_graph(self, session: Session) -> None:
-        contract = self.contract
-        inputs = [(node.name, list(node.shape), node.type) for node in session.ort_session.get_inputs()]
-        if inputs != [(contract.input_name, list(contract.input_shape), _ONNX_TYPES[contract.input_dtype])]:
-            raise self._mismatch(f"takes {inputs}")
-        outputs = [(node.name, list(node.shape), node.type) for node in session.ort_session.get_outputs()]
-        if outputs != [(contract.output_name, list(contract.output_shape), "tensor(float)")]:
-            raise self._mismatch(f"gives {outputs}")
-        stored = session.ort_session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        contract, graph = self.contract, session.ort_session
+        try:
+            takes = [(node.name, list(node.shape), node.type) for node in graph.get_inputs()]
+            gives = [(node.name, list(node.shape), node.type) for node in graph.get_outputs()]
+            stored = graph.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        except UnicodeDecodeError as error:
+            raise self._mismatch(f"holds text that is not UTF-8 ({error.reason})") from error
+        # Of an open graph, ONNX Runtime may know that a side of the output is fixed all the same.
+        rows_axis = 1 if contract.decoding in BOX_ROWS else 2
+        open_sides = tuple(axis for axis in range(4) if axis != contract.channel_axis) if contract.dynamic else ()
+        kind = _ONNX_TYPES[contract.input_dtype]
+        if not _fits(takes, contract.input_name, contract.input_shape, kind, open_sides) or any(
+            isinstance(takes[0][1][axis], int) for axis in open_sides
+        ):
+            raise self._mismatch(f"takes {quoted(takes)}")
+        open_sides = (0, rows_axis) if contract.dynamic else ()
+        if not _fits(gives, contract.output_name, contract.output_shape, "tensor(float)", open_sides):
+            raise self._mismatch(f"gives {quoted(gives)}")
         if stored is None or _parse(stored.encode(), str(self.path / MODEL_FILE)) != contract.metadata_document():
             raise self._mismatch("carries a different contract in its metadata, or none")
 
@@ -64,6 +83,24 @@ class Bundle:
         return BundleError(
             f"{quoted(self.path / MODEL_FILE)} {what}, which is not what {CONTRACT_FILE} beside it says; export again"
         )
+
+
+def _engine_ranges(contract: Contract) -> dict[str, str]:
+    """Return the options of ONNX Runtime's TensorRT provider that say for which shapes to build its engine."""
+    if not contract.dynamic:
+        return {}
+    shapes = ("x".join(str(side) for side in shape) for shape in contract.shape_ranges())
+    names = ("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes")
+    return {name: f"{contract.input_name}:{shape}" for name, shape in zip(names, shapes, strict=True)}
+
+
+def _fits(
+    nodes: list[tuple[str, list[object], str]], name: str, shape: Sequence[int], kind: str, open_sides: Sequence[int]
+) -> bool:
+    """Whether a graph has this one input or output; sides that may be open are not compared."""
+    if len(nodes) != 1 or (nodes[0][0], nodes[0][2]) != (name, kind) or len(nodes[0][1]) != len(shape):
+        return False
+    return all(axis in open_sides or found == shape[axis] for axis, found in enumerate(nodes[0][1]))
 
 
 def open_bundle(path: str | Path) -> Bundle:

@@ -7,25 +7,26 @@ swapped, a letterbox changed), not attackers: whoever can rewrite both files can
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.errors import BundleError, quoted
+from drivetl.runtime.decode import BOX_ROWS, DECODINGS
+from drivetl.runtime.document import Node
 from drivetl.runtime.letterbox import Letterbox, to_tensor
 
 __all__ = ["METADATA_KEY", "SCHEMA_VERSION", "Contract", "Thresholds"]
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "drivetl.contract"
-_DECODINGS = ("cxcywh_scores",)
 _PRECISIONS = ("fp32", "fp16", "int8")
 _MAX_SIDE_PX = 8192
 _MAX_CLASSES = 10_000
+_MAX_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,12 @@ class Contract:
         input_name: name of the ONNX input.
         input_size_hw: its height and width in pixels.
         output_name: name of the ONNX output.
-        output_shape: ``(1, 4 + classes, anchors)``.
+        output_shape: ``(batch, 4 + classes, anchors)``, or ``(batch, rows, 6)``, see ``decoding``; of a dynamic graph
+            at ``input_size_hw``.
         class_names: in the order of class ids.
         letterbox: how a picture becomes an input.
         thresholds: decoding defaults.
-        decoding: layout of the output; ``cxcywh_scores`` is described in `drivetl.runtime.decode`.
+        decoding: layout of the output, one of `drivetl.runtime.decode.DECODINGS`, described there.
         precision: ``fp32``, ``fp16`` or ``int8``.
         opset: ONNX operator set of the graph.
         source_weights_sha256: of the checkpoint that was exported.
@@ -58,6 +60,11 @@ class Contract:
         licence: SPDX identifier that the weights carry.
         input_dtype: ``float32``: NCHW, RGB, pixel values divided by 255; ``uint8``: the letterboxed picture itself,
             NHWC, BGR, and the graph does colour, scaling and layout.
+        batch: pictures that the graph takes in a run; of a dynamic graph, the most it was made for.
+        dynamic: the graph leaves batch, height and width open.
+        size_range_hw: smallest and largest input that a dynamic graph will be given, each (height, width): engines
+            that are built beforehand need them. None where nobody said.
+        graph_confidence: of ``xyxy_nms``, the threshold inside the graph: nothing below it comes out.
         quantisation: how an int8 graph came about; None for the others.
         model_sha256: of the file ``model.onnx``; empty in the copy inside the ONNX.
         verification: recorded results of ``drivetl verify``; None until it ran.
@@ -78,13 +85,17 @@ class Contract:
     tools: Mapping[str, str] = field(default_factory=dict)
     licence: str = "AGPL-3.0"
     input_dtype: str = "float32"
+    batch: int = 1
+    dynamic: bool = False
+    size_range_hw: tuple[tuple[int, int], tuple[int, int]] | None = None
+    graph_confidence: float = 0.0
     quantisation: Mapping[str, Any] | None = None
     model_sha256: str = ""
     verification: Mapping[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the contract as the JSON document of ``contract.json``."""
-        # Left out where there is none, so that bundles made before it existed stay what they are.
+        # What a bundle does not have is left out, so that bundles made before it existed stay what they are.
         quantisation = {} if self.quantisation is None else {"quantisation": dict(self.quantisation)}
         return {
             "schema_version": SCHEMA_VERSION,
@@ -94,13 +105,19 @@ class Contract:
                 "dtype": self.input_dtype,
                 "colour_order": self._input.colour_order,
                 "scale": self._input.scale,
+                **({"dynamic": {"sizes_hw": self._sizes()}} if self.dynamic else {}),
             },
             "letterbox": {
                 "pad_value": self.letterbox.pad_value,
                 "center": self.letterbox.center,
                 "scale_up": self.letterbox.scale_up,
             },
-            "output": {"name": self.output_name, "shape": list(self.output_shape), "decoding": self.decoding},
+            "output": {
+                "name": self.output_name,
+                "shape": list(self.output_shape),
+                "decoding": self.decoding,
+                **({"graph_confidence": self.graph_confidence} if self.decoding == "xyxy_nms" else {}),
+            },
             "class_names": list(self.class_names),
             "thresholds": asdict(self.thresholds),
             "precision": self.precision,
@@ -120,8 +137,45 @@ class Contract:
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
-        """Shape of the input: ``(1, 3, h, w)``, or ``(1, h, w, 3)`` where the graph preprocesses."""
-        return self._input.shape(*self.input_size_hw)
+        """Shape of the input: ``(batch, 3, h, w)``, or ``(batch, h, w, 3)`` where the graph preprocesses."""
+        return self._input.shape(self.batch, *self.input_size_hw)
+
+    @property
+    def channel_axis(self) -> int:
+        """Which dimension of the input holds the three colours."""
+        return 3 if self._input.channels_last else 1
+
+    def shape_ranges(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Return the smallest, usual and largest input shape, as engines want them; alike where nothing is open."""
+        if not self.dynamic:
+            return self.input_shape, self.input_shape, self.input_shape
+        low, high = self.size_range_hw or (self.input_size_hw, self.input_size_hw)
+        return self._input.shape(1, *low), self.input_shape, self._input.shape(self.batch, *high)
+
+    def at_size(self, size_hw: tuple[int, int], where: str) -> Contract:
+        """Return the contract of a dynamic graph that is given inputs of another size; ``where`` names the bundle.
+
+        Raises:
+            BundleError: the graph has one fixed size, or was made for a range that the size lies outside of.
+        """
+        height, width = size_hw
+        if size_hw == self.input_size_hw:
+            return self
+        if not self.dynamic:
+            fixed = "x".join(str(side) for side in self.input_size_hw)
+            raise BundleError(
+                f"{quoted(where)} takes inputs of {fixed} and was asked for {height}x{width}; export it with --dynamic"
+            )
+        low, high = self.size_range_hw or ((1, 1), (_MAX_SIDE_PX, _MAX_SIDE_PX))
+        if not (low[0] <= height <= high[0] and low[1] <= width <= high[1]):
+            raise BundleError(
+                f"{quoted(where)} takes inputs of {low[0]}x{low[1]} to {high[0]}x{high[1]} and was asked for "
+                f"{height}x{width}; export it with another --size-range"
+            )
+        return replace(self, input_size_hw=size_hw, letterbox=replace(self.letterbox, size_hw=size_hw))
+
+    def _sizes(self) -> list[list[int]] | None:
+        return None if self.size_range_hw is None else [list(size) for size in self.size_range_hw]
 
     def to_input(self, letterboxed_bgr: NDArray[np.uint8]) -> NDArray[Any]:
         """Return a letterboxed picture, uint8 ``(h, w, 3)``, as the model's input."""
@@ -140,7 +194,7 @@ class Contract:
         Raises:
             BundleError: a field is missing, of the wrong kind or out of range, or the schema is unknown.
         """
-        root = _Node(document, where, "contract")
+        root = Node(document, where, "contract")
         version = root.integer("schema_version", 1, 1_000_000)
         if version != SCHEMA_VERSION:
             raise BundleError(
@@ -149,16 +203,14 @@ class Contract:
             )
         tensor, box, output, limits = (root.node(key) for key in ("input", "letterbox", "output", "thresholds"))
         dtype = tensor.one_of("dtype", tuple(_INPUTS))
-        height, width = _input_size_hw(tensor, _INPUTS[dtype])
+        batch, height, width = _input_sizes(tensor, _INPUTS[dtype])
         names = root.strings("class_names", _MAX_CLASSES)
-        shape = output.integers("shape", 3)
-        if shape[0] != 1 or shape[1] != 4 + len(names):
-            raise output.wrong("shape", f"[1, {4 + len(names)}, anchors] for {len(names)} classes")
+        decoding = output.one_of("decoding", DECODINGS)
         return cls(
             input_name=tensor.text("name"),
             input_size_hw=(height, width),
             output_name=output.text("name"),
-            output_shape=(shape[0], shape[1], shape[2]),
+            output_shape=_output_shape(output, decoding, batch, len(names)),
             class_names=names,
             letterbox=Letterbox(
                 (height, width),
@@ -171,7 +223,7 @@ class Contract:
                 limits.number("iou", 0, 1),
                 limits.integer("max_detections", 1, 30_000),
             ),
-            decoding=output.one_of("decoding", _DECODINGS),
+            decoding=decoding,
             precision=root.one_of("precision", _PRECISIONS),
             opset=root.integer("opset", 0, 1000),
             source_weights_sha256=root.text("source_weights_sha256", empty=True),
@@ -179,6 +231,10 @@ class Contract:
             tools={key: str(value) for key, value in root.mapping("tools").items()},
             licence=root.text("licence"),
             input_dtype=dtype,
+            batch=batch,
+            dynamic=tensor.has("dynamic"),
+            size_range_hw=_size_range_hw(tensor),
+            graph_confidence=output.number("graph_confidence", 0, 1) if decoding == "xyxy_nms" else 0.0,
             quantisation=root.mapping("quantisation") if root.has("quantisation") else None,
             model_sha256=root.text("model_sha256", empty=True),
             verification=root.mapping("verification") if root.get("verification") is not None else None,
@@ -194,8 +250,8 @@ class _Input:
     scale: str
     channels_last: bool
 
-    def shape(self, height: int, width: int) -> tuple[int, int, int, int]:
-        return (1, height, width, 3) if self.channels_last else (1, 3, height, width)
+    def shape(self, batch: int, height: int, width: int) -> tuple[int, int, int, int]:
+        return (batch, height, width, 3) if self.channels_last else (batch, 3, height, width)
 
 
 _INPUTS = {
@@ -204,94 +260,40 @@ _INPUTS = {
 }
 
 
-def _input_size_hw(tensor: _Node, kind: _Input) -> tuple[int, int]:
+def _input_sizes(tensor: Node, kind: _Input) -> tuple[int, int, int]:
+    """Return batch, height and width."""
     tensor.one_of("colour_order", (kind.colour_order,))
     tensor.one_of("scale", (kind.scale,))
     shape = tensor.integers(kind.shape_key, 4)
     height, width = shape[1:3] if kind.channels_last else shape[2:]
-    if shape != kind.shape(height, width) or max(height, width) > _MAX_SIDE_PX:
-        wanted = "[1, height, width, 3]" if kind.channels_last else "[1, 3, height, width]"
-        raise tensor.wrong(kind.shape_key, f"{wanted} with sides up to {_MAX_SIDE_PX}")
-    return height, width
+    if shape != kind.shape(shape[0], height, width) or shape[0] > _MAX_BATCH or max(height, width) > _MAX_SIDE_PX:
+        wanted = "[batch, height, width, 3]" if kind.channels_last else "[batch, 3, height, width]"
+        raise tensor.wrong(kind.shape_key, f"{wanted} with a batch up to {_MAX_BATCH} and sides up to {_MAX_SIDE_PX}")
+    return shape[0], height, width
 
 
-class _Node:
-    """One mapping of the document, with typed access whose errors name file, key, value and what was expected."""
+def _size_range_hw(tensor: Node) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    if not tensor.has("dynamic"):
+        return None
+    dynamic = tensor.node("dynamic")
+    sizes = dynamic.get("sizes_hw")
+    if sizes is None:
+        return None
+    expected = f"null, or [[height, width], [height, width]] from small to large, up to {_MAX_SIDE_PX}"
+    if not isinstance(sizes, list) or len(sizes) != 2:
+        raise dynamic.wrong("sizes_hw", expected)
+    pairs = Node({"least": sizes[0], "most": sizes[1]}, dynamic.where, f"{dynamic.path}.sizes_hw")
+    low, high = pairs.integers("least", 2), pairs.integers("most", 2)
+    if low[0] > high[0] or low[1] > high[1] or max(high) > _MAX_SIDE_PX:
+        raise dynamic.wrong("sizes_hw", expected)
+    return (low[0], low[1]), (high[0], high[1])
 
-    def __init__(self, value: object, where: str, path: str) -> None:
-        if not isinstance(value, dict):
-            raise BundleError(f"{quoted(where)}: {path} must be a mapping, not {quoted(value, 60)}; export again")
-        self._values: dict[str, Any] = value
-        self._where = where
-        self._path = path
 
-    def wrong(self, key: str, expected: str) -> BundleError:
-        return BundleError(
-            f"{quoted(self._where)}: {self._path}.{key} is {quoted(self._values.get(key), 60)}, "
-            f"expected {expected}; export the bundle again"
-        )
-
-    def get(self, key: str) -> Any:
-        if key not in self._values:
-            raise BundleError(f"{quoted(self._where)}: {self._path}.{key} is missing; export the bundle again")
-        return self._values[key]
-
-    def has(self, key: str) -> bool:
-        return key in self._values
-
-    def node(self, key: str) -> _Node:
-        return _Node(self.get(key), self._where, f"{self._path}.{key}")
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        value = self.get(key)
-        if not isinstance(value, dict):
-            raise self.wrong(key, "a mapping")
-        return value
-
-    def text(self, key: str, *, empty: bool = False) -> str:
-        value = self.get(key)
-        if not isinstance(value, str) or not (value or empty):
-            raise self.wrong(key, "text")
-        return value
-
-    def optional_text(self, key: str) -> str | None:
-        return None if self.get(key) is None else self.text(key)
-
-    def one_of(self, key: str, allowed: tuple[str, ...]) -> str:
-        value = self.get(key)
-        if not isinstance(value, str) or value not in allowed:
-            raise self.wrong(key, " or ".join(allowed))
-        return value
-
-    def boolean(self, key: str) -> bool:
-        value = self.get(key)
-        if not isinstance(value, bool):
-            raise self.wrong(key, "true or false")
-        return value
-
-    def integer(self, key: str, low: int, high: int) -> int:
-        value = self.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.wrong(key, f"a whole number from {low} to {high}")
-        return value
-
-    def number(self, key: str, low: float, high: float) -> float:
-        value = self.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self.wrong(key, "a number")
-        if not low <= value <= high:
-            raise self.wrong(key, f"a number from {low} to {high}")
-        return float(value)
-
-    def integers(self, key: str, count: int) -> tuple[int, ...]:
-        value = self.get(key)
-        whole = isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-        if not whole or len(value) != count or min(value) < 1:
-            raise self.wrong(key, f"{count} positive whole numbers")
-        return tuple(value)
-
-    def strings(self, key: str, most: int) -> tuple[str, ...]:
-        value = self.get(key)
-        if not isinstance(value, list) or not 1 <= len(value) <= most or not all(isinstance(v, str) for v in value):
-            raise self.wrong(key, f"a list of 1 to {most} names")
-        return tuple(value)
+def _output_shape(output: Node, decoding: str, batch: int, classes: int) -> tuple[int, int, int]:
+    first, second, third = output.integers("shape", 3)
+    if decoding in BOX_ROWS:
+        if (first, third) != (batch, 6):
+            raise output.wrong("shape", f"[{batch}, rows, 6]")
+    elif (first, second) != (batch, 4 + classes):
+        raise output.wrong("shape", f"[{batch}, {4 + classes}, anchors] for {classes} classes")
+    return first, second, third

@@ -1,4 +1,13 @@
-"""The one decoder: raw network output to detections in picture pixels."""
+"""The one decoder: network output to detections in picture pixels.
+
+Three layouts of output exist; the contract says which a bundle has:
+
+- ``cxcywh_scores``: ``(batch, 4 + classes, anchors)``: centre x, centre y, width, height in input pixels, then class
+  scores after the sigmoid. YOLOv8, YOLO11, and YOLO26 with its one-to-many head. Wants non-maximum suppression.
+- ``xyxy_one_to_one``: ``(batch, rows, 6)``: left, top, right, bottom in input pixels, confidence, class id, most
+  confident first. YOLO26's one-to-one head, which was trained to answer once for each object: nothing to suppress.
+- ``xyxy_nms``: the same rows after class-wise suppression inside the graph; rows that stand for nothing are zero.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +18,10 @@ from numpy.typing import NDArray
 from drivetl.runtime.detections import Detections
 from drivetl.runtime.letterbox import Geometry
 
-__all__ = ["decode"]
+__all__ = ["BOX_ROWS", "DECODINGS", "decode"]
+
+BOX_ROWS = ("xyxy_one_to_one", "xyxy_nms")
+DECODINGS = ("cxcywh_scores", *BOX_ROWS)
 
 # More candidates than this go into non-maximum suppression by confidence only; Ultralytics draws the line here too.
 _MAX_CANDIDATES = 30_000
@@ -25,22 +37,25 @@ def decode(
     iou: float = 0.7,
     max_detections: int = 300,
     multi_label: bool = False,
+    decoding: str = "cxcywh_scores",
 ) -> Detections:
-    """Decode the raw output of a YOLOv8, YOLO11 or YOLO26 (one-to-many) detector for one picture.
+    """Decode the output of a detector for one picture.
 
     Args:
-        raw: float32 ``(1, 4 + classes, anchors)``: centre x, centre y, width, height in input pixels, then class
-            scores after the sigmoid.
+        raw: float32, the first picture's part of it: ``(1, 4 + classes, anchors)`` or ``(1, rows, 6)``, see above.
         geometry: how the picture was letterboxed.
         confidence: candidates must score more than this.
         iou: of two boxes of one class that overlap more than this, the less confident goes (class-wise NMS).
         max_detections: only the most confident ones are returned.
         multi_label: let one box stand for every class above the threshold, as accuracy is measured; otherwise only
-            for its best class, as a car wants it.
+            for its best class, as a car wants it. Rows are what they are.
+        decoding: one of `DECODINGS`.
 
     Returns:
         Detections in pixels of the original picture, most confident first.
     """
+    if decoding in BOX_ROWS:
+        return _rows(raw[0], geometry, confidence, max_detections)
     scores = raw[0, 4:]
     if multi_label:
         class_id, anchor = np.nonzero(scores > confidence)
@@ -63,6 +78,14 @@ def decode(
     return Detections(
         geometry.to_image(xyxy_px), kept[order].astype(np.float32), class_id[order].astype(np.int64, copy=False)
     )
+
+
+def _rows(rows: NDArray[np.float32], geometry: Geometry, confidence: float, max_detections: int) -> Detections:
+    """Return the detections that rows ``(n, 6)`` above the threshold stand for."""
+    kept = rows[rows[:, 4] > confidence]
+    # A stable sort of what comes sorted: it only matters where a device's top-k breaks its promise.
+    kept = kept[np.argsort(-kept[:, 4], kind="stable")[:max_detections]]
+    return Detections(geometry.to_image(kept[:, :4]), kept[:, 4], kept[:, 5].astype(np.int64))
 
 
 def _best_class(scores: NDArray[np.float32], anchor: NDArray[np.int64]) -> NDArray[np.int64]:

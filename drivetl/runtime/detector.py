@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.errors import BundleError, quoted
 from drivetl.runtime.bundle import Bundle, open_bundle
 from drivetl.runtime.contract import Contract
-from drivetl.runtime.decode import decode
+from drivetl.runtime.decode import BOX_ROWS, decode
 from drivetl.runtime.detections import Detections
 from drivetl.runtime.letterbox import Geometry
 from drivetl.runtime.preprocess import Preprocessor
@@ -32,6 +35,7 @@ class Detector:
         provider: str = "cpu",
         threads: int = 0,
         confidence: float | None = None,
+        size_hw: tuple[int, int] | None = None,
     ) -> None:
         """Open a bundle on one execution provider.
 
@@ -40,21 +44,26 @@ class Detector:
             provider: ``cpu``, ``cuda`` or ``tensorrt``; there is no fallback.
             threads: threads of one operator, 0 for ONNX Runtime's choice.
             confidence: threshold in [0, 1]; None takes the contract's.
+            size_hw: height and width of the input, where the graph is dynamic; None takes the contract's.
 
         Raises:
-            BundleError: the bundle cannot be used.
+            BundleError: the bundle cannot be used, at that size or at all.
             ProviderUnavailable: the provider cannot run here.
         """
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self._contract = self._bundle.contract
+        if size_hw is not None:
+            self._contract = self._contract.at_size(size_hw, str(self._bundle.path))
         self.session = self._bundle.session(provider, threads=threads)
+        self._buffers = threading.local()
         self._preprocess = Preprocessor(self.contract.letterbox, self.contract.input_dtype)
         limits = self.contract.thresholds
         self.confidence = limits.confidence if confidence is None else confidence
 
     @property
     def contract(self) -> Contract:
-        """What the model takes and gives."""
-        return self._bundle.contract
+        """What the model takes and gives, at the size that it was opened for."""
+        return self._contract
 
     @property
     def provider(self) -> str:
@@ -70,6 +79,24 @@ class Detector:
         tensor, geometry = self.preprocess(image_bgr)
         return self.postprocess(self.infer(tensor), geometry)
 
+    def batch(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """Detect objects in several pictures, as many in a run as the graph takes; same order, same results.
+
+        Raises:
+            ImageError: an array is no picture, see `__call__`.
+        """
+        found: list[Detections] = []
+        for start in range(0, len(images_bgr), self.contract.batch):
+            part = images_bgr[start : start + self.contract.batch]
+            tensor, geometries = self._buffer(), []
+            for place, image_bgr in zip(tensor, part, strict=False):
+                single, geometry = self.preprocess(image_bgr)
+                place[...] = single[0]
+                geometries.append(geometry)
+            raw = self.infer(tensor[: len(part)] if self.contract.dynamic else tensor)
+            found += [self.postprocess(raw[i : i + 1], geometry) for i, geometry in enumerate(geometries)]
+        return found
+
     def preprocess(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[Any], Geometry]:
         """Return the input tensor, of the contract's input shape and type, and how the picture lies in it.
 
@@ -78,7 +105,18 @@ class Detector:
         return self._preprocess(image_bgr)
 
     def infer(self, tensor: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the raw output, float32 of the contract's output shape."""
+        """Return the output for a tensor of pictures, float32; see `drivetl.runtime.decode` for its layouts.
+
+        A graph of a fixed batch runs with it also for fewer pictures, and only theirs are returned.
+        """
+        count = len(tensor)
+        if count < self.contract.batch and not self.contract.dynamic:
+            whole = self._buffer()
+            whole[:count] = tensor
+            tensor = whole
+        return self._run(tensor)[:count]
+
+    def _run(self, tensor: NDArray[Any]) -> NDArray[np.float32]:
         return self.session.run(self.contract.output_name, self.contract.input_name, tensor)
 
     def postprocess(
@@ -89,8 +127,14 @@ class Detector:
         confidence: float | None = None,
         multi_label: bool = False,
     ) -> Detections:
-        """Return the detections in picture pixels; see `drivetl.runtime.decode.decode`."""
+        """Return the detections in picture pixels; see `drivetl.runtime.decode.decode`.
+
+        Raises:
+            BundleError: a row of the output names a class that the contract lacks.
+        """
         limits = self.contract.thresholds
+        if self.contract.decoding in BOX_ROWS:
+            self._check_classes(raw[0])
         return decode(
             raw,
             geometry,
@@ -98,4 +142,19 @@ class Detector:
             iou=limits.iou,
             max_detections=limits.max_detections,
             multi_label=multi_label,
+            decoding=self.contract.decoding,
         )
+
+    def _buffer(self) -> NDArray[Any]:
+        """Return the calling thread's buffer for a whole batch."""
+        buffer: NDArray[Any] | None = getattr(self._buffers, "whole", None)
+        if buffer is None:
+            buffer = self._buffers.whole = np.zeros(self.contract.input_shape, self.contract.input_dtype)
+        return buffer
+
+    def _check_classes(self, rows: NDArray[np.float32]) -> None:
+        class_id, most = rows[rows[:, 4] > 0, 5], len(self.contract.class_names)
+        if not ((class_id >= 0) & (class_id < most)).all():
+            raise BundleError(
+                f"{quoted(self._bundle.path)} gives a class id that is none of 0 to {most - 1}; export it again"
+            )

@@ -55,8 +55,18 @@ class Session:
     intra_op_threads: int
 
     def run(self, output_name: str, input_name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
-        """Run the network on one input tensor and return the named output."""
-        result: NDArray[np.float32] = self.ort_session.run([output_name], {input_name: tensor})[0]
+        """Run the network on one input tensor and return the named output.
+
+        Raises:
+            BundleError: the graph cannot compute it; a graph may load and still hold shapes that do not fit.
+        """
+        try:
+            result: NDArray[np.float32] = self.ort_session.run([output_name], {input_name: tensor})[0]
+        except ORT_ERRORS as error:
+            raise BundleError(
+                f"ONNX Runtime cannot run the graph on an input of shape {tensor.shape}: {_reason(error)}; "
+                "export it again"
+            ) from error
         return result
 
 
@@ -80,7 +90,14 @@ def missing_for(provider: str) -> str | None:
     return None
 
 
-def open_session(model: bytes, provider: str = "cpu", *, threads: int = 0, where: str = "model.onnx") -> Session:
+def open_session(
+    model: bytes,
+    provider: str = "cpu",
+    *,
+    threads: int = 0,
+    where: str = "model.onnx",
+    provider_options: dict[str, str] | None = None,
+) -> Session:
     """Open a session on exactly one provider.
 
     Args:
@@ -88,6 +105,7 @@ def open_session(model: bytes, provider: str = "cpu", *, threads: int = 0, where
         provider: ``cpu``, ``cuda`` or ``tensorrt``.
         threads: threads of one operator, 0 for ONNX Runtime's choice.
         where: names the model in messages.
+        provider_options: what ONNX Runtime hands to the provider.
 
     Raises:
         ProviderUnavailable: the provider cannot run on this machine, or not every node runs on it.
@@ -108,9 +126,10 @@ def open_session(model: bytes, provider: str = "cpu", *, threads: int = 0, where
         ort.preload_dlls()
     try:
         # Without enable_fallback=0 the Python wrapper retries on the CPU by itself, here and inside run().
-        session = ort.InferenceSession(model, sess_options=options, providers=[PROVIDERS[provider]], enable_fallback=0)
+        chosen = [(PROVIDERS[provider], provider_options or {})]
+        session = ort.InferenceSession(model, sess_options=options, providers=chosen, enable_fallback=0)
     except ORT_ERRORS as error:
-        reason = quoted((str(error).strip() or type(error).__name__).splitlines()[0], 200)
+        reason = _reason(error)
         if provider == "cpu":
             raise BundleError(f"ONNX Runtime does not accept {quoted(where)}: {reason}; export it again") from error
         raise ProviderUnavailable(
@@ -121,6 +140,10 @@ def open_session(model: bytes, provider: str = "cpu", *, threads: int = 0, where
     if PROVIDERS[provider] not in session.get_providers() or foreign:
         raise ProviderUnavailable(f"{provider} was asked for, but the graph's nodes were assigned to {nodes}")
     return Session(session, provider, nodes, threads)
+
+
+def _reason(error: Exception) -> str:
+    return quoted((str(error).strip() or type(error).__name__).splitlines()[0], 200)
 
 
 def _nodes_per_provider(session: Any) -> dict[str, int]:

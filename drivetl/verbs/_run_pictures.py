@@ -171,6 +171,6 @@ def _detected(model: Model, picture: Path) -> NDArray[np.uint8]:
 
     image = decode_picture(picture)
     letterboxed, geometry = model.letterbox(image)
-    found = decode(model.raw(model.to_input(letterboxed)), geometry, confidence=_CONFIDENCE)
+    found = decode(model.raw(model.to_input(letterboxed)), geometry, confidence=_CONFIDENCE, decoding=model.decoding)
     annotate(image, found, model.class_names)
     return image

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from drivetl.errors import quoted
+from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
 from drivetl.verbs._options import ImgszOption, size_from
 
 if TYPE_CHECKING:
-    from drivetl.deploy import ExportResult, Int8Options
+    from drivetl.deploy import ExportResult, GraphOptions, Int8Options, NativeBuild
+    from drivetl.runtime import Contract
 
 __all__ = ["register"]
 
@@ -23,29 +25,59 @@ def register(app: typer.Typer) -> None:
     app.command("export")(export)
 
 
+_Weights = Annotated[str, typer.Argument(help="A checkpoint (.pt), or the name of published weights.")]
+_Out = Annotated[Path, typer.Option("--out", help="The bundle folder to make.")]
+_Precision = Annotated[Literal["fp32", "fp16", "int8"], typer.Option("--precision", help="What the graph computes in.")]
+_Calibrate = Annotated[
+    Path | None,
+    typer.Option("--calibrate", help="For int8: the target dataset; calibrated on train, judged on test or val."),
+]
+_MaxDrop = Annotated[float, typer.Option("--max-drop", help="mAP50-95 points that int8 may lose.")]
+_Golden = Annotated[
+    Path | None,
+    typer.Option("--golden", help="Dataset whose pictures become golden frames; default: a synthetic frame."),
+]
+_AdaptedTo = Annotated[
+    Path | None,
+    typer.Option("--adapted-to", help="Dataset the weights were trained on; its fingerprint is recorded."),
+]
+_Preprocessing = Annotated[
+    bool, typer.Option("--in-graph-preprocessing", help="The graph takes the letterboxed uint8 BGR picture.")
+]
+_Nms = Annotated[
+    bool, typer.Option("--in-graph-nms", help="Class-wise NMS inside; the graph gives at most 300 boxes a picture.")
+]
+_Head = Annotated[
+    Literal["one-to-many", "one-to-one"],
+    typer.Option("--head", help="Of YOLO26: one-to-many wants NMS like the others, one-to-one answers once."),
+]
+_Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures in a run; with --dynamic, the most.")]
+_Dynamic = Annotated[bool, typer.Option("--dynamic", help="Leave batch, height and width open.")]
+_SizeRange = Annotated[
+    str | None,
+    typer.Option("--size-range", help="Of --dynamic: smallest and largest input, such as 320x320,640x640."),
+]
+_For = Annotated[
+    str | None, typer.Option("--for", help="Also print the command that builds the engine on this profile's hardware.")
+]
+
+
 def export(
-    weights: Annotated[str, typer.Argument(help="A checkpoint (.pt), or the name of published weights.")],
-    out: Annotated[Path, typer.Option("--out", help="The bundle folder to make.")],
+    weights: _Weights,
+    out: _Out,
     imgsz: ImgszOption = None,
-    precision: Annotated[
-        Literal["fp32", "fp16", "int8"], typer.Option("--precision", help="What the graph computes in.")
-    ] = "fp32",
-    calibrate: Annotated[
-        Path | None,
-        typer.Option("--calibrate", help="For int8: the target dataset; calibrated on train, judged on test or val."),
-    ] = None,
-    max_drop: Annotated[float, typer.Option("--max-drop", help="mAP50-95 points that int8 may lose.")] = 1.0,
-    golden: Annotated[
-        Path | None,
-        typer.Option("--golden", help="Dataset whose pictures become golden frames; default: a synthetic frame."),
-    ] = None,
-    adapted_to: Annotated[
-        Path | None,
-        typer.Option("--adapted-to", help="Dataset the weights were trained on; its fingerprint is recorded."),
-    ] = None,
-    in_graph_preprocessing: Annotated[
-        bool, typer.Option("--in-graph-preprocessing", help="The graph takes the letterboxed uint8 BGR picture.")
-    ] = False,
+    precision: _Precision = "fp32",
+    calibrate: _Calibrate = None,
+    max_drop: _MaxDrop = 1.0,
+    golden: _Golden = None,
+    adapted_to: _AdaptedTo = None,
+    in_graph_preprocessing: _Preprocessing = False,
+    in_graph_nms: _Nms = False,
+    head: _Head = "one-to-many",
+    batch: _Batch = 1,
+    dynamic: _Dynamic = False,
+    size_range: _SizeRange = None,
+    target: _For = None,
     overwrite: OverwriteFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -63,21 +95,60 @@ def export(
 
     reporter = Reporter("export", as_json)
     with reporter.working():
+        kind = head == "one-to-one"
+        sizes = _size_range(size_range)
+        options = GraphOptions(in_graph_preprocessing, precision, None, batch, dynamic, sizes, kind, in_graph_nms)
+        build = _native_build(target, options, size_from(imgsz))
         checkpoint = resolve_weights(weights)
-        int8 = None if calibrate is None else _int8(checkpoint, calibrate, max_drop, reporter)
+        if calibrate is not None:
+            options = replace(options, int8=_int8(checkpoint, calibrate, max_drop, reporter))
         result = run(
             checkpoint,
             out,
             size_hw=size_from(imgsz),
             golden=golden,
-            options=GraphOptions(in_graph_preprocessing, precision, int8),
+            options=options,
             dataset_fingerprint=None if adapted_to is None else open_dataset(adapted_to).fingerprint,
             overwrite=overwrite,
             progress=reporter.progress,
         )
     for warning in (result.contract.quantisation or {}).get("warnings", ()):
         reporter.say(f"warning: {warning}")
-    reporter.finish(result.document(), _lines(result))
+    native = build(result)
+    document = {**result.document(), "native": None if native is None else native.document()}
+    reporter.finish(document, [*_lines(result), *_native_lines(native)])
+
+
+def _native_build(
+    target: str | None, options: GraphOptions, size_hw: tuple[int, int] | None
+) -> Callable[[ExportResult], NativeBuild | None]:
+    """Check the options against the profile before the work; return what gives the command after it."""
+    from drivetl.deploy import check_for, load_profile, native_build
+
+    if target is None:
+        return lambda result: None
+    profile = load_profile(target)
+    check_for(target, profile, options, size_hw)
+    return lambda result: native_build(target, profile, result.bundle, result.contract)
+
+
+def _size_range(text: str | None) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    if text is None:
+        return None
+    sizes = [size_from(part) for part in text.split(",")]
+    if len(sizes) == 2 and sizes[0] is not None and sizes[1] is not None:
+        low, high = sizes[0], sizes[1]
+        if low[0] <= high[0] and low[1] <= high[1]:
+            return low, high
+    raise ConfigError(
+        f"--size-range takes the smallest and the largest size, such as 320x320,640x640, not {quoted(text)}"
+    )
+
+
+def _native_lines(native: NativeBuild | None) -> list[str]:
+    if native is None:
+        return []
+    return ["", f"on {native.profile}:", *([native.command] if native.command else []), native.notes]
 
 
 def _int8(checkpoint: Path, data: Path, max_drop: float, reporter: Reporter) -> Int8Options:
@@ -97,12 +168,20 @@ def _lines(result: ExportResult) -> list[str]:
     height, width = contract.input_size_hw
     return [
         f"bundle     {quoted(result.bundle)}",
-        f"input      {height}x{width} {contract.input_dtype}, {result.precision}, opset {contract.opset}",
+        f"input      {height}x{width} {contract.input_dtype}{_batch(contract)}",
+        f"graph      {result.precision}, opset {contract.opset}",
+        f"output     {contract.decoding}, {'x'.join(str(side) for side in contract.output_shape)}",
         f"classes    {len(contract.class_names)}",
         f"model      {result.bytes / 1e6:.1f} MB, sha256 {contract.model_sha256[:12]}…",
         f"golden     {result.golden_frames} frame(s) for the self-test on the device",
         *_int8_lines(contract.quantisation),
     ]
+
+
+def _batch(contract: Contract) -> str:
+    if contract.dynamic:
+        return f", dynamic, up to {contract.batch} pictures a run"
+    return f", {contract.batch} pictures a run" if contract.batch > 1 else ""
 
 
 def _int8_lines(account: Mapping[str, Any] | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -43,6 +44,7 @@ def verify(
     """
     from drivetl.deploy import record_verification, verify_bundle
     from drivetl.evaluate import evaluate
+    from drivetl.evaluate.model import open_model
     from drivetl.runtime import open_bundle
     from drivetl.yolo import resolve_weights
 
@@ -52,8 +54,11 @@ def verify(
         result = verify_bundle(
             bundle, checkpoint, data, split=split, provider=provider, limit=limit, progress=reporter.progress
         )
-        size_hw = open_bundle(bundle).contract.input_size_hw
-        original = evaluate(checkpoint, data, split=split, size_hw=size_hw, progress=reporter.progress)
+        contract = open_bundle(bundle).contract
+        one_to_one = contract.decoding == "xyxy_one_to_one"
+        reference = open_model(checkpoint, size_hw=contract.input_size_hw, one_to_one=one_to_one)
+        reference = replace(reference, multi_label=contract.decoding != "xyxy_nms")
+        original = evaluate(reference, data, split=split, progress=reporter.progress)
         exported = evaluate(bundle, data, split=split, device=provider, progress=reporter.progress)
         result = result.with_accuracy(original.score.map50_95, exported.score.map50_95)
         record_verification(bundle, result)

@@ -92,7 +92,7 @@ class Lane:
             stage: Latencies() for stage in ("preprocess", "inference", "postprocess", "end_to_end", "track")
         }
         self._wanted = _class_ids(settings.classes, self.class_names)
-        self._preprocessors = [Preprocessor(contract.letterbox) for _ in range(buffers)]
+        self._preprocessors = [Preprocessor(contract.letterbox, contract.input_dtype) for _ in range(buffers)]
 
     def warm_up(self, image_bgr: NDArray[np.uint8]) -> None:
         """Run a frame once untimed: it pays for memory, for the letters and, on a GPU, for compiled kernels."""

@@ -31,13 +31,15 @@ def export_onnx(
     batch: int = 1,
     opset: int | None = None,
     dynamic: bool = False,
+    one_to_one: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Export a checkpoint as raw float32 ONNX: no NMS inside, simplified by onnxslim, on the CPU.
 
     The graph takes ``images``, NCHW RGB in [0, 1], and gives ``output0`` of shape (batch, 4 + classes, anchors) as
-    `drivetl.yolo.seam.TorchModel.raw` describes it. Of YOLO26 it holds the one-to-many head. The same checkpoint and
-    options give the same bytes on the same tool versions.
+    `drivetl.yolo.seam.TorchModel.raw` describes it. Of YOLO26 it holds the one-to-many head, or the one-to-one head
+    with its top-k: (batch, rows, 6), left, top, right, bottom in pixels of the input, confidence, class id. The same
+    checkpoint and options give the same bytes on the same tool versions.
 
     Args:
         weights: the checkpoint.
@@ -46,6 +48,7 @@ def export_onnx(
         batch: pictures per run.
         opset: ONNX opset; None takes the newest that the installed torch and onnx agree on.
         dynamic: leave batch, height and width open.
+        one_to_one: take the one-to-one head of YOLO26.
         overwrite: replace ``target``.
 
     Returns:
@@ -54,7 +57,7 @@ def export_onnx(
 
     Raises:
         WeightsError: the checkpoint cannot be used, or the export failed.
-        ConfigError: ``size_hw``, ``batch`` or ``opset`` is out of range.
+        ConfigError: ``size_hw``, ``batch`` or ``opset`` is out of range, or there is no one-to-one head.
         OutputError: the target exists or cannot be written.
     """
     checkpoint = load_checkpoint(weights)
@@ -65,6 +68,8 @@ def export_onnx(
         # The exporter writes beside the path that the model says it came from.
         model.pt_path = str(Path(folder) / "model.pt")
         options = {"imgsz": list(size_hw), "batch": batch, "opset": opset, "dynamic": dynamic}
+        if one_to_one:
+            options["nms"] = _one_to_one(weights, model)
         described = _settle(_exported(model, weights, options), temporary)
     return {
         "tools": {name: version(name) for name in _TOOLS},
@@ -75,6 +80,15 @@ def export_onnx(
         "licence": checkpoint.licence,
         **described,
     }
+
+
+def _one_to_one(weights: Path, model: Any) -> bool:
+    """Return what Ultralytics' option ``nms`` must be for the one-to-one head: None would be the one-to-many head."""
+    if getattr(model.model[-1], "one2one_cv2", None) is None:
+        raise ConfigError(
+            f"{quoted(weights)} has no one-to-one head, as YOLO26 has; leave --head one-to-one out, or take YOLO26"
+        )
+    return False
 
 
 def _exported(model: Any, weights: Path, options: dict[str, Any]) -> Path:

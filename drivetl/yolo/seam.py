@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from drivetl.errors import WeightsError, quoted
 from drivetl.yolo.checkpoint import load_checkpoint
 from drivetl.yolo.ultra import set_threads, torch_device
 
@@ -27,16 +28,19 @@ class TorchModel:
         threads: how many CPU threads torch uses, in the whole process.
     """
 
-    def __init__(self, path: Path, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, device: str = "cpu", threads: int | None = None, *, one_to_one: bool = False
+    ) -> None:
         """Load ``path`` onto ``device``.
 
         Args:
             path: a checkpoint.
             device: ``cpu``, ``cuda``, ``cuda:1`` or ``1``.
             threads: CPU threads for torch, set for the whole process; None leaves them as they are.
+            one_to_one: answer with YOLO26's one-to-one head.
 
         Raises:
-            WeightsError: see `drivetl.yolo.checkpoint.load_checkpoint`.
+            WeightsError: see `drivetl.yolo.checkpoint.load_checkpoint`, or there is no such head.
             ConfigError: there is no such device.
         """
         self._device = torch_device(device)
@@ -48,6 +52,10 @@ class TorchModel:
         self.licence = checkpoint.licence
         # Any: torch types every attribute of a module as Tensor | Module.
         model: Any = checkpoint.model.to(self._device)
+        if one_to_one:
+            if getattr(model.model[-1], "one2one_cv2", None) is None:
+                raise WeightsError(f"{quoted(path)} has no one-to-one head, as YOLO26 has; give the weights exported")
+            model.model[-1].end2end = True
         self._model = model
         self.stride = int(model.stride.max())
 
@@ -60,7 +68,7 @@ class TorchModel:
         Returns:
             float32 of shape (n, 4 + classes, anchors): centre x, centre y, width and height in pixels of the input,
             then one score in [0, 1] per class. YOLO26 answers with its one-to-many head, which wants NMS like the
-            others.
+            others; with its one-to-one head (n, rows, 6), see `drivetl.runtime.decode`.
 
         Raises:
             ValueError: the tensor has another dtype or shape.

@@ -26,7 +26,7 @@ def quick_export(
     """`export` with Ultralytics' part replaced by the tiny network; everything after it is real."""
     graph = tiny_bundle("graph-to-export") / "model.onnx"
 
-    def without_contract(weights: Path, target: Path, *, size_hw: tuple[int, int]) -> dict[str, Any]:
+    def without_contract(weights: Path, target: Path, *, size_hw: tuple[int, int], **graph_of: Any) -> dict[str, Any]:
         import onnx
 
         model = onnx.load(str(graph))

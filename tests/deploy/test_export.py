@@ -209,7 +209,7 @@ def test_every_float_of_the_graph_is_that_of_the_runtime(tiny_bundle: Callable[.
     from onnxruntime import InferenceSession
 
     model = onnx.load(str(tiny_bundle() / "model.onnx"))
-    preprocess_in_graph(model, (64, 64))
+    preprocess_in_graph(model)
     model.graph.output.append(onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, 64, 64]))
     session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     levels = np.arange(64 * 64 * 3).astype(np.uint8).reshape(64, 64, 3)  # every byte in every channel

@@ -39,7 +39,7 @@ def test_the_contract_survives_the_way_through_json(tiny_bundle: Make) -> None:
 def _preprocess_inside(model: Any) -> None:
     from drivetl.deploy.graph import preprocess_in_graph
 
-    preprocess_in_graph(model, (64, 64))
+    preprocess_in_graph(model)
     entry = model.metadata_props[0]
     document = json.loads(entry.value)
     document["input"] = UINT8_INPUT
@@ -74,7 +74,7 @@ def test_a_graph_that_preprocesses_gives_the_same_detections(tiny_bundle: Make) 
     [
         ("colour_order", "RGB", "colour_order is 'RGB', expected BGR"),
         ("scale", "1/255", "scale is '1/255', expected 1;"),
-        ("shape_nhwc", [1, 3, 64, 64], r"expected \[1, height, width, 3\]"),
+        ("shape_nhwc", [1, 3, 64, 64], r"expected \[batch, height, width, 3\]"),
         ("shape_nhwc", [1, 64, 8193, 3], "sides up to 8192"),
         ("dtype", "float16", "expected float32 or uint8"),
     ],
@@ -171,7 +171,7 @@ def test_every_broken_field_is_named(kind: str, tiny_bundle: Make) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
-    "batch of two": (lambda d: d["input"].update(shape_nchw=[2, 3, 64, 64]), "shape_nchw"),
+    "batch of the input alone": (lambda d: d["input"].update(shape_nchw=[2, 3, 64, 64]), "output.shape"),
     "side too large": (lambda d: d["input"].update(shape_nchw=[1, 3, 9000, 64]), "shape_nchw"),
     "BGR": (lambda d: d["input"].update(colour_order="BGR"), "expected RGB"),
     "class too many": (lambda d: d["class_names"].append("third"), "output.shape"),

@@ -1,0 +1,290 @@
+"""Every claim about NVIDIA hardware, checked where there is some: one JSON document and one table.
+
+    python -m drivetl.deploy.gpu_check WEIGHTS [--data DATASET] --out FOLDER
+
+Each claim is a command of drivetl's own, run as a user would run it, and its answer is taken as it is. A claim that
+cannot be checked here is refused with the reason; nothing falls back to the CPU, and nothing is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from drivetl import __version__
+from drivetl.errors import OutputError
+from drivetl.files import write_json
+from drivetl.runtime import PROVIDERS
+
+__all__ = ["Answer", "Claim", "GpuCheck", "gpu_check", "main", "table"]
+
+Verdict = Literal["held", "failed", "refused"]
+
+_SCHEMA_VERSION = 1
+_GPU_PROVIDERS = ("cuda", "tensorrt")
+_PRECISIONS = ("fp32", "fp16", "int8")
+_FRAMES = "1000"  # the fewest that give a p99
+_CAMERA_HZ = "30"
+_REPORT = "gpu-check.json"
+_GATE_FAILED = 1
+_REASON_WIDTH = 76
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command said.
+
+    Attributes:
+        status: exit status.
+        document: its JSON; empty where it printed none.
+        words: the last line that it wrote for people.
+    """
+
+    status: int
+    document: dict[str, Any]
+    words: str
+
+    @property
+    def reason(self) -> str:
+        """The error's sentence."""
+        error = self.document.get("error")
+        return str(error["message"]) if isinstance(error, dict) else self.words or f"exit status {self.status}"
+
+
+Run = Callable[[Sequence[str]], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim and its verdict.
+
+    Attributes:
+        name: ``provider proof``, ``parity``, ``latency`` or ``CUDA graph``.
+        provider: ``cuda`` or ``tensorrt``.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        verdict: ``held``, ``failed`` (measured, and it is not so) or ``refused`` (it could not be checked here).
+        reason: for the last two, the sentence that says why.
+        figures: what was measured.
+        command: what was run; empty where it did not come to that.
+    """
+
+    name: str
+    provider: str
+    precision: str
+    verdict: Verdict
+    reason: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuCheck:
+    """All claims.
+
+    Attributes:
+        weights: that were exported.
+        data: dataset of the parity checks, or None.
+        doctor: what ``drivetl doctor`` says of the machine.
+        claims: in the order in which they were checked.
+    """
+
+    weights: str
+    data: str | None
+    doctor: dict[str, Any]
+    claims: tuple[Claim, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every claim held."""
+        return all(claim.verdict == "held" for claim in self.claims)
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as a JSON document."""
+        return {
+            "schema_version": _SCHEMA_VERSION,
+            "drivetl": __version__,
+            "passed": self.passed,
+            "weights": self.weights,
+            "data": self.data,
+            "claims": [asdict(claim) for claim in self.claims],
+            "doctor": self.doctor,
+        }
+
+
+def gpu_check(weights: str, data: str | None, out: Path, run: Run) -> GpuCheck:
+    """Check every claim for every provider and precision.
+
+    Args:
+        weights: a checkpoint, or the name of published weights.
+        data: a dataset with the splits train and val (or test); None leaves parity and int8 unchecked, and they are
+            refused.
+        out: folder for the bundles.
+        run: carries out a command; `command` does so in a process, a test answers by itself.
+    """
+    doctor = run(("drivetl", "doctor", "--json")).document
+    claims: list[Claim] = []
+    for provider in _GPU_PROVIDERS:
+        state = doctor.get("providers", {}).get(provider, {})
+        if not state.get("usable"):
+            reason = str(state.get("reason") or "drivetl doctor says nothing about it")
+            claims += _refused(provider, _PRECISIONS, reason)
+    usable = [provider for provider in _GPU_PROVIDERS if doctor.get("providers", {}).get(provider, {}).get("usable")]
+    for precision in _PRECISIONS if usable else ():
+        claims += _with_precision(precision, usable, weights, data, out, run)
+    return GpuCheck(weights, data, doctor, tuple(claims))
+
+
+def _names(provider: str) -> tuple[str, ...]:
+    return ("provider proof", "parity", "latency", *(["CUDA graph"] if provider == "cuda" else []))
+
+
+def _refused(provider: str, precisions: Sequence[str], reason: str, command: str = "") -> list[Claim]:
+    return [
+        Claim(name, provider, precision, "refused", reason, command=command)
+        for precision in precisions
+        for name in _names(provider)
+    ]
+
+
+def _with_precision(
+    precision: str, providers: Sequence[str], weights: str, data: str | None, out: Path, run: Run
+) -> list[Claim]:
+    bundle = out / precision
+    if precision == "int8" and data is None:
+        reason = "int8 is calibrated on pictures of the road: give DATA=DATASET"
+        return [claim for provider in providers for claim in _refused(provider, [precision], reason)]
+    words = ["drivetl", "export", weights, "--out", str(bundle), "--precision", precision, "--overwrite", "--json"]
+    if data is not None:
+        words += ["--golden", data, *(["--calibrate", data] if precision == "int8" else [])]
+    made = run(words)
+    if made.status:
+        return [c for provider in providers for c in _refused(provider, [precision], made.reason, " ".join(words))]
+    return [claim for provider in providers for claim in _on_provider(provider, precision, bundle, weights, data, run)]
+
+
+def _on_provider(provider: str, precision: str, bundle: Path, weights: str, data: str | None, run: Run) -> list[Claim]:
+    words = ["drivetl", "bench", str(bundle), "--provider", provider, "--iterations", _FRAMES]
+    words += ["--paced-hz", _CAMERA_HZ, "--json"]
+    timed = run(words)
+    claims = [
+        _claim("provider proof", provider, precision, words, timed, _proof),
+        _parity(provider, precision, bundle, weights, data, run),
+        _claim("latency", provider, precision, words, timed, _latency),
+    ]
+    if provider == "cuda":
+        words = ["python", "-m", "drivetl.deploy.cuda_graph", str(bundle)]
+        claims.append(_claim("CUDA graph", provider, precision, words, run(words), _replay))
+    return claims
+
+
+def _parity(provider: str, precision: str, bundle: Path, weights: str, data: str | None, run: Run) -> Claim:
+    if data is None:
+        return Claim("parity", provider, precision, "refused", "parity is checked on pictures: give DATA=DATASET")
+    words = ["drivetl", "verify", str(bundle), "--weights", weights, "--data", data, "--provider", provider, "--json"]
+    return _claim("parity", provider, precision, words, run(words), _same)
+
+
+_Judge = Callable[[dict[str, Any], str], tuple[str, dict[str, Any]]]
+
+
+def _claim(name: str, provider: str, precision: str, words: Sequence[str], answer: Answer, judge: _Judge) -> Claim:
+    command = " ".join(words)
+    if answer.status > _GATE_FAILED or not answer.document or "error" in answer.document:
+        return Claim(name, provider, precision, "refused", answer.reason, command=command)
+    try:
+        fault, figures = judge(answer.document, provider)
+    except (KeyError, TypeError) as error:
+        reason = f"the answer lacks {error}; the installed drivetl is another version"
+        return Claim(name, provider, precision, "refused", reason, command=command)
+    return Claim(name, provider, precision, "failed" if fault else "held", fault, figures, command)
+
+
+def _proof(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
+    nodes = document["nodes_per_provider"]
+    foreign = sorted(set(nodes) - {PROVIDERS[provider]})
+    fault = f"nodes ran on {', '.join(foreign)}" if foreign else "" if nodes else "no node was assigned"
+    if document["provider"] != provider:
+        fault = f"it ran on {document['provider']}"
+    return fault, {"nodes_per_provider": nodes}
+
+
+def _latency(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
+    whole, alone = document["latency_ms"]["end_to_end"], document["latency_ms"]["inference"]
+    figures = {"end_to_end_p50_ms": whole["p50"], "end_to_end_p99_ms": whole["p99"], "inference_p50_ms": alone["p50"]}
+    return "; ".join(document.get("problems", ())) if not document["passed"] else "", figures
+
+
+def _same(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
+    keys = ("matched", "max_abs_diff_scores", "max_abs_diff_px", "delta_map50_95")
+    return "; ".join(document["problems"]), {key: document[key] for key in keys}
+
+
+def _replay(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
+    # The same kernels on the same numbers: replaying them may not change a bit.
+    different = document["max_abs_diff"]
+    fault = f"the replayed output differs by {different:g}" if different != 0 else ""
+    return fault, {"max_abs_diff": different, "p50_ms": document["p50_ms"]}
+
+
+def table(result: GpuCheck) -> list[str]:
+    """Return the claims as lines for people; what all claims of a provider share is said once."""
+    lines = [f"{'claim':<15} {'provider':<9} {'precision':<9} {'verdict':<8} figures or reason"]
+    last = ""
+    for claim in result.claims:
+        said = claim.reason or ", ".join(f"{key} {_shown(value)}" for key, value in claim.figures.items())
+        texts = ["as above"] if said and said == last else textwrap.wrap(said, _REASON_WIDTH) or [""]
+        last = said
+        head = f"{claim.name:<15} {claim.provider:<9} {claim.precision:<9} {claim.verdict:<8} "
+        lines += [head + texts[0], *(" " * len(head) + text for text in texts[1:])]
+    counts = {verdict: sum(claim.verdict == verdict for claim in result.claims) for verdict in get_args(Verdict)}
+    lines.append(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    return lines
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_shown(entry)}" for key, entry in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def command(words: Sequence[str]) -> Answer:
+    """Run ``drivetl …`` or ``python …`` in a process of this interpreter; its progress goes to this screen."""
+    module = ["-m", "drivetl", *words[1:]] if words[0] == "drivetl" else list(words[1:])
+    print(f"$ {' '.join(words)}", file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, *module], capture_output=True, text=True, check=False)
+    try:
+        document = json.loads(done.stdout)
+    except ValueError:
+        document = {}
+    lines = done.stderr.strip().splitlines()
+    return Answer(done.returncode, document if isinstance(document, dict) else {}, lines[-1] if lines else "")
+
+
+def main(words: Sequence[str] | None = None, run: Run = command) -> int:
+    """Check, print the table and write the JSON; exit status 0 only where every claim held."""
+    parser = argparse.ArgumentParser(prog="python -m drivetl.deploy.gpu_check")
+    parser.add_argument("weights", help="a checkpoint, or the name of published weights")
+    parser.add_argument("--data", help="dataset for parity and int8, with train and val")
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu-check"))
+    chosen = parser.parse_args(words)
+    result = gpu_check(chosen.weights, chosen.data, chosen.out, run)
+    try:
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        write_json(chosen.out / _REPORT, result.document(), overwrite=True)
+    except (OSError, OutputError) as error:
+        print(f"gpu-check: error: cannot write {chosen.out / _REPORT}: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(table(result)))
+    print(f"all of it: {chosen.out / _REPORT}", file=sys.stderr)
+    return 0 if result.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""`make gpu-check` at its seams: fakes answer for the machine that is not here, and this machine for itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivetl.deploy.cuda_graph import main as cuda_graph
+from drivetl.deploy.gpu_check import Answer, command, gpu_check, main, table
+from drivetl.runtime.session import missing_for
+
+USABLE = {"cpu": {"usable": True}, "cuda": {"usable": True}, "tensorrt": {"usable": True}}
+EP = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+
+class Machine:
+    """Answers like one with a GPU on which everything holds; `change` spoils answers of one kind."""
+
+    def __init__(self, providers: dict[str, Any] | None = None, **change: Any) -> None:
+        self.providers = USABLE if providers is None else providers
+        self.change = change
+        self.asked: list[str] = []
+
+    def __call__(self, words: Sequence[str]) -> Answer:
+        self.asked.append(" ".join(words))
+        kind = words[1] if words[0] == "drivetl" else "graph"
+        provider = words[words.index("--provider") + 1] if "--provider" in words else ""
+        ms = {"p50": 2.0, "p99": 3.0}
+        documents: dict[str, dict[str, Any]] = {
+            "doctor": {"providers": self.providers},
+            "export": {"bundle": "b"},
+            "bench": {
+                "provider": provider,
+                "nodes_per_provider": {EP.get(provider, ""): 120},
+                "latency_ms": {"end_to_end": ms, "inference": ms},
+                "passed": True,
+            },
+            "verify": {
+                "problems": [],
+                "matched": 1.0,
+                "max_abs_diff_scores": 1e-5,
+                "max_abs_diff_px": 1e-3,
+                "delta_map50_95": 0.0,
+            },
+            "graph": {"max_abs_diff": 0.0, "p50_ms": {"nodes": 2.0, "graph": 1.5}},
+        }
+        status, changes = self.change.get(kind, (0, {}))
+        return Answer(status, {**documents[kind], **changes}, "")
+
+
+def _verdicts(machine: Machine, data: str | None = "road") -> dict[tuple[str, str, str], tuple[str, str]]:
+    result = gpu_check("yolo11n", data, Path("out"), machine)
+    assert result.passed == all(claim.verdict == "held" for claim in result.claims)
+    json.dumps(result.document(), allow_nan=False)
+    return {(c.name, c.provider, c.precision): (c.verdict, c.reason) for c in result.claims}
+
+
+def test_on_a_machine_with_a_gpu_every_claim_is_checked_and_holds() -> None:
+    machine = Machine()
+    found = _verdicts(machine)
+    # Proof, parity and latency for two providers and three precisions, and CUDA's graph for three.
+    assert len(found) == 2 * 3 * 3 + 3 and {verdict for verdict, _ in found.values()} == {"held"}
+    assert sum(asked.startswith("drivetl export") for asked in machine.asked) == 3
+    assert any("--precision int8" in asked and "--calibrate road" in asked for asked in machine.asked)
+    lines = table(gpu_check("yolo11n", "road", Path("out"), Machine()))
+    assert lines[-1] == "21 held, 0 failed, 0 refused"
+    assert any("CUDAExecutionProvider 120" in line for line in lines)
+
+
+def test_a_provider_that_is_not_there_is_refused_with_its_reason_and_costs_nothing() -> None:
+    reason = "no NVIDIA driver is installed"
+    none = {name: {"usable": False, "reason": reason} for name in EP}
+    machine = Machine(none)
+    found = _verdicts(machine)
+    assert len(found) == 21 and set(found.values()) == {("refused", reason)}
+    assert machine.asked == ["drivetl doctor --json"]
+    assert sum("as above" in line for line in table(gpu_check("w", None, Path("out"), machine))) == 20
+
+
+def test_nodes_on_the_processor_are_a_broken_claim_not_a_footnote() -> None:
+    spoilt = Machine(bench=(0, {"nodes_per_provider": {EP["cuda"]: 100, "CPUExecutionProvider": 3}}))
+    found = _verdicts(spoilt)
+    assert found["provider proof", "cuda", "fp32"] == ("failed", "nodes ran on CPUExecutionProvider")
+    other = _verdicts(Machine(bench=(0, {"provider": "cpu"})))
+    assert other["provider proof", "cuda", "fp32"] == ("failed", "it ran on cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "claim", "verdict", "reason"),
+    [
+        ({"verify": (1, {"problems": ["raw scores differ"]})}, "parity", "failed", "raw scores differ"),
+        ({"bench": (1, {"passed": False, "problems": ["too slow"]})}, "latency", "failed", "too slow"),
+        ({"bench": (1, {"error": {"message": "no cuDNN"}})}, "latency", "refused", "no cuDNN"),
+        ({"graph": (0, {"max_abs_diff": 0.5})}, "CUDA graph", "failed", "the replayed output differs by 0.5"),
+        ({"export": (2, {"error": {"message": "no such weights"}})}, "parity", "refused", "no such weights"),
+        ({"verify": (2, {})}, "parity", "refused", "exit status 2"),
+    ],
+)
+def test_what_a_command_says_becomes_the_verdict(change: dict[str, Any], claim: str, verdict: str, reason: str) -> None:
+    assert _verdicts(Machine(**change))[claim, "cuda", "fp32"] == (verdict, reason)
+
+
+def test_without_a_dataset_parity_and_int8_are_refused_and_the_rest_is_checked() -> None:
+    found = _verdicts(Machine(), data=None)
+    assert found["parity", "cuda", "fp16"][0] == "refused" and "DATA=" in found["parity", "cuda", "fp16"][1]
+    assert found["latency", "cuda", "fp16"][0] == "held" and found["latency", "cuda", "int8"][0] == "refused"
+
+
+def test_the_command_writes_one_json_and_its_status_is_the_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["yolo11n", "--data", "road", "--out", str(tmp_path / "out")], Machine()) == 0
+    document = json.loads((tmp_path / "out" / "gpu-check.json").read_text(encoding="utf-8"))
+    assert document["passed"] and len(document["claims"]) == 21
+    assert "21 held" in capsys.readouterr().out
+    assert main(["yolo11n", "--out", str(tmp_path / "out")], Machine({})) == 1
+    (tmp_path / "file").touch()
+    assert main(["yolo11n", "--out", str(tmp_path / "file")], Machine({})) == 2
+
+
+@pytest.mark.skipif(missing_for("cuda") is None, reason="this machine can run CUDA")
+def test_a_cuda_graph_on_this_machine_is_refused_with_the_reason(
+    tiny_bundle: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cuda_graph([str(tiny_bundle())]) == 1
+    assert "cuda was asked for and cannot run here" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_a_real_command_is_run_and_its_sentence_kept(tmp_path: Path) -> None:
+    answer = command(["drivetl", "bench", str(tmp_path / "nowhere"), "--json"])
+    assert answer.status == 2 and "nowhere' is missing" in answer.reason
