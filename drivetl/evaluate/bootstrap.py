@@ -32,9 +32,11 @@ REPLICATES = 1000
 _RECALLS = np.linspace(0.0, 1.0, 101)
 # Numbers that one array of a portion of replicates may hold: 2 MB as float64, which stays near the cache.
 _PORTION = 250_000
-# Replicates at a time where a part of the curve is looked at: products of matrices of this width stay near the cache,
-# and are too small for the BLAS library to spread over threads that the slices already use.
+# Replicates at a time where a part of the curve is looked at: products of matrices of this width stay near the cache.
 _BLOCK = 64
+# Multiplications of one product of matrices. OpenBLAS spreads larger ones over threads, which wait for each other
+# longer than such small products take, and which the slices already use.
+_SMALL = 200_000
 # Weights in memory at a time, 40 MB with their copy in single precision.
 _MOST_WEIGHTS = 5_000_000
 # Hits above which replicates look at the curve of precision and recall at this many of them instead of at all.
@@ -117,11 +119,13 @@ def _looked(
     counted = ~matches.ignored[:, :end] if absorbed else np.ones((1, end), dtype=bool)
     flags = np.concatenate([matches.hit[:, :end], counted]).astype(np.float32)
     sums = np.empty((len(looked), len(flags), columns.shape[1]), np.float32)
+    most = max(1, _SMALL // (len(flags) * columns.shape[1]))
     start = 0
     for number, stop in enumerate((looked + 1).tolist()):
-        np.matmul(flags[:, start:stop], columns[matches.picture[start:stop]], out=sums[number])
-        if number:
-            sums[number] += sums[number - 1]
+        sums[number] = sums[number - 1] if number else 0
+        for begin in range(start, stop, most):
+            part = slice(begin, min(stop, begin + most))
+            sums[number] += flags[:, part] @ columns[matches.picture[part]]
         start = stop
     return _rough_area(sums[:, :levels], sums[:, levels:], positives)
 

@@ -59,7 +59,13 @@ def lines(
         parts.append(f'<line class="mark" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
         anchor = "end" if place > _WIDTH / 2 else "start"
         parts.append(_text(place + (-4 if anchor == "end" else 4), _HEIGHT - _BOTTOM - 6, mark[1], anchor))
-    for number, line in enumerate(shown):
+    named = [line for line in shown if line.name]
+    above = 16 * len(named)  # the legend stands above the frame, where no line can run through it
+    for number, line in enumerate(named):
+        row = 16 * number + 8 - above
+        parts.append(f'<line class="line {line.style}" x1="{_LEFT}" x2="{_LEFT + 20}" y1="{row}" y2="{row}"/>')
+        parts.append(_text(_LEFT + 26, row + 4, line.name, "start"))
+    for line in shown:
         places = [at(*point) for point in line.points]
         for (px, _), span in zip(places, line.spans, strict=False):
             if span is not None:
@@ -70,11 +76,7 @@ def lines(
         parts.append(f'<polyline class="line {line.style}" points="{path}"/>')
         if line.dots:
             parts += [f'<circle class="dot {line.style}" cx="{px:.1f}" cy="{py:.1f}" r="3.5"/>' for px, py in places]
-        if line.name:
-            row = _TOP + 14 + 16 * number
-            parts.append(f'<line class="line {line.style}" x1="{_LEFT + 8}" x2="{_LEFT + 28}" y1="{row}" y2="{row}"/>')
-            parts.append(_text(_LEFT + 34, row + 4, line.name, "start"))
-    return _svg(parts, _HEIGHT, f"{y} over {x}")
+    return _svg(parts, _HEIGHT, f"{y} over {x}", above=above)
 
 
 def columns(edges: Sequence[float], counts: Sequence[float], *, x: str, y: str, mark: float | None = None) -> Markup:
@@ -175,7 +177,7 @@ def _text(x: float, y: float, words: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _svg(parts: Sequence[str], height: float, label: str, width: int = _WIDTH) -> Markup:
+def _svg(parts: Sequence[str], height: float, label: str, width: int = _WIDTH, above: int = 0) -> Markup:
     # Markup: every word in the parts went through _text, which escapes it.
-    head = f'<svg viewBox="0 0 {width} {height:g}" role="img" aria-label="{escape(label)}">'
+    head = f'<svg viewBox="0 {-above} {width} {height + above:g}" role="img" aria-label="{escape(label)}">'
     return Markup(head + "".join(parts) + "</svg>")

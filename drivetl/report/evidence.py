@@ -136,7 +136,7 @@ def _confusion(found: Mapping[str, Any]) -> Drawing:
         total = sum(row)
         cells.append([row[j] / total if row[j] else None for j in kept] + [row[-1] / total])
     caption = "Rows: labelled classes; columns: what they are taken for, as a share; last column: not found."
-    return Drawing(heat(names, [*names, "missed"], cells), caption)
+    return Drawing(heat(names, [*names, "missed"], cells), caption, wide=True)
 
 
 def _threshold(entry: Mapping[str, Any]) -> str:
@@ -158,7 +158,7 @@ def weather_section(document: Mapping[str, Any], sources: Sequence[Source]) -> S
     caption = f"mAP50-95 by condition (weakest first) and severity; clean {document['clean']:.3f}, mPC "
     caption += f"{document['mpc']:.3f}{kept}."
     chart = heat([name for name, _ in entries], levels, cells)
-    return Section("Under simulated weather", drawings=[Drawing(chart, caption)], sources=sources)
+    return Section("Under simulated weather", drawings=[Drawing(chart, caption, wide=True)], sources=sources)
 
 
 def weight_section(points: Sequence[Mapping[str, Any]]) -> Section:
