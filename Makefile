@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch==2.14.1 torchvision==0.29.1
-	$(BIN)/python -m pip install --quiet --editable '.[train,video,report,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,video,report,trackers,dev]'
 	touch $@
 
 # The whole story on rendered scenes. Without the network to fetch yolo11n it takes weights from the package index.

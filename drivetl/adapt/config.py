@@ -116,6 +116,8 @@ class TrainConfig(StrictModel):
     workers: int = Field(default=4, ge=0, le=64, description="loader processes on a GPU; on the CPU there are none")
     threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads; null: every core")
     amp: bool = Field(default=True, description="mixed precision on a GPU, and on a CPU that computes in bfloat16")
+    trackers: tuple[Literal["tensorboard", "mlflow"], ...] = Field(default=(), description="get the training log too")
+    mlflow_uri: str | None = Field(default=None, min_length=1, description="null: MLFLOW_TRACKING_URI, else the run")
 
     @field_validator("weights")
     @classmethod

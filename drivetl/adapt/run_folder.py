@@ -20,7 +20,7 @@ from drivetl.files import atomic_file, writing
 __all__ = ["RunFolder", "load_run_config"]
 
 # These change how fast a run goes, or where the user stands, not what it computes.
-_FREE_ON_RESUME = frozenset({"threads", "workers", "device", "git_commit"})
+_FREE_ON_RESUME = frozenset({"threads", "workers", "device", "git_commit", "trackers", "mlflow_uri"})
 
 # What `drivetl.files.atomic_file` and `drivetl.adapt.fitting` leave behind when their process is killed.
 _LEFTOVER = re.compile(

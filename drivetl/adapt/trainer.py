@@ -33,6 +33,7 @@ from drivetl.adapt.self_training import pseudo_labels
 from drivetl.adapt.starting import StartTrainer
 from drivetl.adapt.state import RunState, save_state
 from drivetl.adapt.statistics import estimate_batch_norm, hold_batch_norm
+from drivetl.adapt.trackers import Trackers
 from drivetl.adapt.usage import Usage
 from drivetl.errors import ConfigError, quoted
 from drivetl.yolo.ultra import (
@@ -74,6 +75,7 @@ class AdaptTrainer(StartTrainer):
         self.watch = OverfitWatch()
         self._batches_in_epoch = 0
         self._started = time.monotonic()
+        self.trackers = Trackers(job.config, job.log_path, resumed_epoch=job.state.epoch + 1 if job.state else None)
         super().__init__(overrides=overrides(job))
         self.threads = set_threads(job.config.threads)
         self.usage = Usage(self.device)
@@ -240,6 +242,7 @@ class AdaptTrainer(StartTrainer):
         self.stop |= self.watch.overfitted
         with self.job.log_path.open("a", encoding="utf-8") as log:
             log.write(json.dumps({**done, **self.usage.line(), **line}) + "\n")
+        self.trackers.follow()
 
     def save_model(self) -> bool:
         """Keep the state; remember the epoch if it is the best so far, or the last when nothing selects."""
@@ -271,6 +274,7 @@ class AdaptTrainer(StartTrainer):
 
     def final_eval(self) -> None:
         """Leave measuring to the evaluation stage."""
+        self.trackers.close()
 
     @property
     def seconds(self) -> float:

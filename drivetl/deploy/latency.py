@@ -18,7 +18,7 @@ from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
 from drivetl.deploy.machine import Load, describe_machine, peak_memory_mb
 from drivetl.deploy.profiles import load_profile
 from drivetl.deploy.sampling import STAGES, Sampling, back_to_back_ms, paced_ms
-from drivetl.deploy.tails import Percentiles, series
+from drivetl.deploy.tails import Percentiles, histogram, series
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
 from drivetl.runtime import Contract, Detector, open_bundle
@@ -87,6 +87,7 @@ class LatencyResult:
         threads: of one operator of ONNX Runtime (0: its own choice) and of OpenCV.
         latency_ms: percentiles for each of `STAGES`, frames back to back.
         tails: see `drivetl.deploy.tails.series`.
+        histogram: of end to end, see `drivetl.deploy.tails.histogram`.
         throughput_hz: frames a second, back to back.
         cold_start_ms: from opening the bundle to the first detections.
         paced: the same at the rate of a camera, where it was asked for.
@@ -113,6 +114,7 @@ class LatencyResult:
     threads: dict[str, int]
     latency_ms: dict[str, Percentiles]
     tails: dict[str, Any]
+    histogram: dict[str, list[float]]
     throughput_hz: float
     cold_start_ms: float
     paced: Paced | None
@@ -258,6 +260,7 @@ def _measured(
         **_content(detector, image_bgr),
         "latency_ms": _percentiles(timed_ms),
         "tails": tails,
+        "histogram": histogram(timed_ms[:, -1]),
         "throughput_hz": round(1e3 / float(timed_ms[:, -1].mean()), 2),
         "paced": paced,
         "deadline_miss_rate": tails["deadline_miss_rate"],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["INTERVAL", "NEEDED", "Percentiles", "intervals", "jitter_ms"]
+__all__ = ["INTERVAL", "NEEDED", "Percentiles", "histogram", "intervals", "jitter_ms", "series"]
 
 # Frames that a percentile needs: ten beyond it, or it rests on a handful of hiccups.
 NEEDED = {"p99": 1_000, "p99_9": 10_000}
@@ -19,6 +19,7 @@ _QUANTILES = {"p50": 500, "p90": 900, "p95": 950, "p99": 990, "p99_9": 999}
 _REPLICATES = 1_000
 _PORTION = 50  # replicates at a time: 10,000 frames times 1,000 replicates would not fit into a car's memory
 _LEVEL = 0.95
+_BINS = 24
 
 _Array = NDArray[np.float64]
 
@@ -78,6 +79,22 @@ def intervals(latency_ms: _Array, seed: int = 0) -> dict[str, list[float]]:
         drawn.append(ordered[:, [_index(count, _QUANTILES[name]) for name in names]])
     ends = np.percentile(np.concatenate(drawn), [50 - 50 * _LEVEL, 50 + 50 * _LEVEL], axis=0)
     return {name: [round(float(value), 4) for value in ends[:, column]] for column, name in enumerate(names)}
+
+
+def histogram(latency_ms: _Array) -> dict[str, list[float]]:
+    """Return ``edges_ms`` and ``counts`` of at least one latency, one edge more than counts; every frame is in one.
+
+    The bins are equal from the fastest frame to the 99th percentile; the slower ones share a last, wider bin, so that
+    one hiccup does not squeeze all others into a single bin.
+    """
+    ordered = np.sort(latency_ms)
+    first, last = float(ordered[0]), float(ordered[_index(len(ordered), 990)])
+    edges = np.linspace(first, last if last > first else first + 1e-3, _BINS + 1).round(6)
+    if ordered[-1] > edges[-1]:
+        edges = np.append(edges, np.ceil(ordered[-1] * 1e6) / 1e6)
+    places = np.searchsorted(edges, ordered, side="right") - 1  # rounding may leave the fastest just below its edge
+    counts = np.bincount(places.clip(0, len(edges) - 2), minlength=len(edges) - 1)
+    return {"edges_ms": edges.tolist(), "counts": counts.tolist()}
 
 
 def jitter_ms(latency_ms: _Array) -> float | None:

@@ -32,6 +32,13 @@ REPLICATES = 1000
 _RECALLS = np.linspace(0.0, 1.0, 101)
 # Numbers that one array of a portion of replicates may hold: 2 MB as float64, which stays near the cache.
 _PORTION = 250_000
+# Replicates at a time where a part of the curve is looked at: products of matrices of this width stay near the cache.
+_BLOCK = 64
+# Multiplications of one product of matrices. OpenBLAS spreads larger ones over threads, which wait for each other
+# longer than such small products take, and which the slices already use.
+_SMALL = 200_000
+# Weights in memory at a time, 40 MB with their copy in single precision.
+_MOST_WEIGHTS = 5_000_000
 # Hits above which replicates look at the curve of precision and recall at this many of them instead of at all.
 CURVE_POINTS = 1000
 
@@ -52,17 +59,35 @@ def average_precision(matches: ClassMatches, weights: Weights, points: int | Non
     Returns:
         NaN in the rows whose pictures hold no box of the class.
     """
+    blocks = [_of_block(matches, *block, points) for block in _blocks(weights)]
+    return np.concatenate([np.empty((0, len(IOU_THRESHOLDS))), *blocks])
+
+
+def _blocks(weights: Weights) -> Iterator[tuple[Weights, NDArray[np.float32]]]:
+    """Yield some replicates at a time, and the same as float32 ``(pictures, replicates)``."""
+    for start in range(0, len(weights), _BLOCK):
+        block = weights[start : start + _BLOCK]
+        yield block, np.ascontiguousarray(block.T, dtype=np.float32)
+
+
+def _of_block(
+    matches: ClassMatches, weights: Weights, columns: NDArray[np.float32], points: int | None
+) -> NDArray[np.float64]:
+    """Return what `average_precision` does; ``columns`` is ``weights`` turned around."""
     positives = (weights @ matches.boxes)[:, None].astype(np.float64)
     result = np.zeros((len(weights), len(IOU_THRESHOLDS)))
     reached = np.flatnonzero(matches.hit.any(axis=0))
     if len(reached):
         step = _step(len(reached), points)
         if step == 1:
-            _exact(matches, weights, positives, reached[-1] + 1, result)
+            size = max(1, _PORTION // int(reached[-1] + 1))
+            for start in range(0, len(weights), size):
+                rows = slice(start, start + size)
+                _exact(matches, weights[rows], positives[rows], reached[-1] + 1, result[rows])
         else:
             # The start of the curve is seen whole: there a single hit still moves the precision.
             looked = np.unique([*reached[: (points or 0) // 4], *reached[::-1][::step]])
-            _looked(matches, weights, positives, looked, result)
+            result[:] = _looked(matches, columns, positives[:, 0], looked)
     result[positives[:, 0] == 0] = np.nan
     return result
 
@@ -82,22 +107,27 @@ def _exact(
 
 
 def _looked(
-    matches: ClassMatches,
-    weights: Weights,
-    positives: NDArray[np.float64],
-    looked: NDArray[np.int64],
-    result: NDArray[np.float64],
-) -> None:
-    """Fill in the areas with some places looked at; one that is no hit at a level changes nothing there."""
-    shape = len(IOU_THRESHOLDS), len(weights), len(looked)
-    hits, seen = np.empty(shape, np.int32), np.empty(shape, np.int32)
-    seen[:] = _sums(weights, matches.picture[: looked[-1] + 1], looked + 1)
-    for level, (hit, ignored) in enumerate(zip(matches.hit, matches.ignored, strict=True)):
-        places, absorbed = np.flatnonzero(hit), np.flatnonzero(ignored)
-        hits[level] = _sums(weights, matches.picture[places], np.searchsorted(places, looked, side="right"))
-        if len(absorbed):
-            seen[level] -= _sums(weights, matches.picture[absorbed], np.searchsorted(absorbed, looked))
-    result[:] = _rough_area(hits, seen, positives).T
+    matches: ClassMatches, columns: NDArray[np.float32], positives: NDArray[np.float64], looked: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the areas, float32 ``(replicates, 10)``, with some places looked at.
+
+    What happens between two places is one product of matrices: what became of each detection at each level, times how
+    often its picture counts. Whole numbers up to 2^24 are exact in float32, which is far above any sum here.
+    """
+    levels, end = len(IOU_THRESHOLDS), int(looked[-1]) + 1
+    absorbed = matches.ignored[:, :end].any()
+    counted = ~matches.ignored[:, :end] if absorbed else np.ones((1, end), dtype=bool)
+    flags = np.concatenate([matches.hit[:, :end], counted]).astype(np.float32)
+    sums = np.empty((len(looked), len(flags), columns.shape[1]), np.float32)
+    most = max(1, _SMALL // (len(flags) * columns.shape[1]))
+    start = 0
+    for number, stop in enumerate((looked + 1).tolist()):
+        sums[number] = sums[number - 1] if number else 0
+        for begin in range(start, stop, most):
+            part = slice(begin, min(stop, begin + most))
+            sums[number] += flags[:, part] @ columns[matches.picture[part]]
+        start = stop
+    return _rough_area(sums[:, :levels], sums[:, levels:], positives)
 
 
 def _step(hits: int, points: int | None) -> int:
@@ -130,19 +160,17 @@ def curve_area(hits: NDArray[np.int32], seen: NDArray[np.int32], positives: NDAr
 
 
 def _rough_area(
-    hits: NDArray[np.int32], seen: NDArray[np.int32], positives: NDArray[np.float64]
+    hits: NDArray[np.float32], seen: NDArray[np.float32], positives: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Return what `curve_area` does of curves ``(levels, rows, places)``, in single precision."""
-    envelope = np.divide(hits, np.maximum(seen, 1, out=seen), dtype=np.float32)
-    np.maximum.accumulate(envelope[..., ::-1], axis=-1, out=envelope[..., ::-1])
-    reach = np.multiply(hits, (100 / np.maximum(positives, 1)).astype(np.float32), dtype=np.float32)
-    reach += np.float32(1 + 1e-4)  # the level of no recall at all is reached by the first hit
-    reached = reach.astype(np.int32)
+    """Return what `curve_area` does of curves ``(places, levels, replicates)``, in single precision."""
+    envelope = hits / np.maximum(seen, 1)
+    for number in range(len(envelope) - 2, -1, -1):
+        np.maximum(envelope[number], envelope[number + 1], out=envelope[number])
+    # The level of no recall at all is reached by the first hit.
+    reached = np.floor(hits * (100 / np.maximum(positives, 1)).astype(np.float32) + np.float32(1 + 1e-4))
     reached[hits == 0] = 0
-    gained = np.empty_like(envelope)
-    gained[..., 0] = reached[..., 0]
-    np.subtract(reached[..., 1:], reached[..., :-1], out=gained[..., 1:], casting="unsafe")
-    area: NDArray[np.float32] = np.einsum("lij,lij->li", envelope, gained) / np.float32(len(_RECALLS))
+    reached[1:] -= reached[:-1].copy()
+    area: NDArray[np.float32] = np.einsum("plr,plr->rl", envelope, reached) / np.float32(len(_RECALLS))
     return area
 
 
@@ -152,11 +180,15 @@ def class_scores(matches: Matches, weights: Weights, points: int | None = None) 
     Arguments as in `average_precision`.
     """
     result = np.full((len(weights), len(matches.classes), 2), np.nan)
-    for index, entry in enumerate(matches.classes):
-        if entry.boxes.any():
-            table = average_precision(entry, weights, points)
-            result[:, index, 0] = table.mean(axis=1)
-            result[:, index, 1] = table[:, 0]
+    done = 0
+    for block, columns in _blocks(weights):
+        rows = slice(done, done + len(block))
+        for index, entry in enumerate(matches.classes):
+            if entry.boxes.any():
+                table = _of_block(entry, block, columns, points)
+                result[rows, index, 0] = table.mean(axis=1)
+                result[rows, index, 1] = table[:, 0]
+        done += len(block)
     return result
 
 
@@ -211,8 +243,7 @@ def replicated(
 
 def portions(models: Sequence[Matches], replicates: int) -> Iterator[int]:
     """Yield how many replicates to make at a time."""
-    widest = max([1, *(max(len(entry.picture), len(entry.boxes)) for m in models for entry in m.classes)])
-    size = max(1, min(replicates, _PORTION // widest))
+    size = max(1, min(replicates, _BLOCK, _MOST_WEIGHTS // max([1, *(matches.pictures for matches in models)])))
     for start in range(0, replicates, size):
         yield min(size, replicates - start)
 

@@ -70,6 +70,15 @@ class Matches:
         number[list(pictures)] = np.arange(len(pictures))
         return Matches(tuple(_restricted(entry, number, pictures) for entry in self.classes), len(pictures))
 
+    def counted(self) -> Matches:
+        """Return the matches without detections that are ignored at every threshold, which changes no AP."""
+        classes = []
+        for entry in self.classes:
+            kept = ~entry.ignored.all(axis=0)
+            columns = entry.picture[kept], entry.confidence[kept], entry.hit[:, kept], entry.ignored[:, kept]
+            classes.append(ClassMatches(*columns, entry.boxes))
+        return Matches(tuple(classes), self.pictures)
+
     @staticmethod
     def joined(parts: Sequence[Matches]) -> Matches:
         """Return several sets of pictures with the same classes as one set, one after another."""

@@ -34,10 +34,10 @@ REPLICATES = 400
 # There are many pairs, of which only a few are read.
 PAIR_REPLICATES = 200
 
-# Places of the curve that resamples of a slice look at; what that leaves out is put back, see `_replicates`.
+# Places of the curve that resamples of a slice look at; what that leaves out is put back, see `_replicates`. Measured
+# (tests/evaluate/test_slice_coverage.py, 500 datasets of 60 groups): nominal 95 % intervals held the truth in 94 %, and
+# their ends lay within 1 % of their width of those that look at every hit.
 _POINTS = 120
-# Numbers in one array of a portion of replicates.
-_PORTION = 500_000
 _MOST_THREADS = 8
 
 
@@ -218,7 +218,7 @@ class _Cutter:
             assert dimension.box is not None and dimension.detection is not None, "a property of boxes"
             wanted &= dimension.box == code
             counted &= (dimension.detection == code) | (dimension.detection == ANY)
-        return match_part(self.truth, self.found, self.pairs, wanted, counted)
+        return match_part(self.truth, self.found, self.pairs, wanted, counted).counted()
 
     def _scored(self, parts: tuple[_Part, ...], matches: Matches, numbers: NDArray[np.int64]) -> Slice:
         by = tuple(dimension.name for dimension, _ in parts)
@@ -259,16 +259,13 @@ class _Cutter:
 
 
 def _replicates(matches: Matches, weights: NDArray[np.int16]) -> NDArray[np.float64]:
-    """Return class scores of every resample, a bounded number at a time.
+    """Return class scores of every resample.
 
     They are moved by what the shortcut costs over the pictures as they are, so that they lie around the exact figure.
     """
-    widest = max([1, *(len(entry.picture) for entry in matches.classes)])
-    size = max(1, _PORTION // widest)
-    parts = [class_scores(matches, weights[at : at + size], _POINTS) for at in range(0, len(weights), size)]
     once = np.ones((1, weights.shape[1]), np.int16)
     left_out = class_scores(matches, once) - class_scores(matches, once, _POINTS)
-    moved: NDArray[np.float64] = np.concatenate(parts) + left_out
+    moved: NDArray[np.float64] = class_scores(matches, weights, _POINTS) + left_out
     return moved
 
 

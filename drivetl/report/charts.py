@@ -17,12 +17,13 @@ _ROW = 26
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A series of points. ``style`` is one of the page's classes: a, b, c or faint."""
+    """A series of points. ``style`` is one of the page's classes: a, b, c or faint. ``spans``: an interval a point."""
 
     name: str
     points: Sequence[tuple[float, float]]
     style: str = "a"
     dots: bool = False
+    spans: Sequence[tuple[float, float] | None] = ()
 
 
 def lines(
@@ -45,6 +46,7 @@ def lines(
     shown = [line for line in series if line.points]
     xs = [point[0] for line in shown for point in line.points] or [0.0, 1.0]
     ys = [point[1] for line in shown for point in line.points] or [0.0, 1.0]
+    ys += [end for line in shown for span in line.spans if span is not None for end in span]
     (x0, x1), (y0, y1) = x_range or _padded(xs, 0.0), y_range or _padded(ys, 0.06)
     inner_w, inner_h = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
@@ -57,22 +59,30 @@ def lines(
         parts.append(f'<line class="mark" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
         anchor = "end" if place > _WIDTH / 2 else "start"
         parts.append(_text(place + (-4 if anchor == "end" else 4), _HEIGHT - _BOTTOM - 6, mark[1], anchor))
-    for number, line in enumerate(shown):
+    named = [line for line in shown if line.name]
+    above = 16 * len(named)  # the legend stands above the frame, where no line can run through it
+    for number, line in enumerate(named):
+        row = 16 * number + 8 - above
+        parts.append(f'<line class="line {line.style}" x1="{_LEFT}" x2="{_LEFT + 20}" y1="{row}" y2="{row}"/>')
+        parts.append(_text(_LEFT + 26, row + 4, line.name, "start"))
+    for line in shown:
         places = [at(*point) for point in line.points]
+        for (px, _), span in zip(places, line.spans, strict=False):
+            if span is not None:
+                low, high = (at(x0, end)[1] for end in span)
+                upright = f'x1="{px:.1f}" x2="{px:.1f}" y1="{low:.1f}" y2="{high:.1f}"'
+                parts.append(f'<line class="span {line.style}" {upright}/>')
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
         parts.append(f'<polyline class="line {line.style}" points="{path}"/>')
         if line.dots:
             parts += [f'<circle class="dot {line.style}" cx="{px:.1f}" cy="{py:.1f}" r="3.5"/>' for px, py in places]
-        if line.name:
-            row = _TOP + 14 + 16 * number
-            parts.append(f'<line class="line {line.style}" x1="{_LEFT + 8}" x2="{_LEFT + 28}" y1="{row}" y2="{row}"/>')
-            parts.append(_text(_LEFT + 34, row + 4, line.name, "start"))
-    return _svg(parts, _HEIGHT, f"{y} over {x}")
+    return _svg(parts, _HEIGHT, f"{y} over {x}", above=above)
 
 
 def columns(edges: Sequence[float], counts: Sequence[float], *, x: str, y: str, mark: float | None = None) -> Markup:
     """Draw a histogram; ``mark`` is a vertical line, such as a budget."""
-    x0, x1 = edges[0], max(edges[-1], mark or edges[-1])
+    ends = [edges[0], edges[-1], edges[-1] if mark is None else mark]
+    x0, x1 = min(ends), max(ends)
     x1 = x1 if x1 > x0 else x0 + 1.0
     top = max([*counts, 1])
     inner_w, inner_h = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
@@ -167,7 +177,7 @@ def _text(x: float, y: float, words: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _svg(parts: Sequence[str], height: float, label: str, width: int = _WIDTH) -> Markup:
+def _svg(parts: Sequence[str], height: float, label: str, width: int = _WIDTH, above: int = 0) -> Markup:
     # Markup: every word in the parts went through _text, which escapes it.
-    head = f'<svg viewBox="0 0 {width} {height:g}" role="img" aria-label="{escape(label)}">'
+    head = f'<svg viewBox="0 {-above} {width} {height + above:g}" role="img" aria-label="{escape(label)}">'
     return Markup(head + "".join(parts) + "</svg>")

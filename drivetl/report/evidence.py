@@ -136,7 +136,7 @@ def _confusion(found: Mapping[str, Any]) -> Drawing:
         total = sum(row)
         cells.append([row[j] / total if row[j] else None for j in kept] + [row[-1] / total])
     caption = "Rows: labelled classes; columns: what they are taken for, as a share; last column: not found."
-    return Drawing(heat(names, [*names, "missed"], cells), caption)
+    return Drawing(heat(names, [*names, "missed"], cells), caption, wide=True)
 
 
 def _threshold(entry: Mapping[str, Any]) -> str:
@@ -158,7 +158,7 @@ def weather_section(document: Mapping[str, Any], sources: Sequence[Source]) -> S
     caption = f"mAP50-95 by condition (weakest first) and severity; clean {document['clean']:.3f}, mPC "
     caption += f"{document['mpc']:.3f}{kept}."
     chart = heat([name for name, _ in entries], levels, cells)
-    return Section("Under simulated weather", drawings=[Drawing(chart, caption)], sources=sources)
+    return Section("Under simulated weather", drawings=[Drawing(chart, caption, wide=True)], sources=sources)
 
 
 def weight_section(points: Sequence[Mapping[str, Any]]) -> Section:
@@ -227,8 +227,15 @@ def latency_drawing(bench: Mapping[str, Any]) -> Drawing | None:
     histogram = bench.get("histogram")
     if not histogram:
         return None
-    chart = columns(
-        histogram["edges_ms"], histogram["counts"], x="end to end, ms", y="frames", mark=bench.get("budget_ms")
-    )
-    budget = f"; the dashed line is the budget of {bench['budget_ms']:g} ms" if bench.get("budget_ms") else ""
-    return Drawing(chart, f"Latency of {sum(histogram['counts'])} frames{budget}.")
+    edges, counts = list(histogram["edges_ms"]), list(histogram["counts"])
+    budget, beyond = bench.get("budget_ms"), ""
+    if len(counts) > 2 and edges[-1] - edges[-2] > 3 * (edges[-2] - edges[-3]):
+        # The last bin takes all that is slower than the 99th percentile; to scale, it would squeeze the others.
+        beyond = f"; {counts[-1]} more, up to {edges[-1]:.1f} ms, are not drawn"
+        edges, counts = edges[:-1], counts[:-1]
+    # A budget far off would squeeze them as well.
+    mark = budget if budget is not None and abs(budget - edges[0]) <= 4 * (edges[-1] - edges[0]) else None
+    chart = columns(edges, counts, x="end to end, ms", y="frames", mark=mark)
+    words = "" if budget is None else f"; the budget of {budget:g} ms lies outside the drawing"
+    words = words if mark is None else f"; the dashed line is the budget of {budget:g} ms"
+    return Drawing(chart, f"Latency of {sum(counts)} frames{beyond}{words}.")

@@ -53,10 +53,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A chart from `drivetl.report.charts`, with the sentence below it."""
+    """A chart from `drivetl.report.charts`, with the sentence below it. ``wide``: a row of its own."""
 
     svg: Markup
     caption: str
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from drivetl.report.evidence import (
     weather_section,
     weight_section,
 )
+from drivetl.report.learning import learning_section
 from drivetl.report.page import Bars, Figure, Page, Section, Table, jpeg_uri
 from drivetl.report.verdicts import verdicts
 
@@ -59,6 +60,7 @@ def run_page(
     records: Mapping[str, Any] | None = None,
     missing: Sequence[str] = (),
     weight_curve: Sequence[Mapping[str, Any]] = (),
+    learning_curve: Mapping[str, Any] | None = None,
 ) -> Page:
     """Return the page of a run.
 
@@ -70,6 +72,7 @@ def run_page(
         records: what the run kept of each stage: its ``command`` and its ``result``.
         missing: stages that the run has not come to.
         weight_curve: the run's ``weight_curve.json``.
+        learning_curve: the run's ``learning_curve.json``, where it trained on several numbers of pictures.
     """
     start, weights = _start(recipe), str(recipe["started_from"]).rpartition(".")[0]
     environment = recipe["scenes"]["preset"] if recipe.get("scenes") else recipe["data"]["format"]
@@ -82,6 +85,7 @@ def run_page(
         *_evidence_sections(stages, records, pictures),
         _pictures_section(start, pictures),
         _training_section(stages, log, records),
+        learning_section(learning_curve) if learning_curve else None,
         weight_section(weight_curve) if weight_curve else None,
         _bundle_section(stages, records),
         _video_section(stages, pictures),

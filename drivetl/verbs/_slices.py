@@ -1,4 +1,4 @@
-"""The tables of ``drivetl evaluate --slices`` and ``--errors``."""
+"""The tables of ``drivetl evaluate --slices``, ``--errors`` and ``--agreement``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from drivetl.verbs._options import percent
 
-__all__ = ["error_lines", "slice_lines"]
+__all__ = ["agreement_lines", "error_lines", "slice_lines"]
 
 _MOST_PAIRS = 10
 
@@ -82,4 +82,14 @@ def error_lines(document: dict[str, Any]) -> list[str]:
             else f"{entry['wanted']}: threshold {gives['threshold']:.3f} (recall {gives['recall']:.3f}, precision "
             f"{gives['precision']:.3f}, {gives['false_alarms_per_picture']:.2f} false alarms a picture)"
         )
+    return lines
+
+
+def agreement_lines(document: dict[str, Any]) -> list[str]:
+    """Return the agreement by view, what it is worth, and the pictures with the least."""
+    views = ", ".join(f"{name} {percent(value).strip()}" for name, value in document["views"].items())
+    least = sorted((e for e in document["pictures"] if e["agreement"] is not None), key=lambda e: e["agreement"])[:3]
+    lines = ["", f"agreement {percent(document['mean']).strip()} ({views})", document["correlation"]["sentence"]]
+    if least:
+        lines.append("least on " + ", ".join(f"{e['picture']} ({e['agreement']:.2f})" for e in least))
     return lines

@@ -12,7 +12,7 @@ import typer
 from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import DeviceOption, ImgszOption, ThreadsOption, percent, score_lines, size_from
-from drivetl.verbs._slices import error_lines, slice_lines
+from drivetl.verbs._slices import agreement_lines, error_lines, slice_lines
 
 if TYPE_CHECKING:
     from drivetl.evaluate import EvaluationResult, Model
@@ -53,6 +53,10 @@ def evaluate(
         float | None,
         typer.Option("--false-alarms", min=0, help="With --errors: the threshold for so many a picture at most."),
     ] = None,
+    agreement: Annotated[
+        bool,
+        typer.Option("--agreement", help="Also how far detections agree when mirrored and in weather: a proxy."),
+    ] = False,
     predictions: Annotated[
         Path | None, typer.Option("--predictions", help="Also write what was found, as JSON for drivetl compare.")
     ] = None,
@@ -71,7 +75,7 @@ def evaluate(
     if not errors and (recall, false_alarms) != (None, None):
         raise ConfigError("--recall and --false-alarms ask for a threshold, which comes with --errors; add it")
     reporter = Reporter("evaluate", as_json)
-    request = _Request(split, weather, slices, errors, recall, false_alarms, predictions, overwrite)
+    request = _Request(split, weather, slices, errors, recall, false_alarms, agreement, predictions, overwrite)
     with reporter.working():
         if model.endswith(".json"):
             documents = [_recorded(Path(model), data, request, reporter)]
@@ -83,19 +87,23 @@ def evaluate(
     lines: list[str] = []
     for document in documents:
         lines += ["", f"{document['model']} on {document['data']} ({document['split']}, {document['images']} pictures)"]
-        lines += score_lines(document)
-        lines.append(_interval_line(document["interval"]))
-        if weather:
-            lines += _weather_lines(document)
-        if slices:
-            lines += slice_lines(document["slices"])
-        if errors:
-            lines += error_lines(document["errors"])
-        if document["missing_classes"]:
-            lines.append(f"The model has no class for: {', '.join(document['missing_classes'])}.")
-        if document["dropped"]:
-            lines.append(f"Not scored, because the dataset has no such class: {sum(document['dropped'].values())}.")
+        lines += _lines(document)
     reporter.finish({**documents[0], "datasets": documents} if len(documents) > 1 else documents[0], lines[1:])
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    """Return everything that was measured on one dataset as lines for people."""
+    lines = [*score_lines(document), _interval_line(document["interval"])]
+    if "conditions" in document:
+        lines += _weather_lines(document)
+    for name, shown in (("slices", slice_lines), ("errors", error_lines), ("agreement", agreement_lines)):
+        if name in document:
+            lines += shown(document[name])
+    if document["missing_classes"]:
+        lines.append(f"The model has no class for: {', '.join(document['missing_classes'])}.")
+    if document["dropped"]:
+        lines.append(f"Not scored, because the dataset has no such class: {sum(document['dropped'].values())}.")
+    return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,7 @@ class _Request:
     errors: bool
     recall: float | None
     false_alarms: float | None
+    agreement: bool
     predictions: Path | None
     overwrite: bool
 
@@ -122,13 +131,19 @@ def _measured(model: Model, data: Path, request: _Request, reporter: Reporter) -
     document = {"data": str(data), **result.document(reporter.progress)}
     if request.weather:
         document |= evaluate_weather(run, result.map50_95, progress=reporter.progress).document()
+    if request.agreement:
+        from drivetl.evaluate.agreement import agreement_on
+
+        taken = result.predictions
+        document["agreement"] = agreement_on(run, result.truth, taken.found, taken.groups, progress=reporter.progress)
     return document | _further(result, data, request, reporter)
 
 
 def _recorded(file: Path, data: list[Path], request: _Request, reporter: Reporter) -> dict[str, Any]:
     from drivetl.evaluate.recorded import evaluate_recorded
 
-    for wrong, option in ((len(data) > 1, "a second --data"), (request.weather, "--weather")):
+    asked = (len(data) > 1, "a second --data"), (request.weather, "--weather"), (request.agreement, "--agreement")
+    for wrong, option in asked:
         if wrong:
             raise ConfigError(
                 f"{option} needs the model, and {quoted(file)} is a file of predictions on one dataset; give the "

@@ -55,6 +55,7 @@ def report(
             records=records,
             missing=missing,
             weight_curve=_weight_curve(run / "train" / "weight_curve.json"),
+            learning_curve=_learning_curve(run / "train" / "learning_curve.json"),
         )
         temporary.write_text(render_page(page), encoding="utf-8")
         texts = {"evidence.md": markdown(page), "model_card.md": model_card(recipe, stages, page)}
@@ -124,3 +125,14 @@ def _weight_curve(path: Path) -> list[dict[str, Any]]:
     if not isinstance(points, list) or not all(isinstance(p, dict) and wanted <= p.keys() for p in points):
         raise ConfigError(f"{quoted(path)} holds no curve of points with share and target; carry out the run again")
     return points
+
+
+def _learning_curve(path: Path) -> dict[str, Any] | None:
+    """Return what numbers of labelled pictures gave; None where the run has not trained on several."""
+    if not path.is_file():
+        return None
+    document = _read(path)
+    wanted = {"points", "law", "extrapolation", "split", "test_pictures", "groups", "notes"}
+    if missing := sorted(wanted - document.keys()):
+        raise ConfigError(f"{quoted(path)} holds no learning curve: it lacks {', '.join(missing)}; train again")
+    return document

@@ -15,7 +15,7 @@ import pytest
 
 from drivetl.deploy import Sampling, bench
 from drivetl.deploy.machine import Load, describe_machine, peak_memory_mb
-from drivetl.deploy.tails import Percentiles, intervals, jitter_ms
+from drivetl.deploy.tails import Percentiles, histogram, intervals, jitter_ms
 from drivetl.errors import BundleError, ConfigError, ImageError, ProviderUnavailable
 from drivetl.runtime import Detector
 from drivetl.runtime.session import missing_for
@@ -44,6 +44,7 @@ def test_the_result_says_what_was_measured_on_what(tiny_bundle: Make) -> None:
         assert 0 < ms["p50"] <= ms["p90"] <= ms["p95"] <= ms["max"] and ms["p99"] is ms["p99_9"] is None
     assert document["throughput_hz"] > 0 and document["cold_start_ms"] > 0 and document["paced"] is None
     assert document["tails"]["intervals_ms"].keys() == {"p50", "p90", "p95"}
+    assert sum(document["histogram"]["counts"]) == document["samples"]
     assert document["load"].keys() > {"other_programs_cores", "throttle_events"}
     assert document["latency_ms"]["end_to_end"]["p50"] >= document["latency_ms"]["inference"]["p50"]
 
@@ -266,6 +267,17 @@ def test_intervals_of_alike_neighbours_are_wider_than_of_independent_frames() ->
     assert set(intervals(independent)) == {"p50", "p90", "p95", "p99"}
     assert intervals(independent) == intervals(independent)
     assert intervals(np.array([3.0])) == {}
+
+
+def test_the_histogram_holds_every_frame_and_one_hiccup_does_not_squeeze_it() -> None:
+    latency = np.random.default_rng(0).gamma(9, 2.0, 3_000)
+    latency[7] = 900.0
+    found = histogram(latency)
+    edges, counts = found["edges_ms"], found["counts"]
+    assert sum(counts) == 3_000 and len(edges) == len(counts) + 1 and edges == sorted(edges)
+    assert counts == np.histogram(latency, edges)[0].tolist(), "numpy counts the same"
+    assert edges[0] <= latency.min() and edges[-1] >= 900.0 and counts[-1] == 30, "1 % beyond the 99th percentile"
+    assert sum(histogram(np.full(5, 3.0))["counts"]) == sum(histogram(np.array([3.0]))["counts"]) + 4 == 5
 
 
 def test_jitter_is_the_mean_step_from_frame_to_frame() -> None:

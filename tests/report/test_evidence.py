@@ -19,6 +19,7 @@ from drivetl.evaluate.benchmark import synthetic
 from drivetl.report import RunPictures, render_page, run_page
 from drivetl.report.charts import Line, columns, heat, intervals, lines
 from drivetl.report.evidence import latency_drawing, overfitting, weight_section
+from drivetl.report.learning import learning_section
 from drivetl.report.verdicts import verdicts
 from drivetl.report.words import evidence_document, markdown, model_card
 
@@ -99,11 +100,31 @@ def log(val: tuple[float, ...] = (3.0, 2.5, 2.4, 2.39)) -> list[dict[str, Any]]:
     ]
 
 
+def learning_curve() -> dict[str, Any]:
+    def point(pictures: int, ap: float, gain: float | None) -> dict[str, Any]:
+        ends = {
+            "interval": [ap - 0.05, ap + 0.05],
+            "gain_interval": None if gain is None else [gain - 0.02, gain + 0.02],
+        }
+        return {"pictures": pictures, "map50_95": ap, "gain": gain} | ends
+
+    law = {"formula": "map50_95 = c - a * pictures ** -b", "a": 0.4, "b": 0.5, "c": 0.44, "scatter": 0.01}
+    points = [point(0, 0.30, None), point(10, 0.31, 0.01), point(25, 0.36, 0.06), point(100, 0.40, 0.10)]
+    ahead = [point(200, 0.412, 0.012), point(400, 0.42, 0.02)]
+    return {
+        "points": points, "law": law, "extrapolation": ahead, "split": "test", "test_pictures": 60, "groups": 41,
+        "notes": [f"Each point is one training with one seed. {EVIL}"],
+    }  # fmt: skip
+
+
 def whole_page() -> Any:
     records = {name: {"command": ["drivetl", name], "result": result} for name, result in stages().items()}
     picture = np.full((180, 320, 3), 90, np.uint8)
     pictures = RunPictures(picture, [], None, [(picture, f"{EVIL} (a.jpg)")], [(picture, "car at 0.90, background")])
-    return run_page(RECIPE, stages(), log(), pictures, records=records, missing=("video",), weight_curve=CURVE)
+    return run_page(
+        RECIPE, stages(), log(), pictures, records=records, missing=("video",), weight_curve=CURVE,
+        learning_curve=learning_curve(),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("width", "media", "scheme"), [(390, "screen", "dark"), (1280, "screen", "light"),
@@ -133,9 +154,12 @@ def test_the_page_says_what_there_is_and_what_there_is_not() -> None:
         "rPC 55.0%",
         "Worst misses",
         "drivetl adapted",
+        "none (zero-shot)",
+        "200, expected",
+        "+0.060 (+0.040 to +0.080)",
     ):
         assert text in html, text
-    assert html.count("<svg") == 9
+    assert html.count("<svg") == 10
     assert EVIL not in html and "&lt;img src=x" in html
 
 
@@ -173,6 +197,25 @@ def test_charts_have_their_points_and_escape_their_words() -> None:
     assert lines([], x="x", y="y").count("<polyline") == 0
     assert latency_drawing({}) is None
     assert "chosen" in weight_section(CURVE).drawings[0].svg
+
+
+def test_the_learning_curve_shows_points_law_and_what_to_expect() -> None:
+    drawn = learning_section(learning_curve()).drawings[0].svg
+    assert drawn.count("<circle") == 5, "four measured numbers and the double of the largest"
+    assert drawn.count('class="span a"') == 4 and drawn.count('class="span b"') == 1
+    assert "measured up to here" in drawn and drawn.count('class="line faint" points') == 1
+    short = {**learning_curve(), "law": None, "extrapolation": []}
+    drawn = learning_section(short).drawings[0].svg
+    assert drawn.count("<circle") == 4 and "measured up to here" not in drawn and "faint" not in drawn
+
+
+def test_a_hiccup_or_a_budget_far_away_does_not_squeeze_the_histogram() -> None:
+    histogram = {"edges_ms": [10.0, 11.0, 12.0, 90.0], "counts": [50, 48, 2]}
+    found = latency_drawing({"histogram": histogram, "budget_ms": 500.0})
+    assert found is not None and found.svg.count("<rect") == 2 and 'class="mark"' not in found.svg
+    assert found.caption.startswith("Latency of 98 frames; 2 more, up to 90.0 ms, are not drawn; the budget of 500 ms")
+    found = latency_drawing({"histogram": {"edges_ms": [10.0, 11.0, 12.0], "counts": [50, 48]}, "budget_ms": 8.0})
+    assert found is not None and found.svg.count('class="mark"') == 1 and 'x1="-' not in found.svg
 
 
 def test_markdown_json_and_card_say_the_same() -> None:
@@ -215,3 +258,10 @@ def test_the_verb_writes_the_page_of_an_unfinished_run(tmp_path: Path) -> None:
     (run / "train" / "weight_curve.json").write_text("{}")
     with pytest.raises(ConfigError, match="holds no curve of points"):
         CliRunner().invoke(app, ["report", str(run), "--overwrite"], catch_exceptions=False)
+    (run / "train" / "weight_curve.json").unlink()
+    (run / "train" / "learning_curve.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds no learning curve: it lacks extrapolation, groups"):
+        CliRunner().invoke(app, ["report", str(run), "--overwrite"], catch_exceptions=False)
+    (run / "train" / "learning_curve.json").write_text(json.dumps(learning_curve()))
+    CliRunner().invoke(app, ["report", str(run), "--overwrite"], catch_exceptions=False)
+    assert "How much labelling is enough" in (run / "page.html").read_text()
