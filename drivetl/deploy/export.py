@@ -150,8 +150,7 @@ def export(
         progress("export", 2, _STEPS)
         # Opening it holds the written graph against the written contract, as every later user will.
         frames = write_golden(Detector(open_bundle(folder)), golden, folder)
-        size_bytes = (folder / MODEL_FILE).stat().st_size
-        result = ExportResult(out, contract.precision, size_bytes, contract, frames)
+        result = ExportResult(out, contract.precision, (folder / MODEL_FILE).stat().st_size, contract, frames)
         write_json(folder / REPORT_FILE, _report(result, weights))
     progress("export", _STEPS, _STEPS)
     return result

@@ -59,6 +59,23 @@ def test_versus_beside_a_budget_is_refused(tiny_bundle: Callable[..., Path]) -> 
     assert done.returncode == 2 and "leave --provider" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--precision", "fp16", "--dynamic", "--for", "jetson-orin-nano"), "give --size-range SMALLEST,LARGEST"),
+        (("--for", "jetson-orin-nano"), "give --precision fp16"),
+        (("--dynamic", "--size-range", "640,320"), "--size-range takes the smallest and the largest size"),
+        (("--for", "toaster"), "toaster"),
+    ],
+)
+def test_an_export_that_the_hardware_could_not_use_is_refused_before_the_work(
+    words: tuple[str, ...], sentence: str, tmp_path: Path
+) -> None:
+    done = _drivetl("export", "nothing.pt", "--out", str(tmp_path / "out"), *words)
+    assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.material
 def test_export_verify_and_bench_of_real_weights(material: Path, tmp_path: Path) -> None:
     weights, dataset, bundle = str(material / "weights" / "yolo11n.pt"), tmp_path / "data", tmp_path / "bundle"

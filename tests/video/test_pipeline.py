@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
+from drivetl.deploy.graph import preprocess_in_graph
 from drivetl.errors import ImageError, OutputError, VideoError
+from drivetl.files import sha256_file, write_json
 from drivetl.progress import Progress, silent
 from drivetl.runtime import Detector
+from drivetl.runtime.contract import METADATA_KEY
 from drivetl.video import STAGES, Around, Model, Outputs, VideoResult, VideoSettings
 from drivetl.video import run_video as run_models
 
@@ -72,6 +78,27 @@ def test_every_frame_is_detected_drawn_and_written(
     for frame, level in zip(frames, LEVELS, strict=True):
         assert coloured(frame[64, 16]) == (level >= 64)
         assert coloured(frame[64, 176]) == (level >= 128)
+
+
+def test_a_bundle_that_preprocesses_in_the_graph_gives_the_same(
+    video: Path, detector: Detector, bundle: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(str(bundle / "model.onnx"))
+    preprocess_in_graph(model)
+    contract = replace(detector.contract, input_name="images_bgr", input_dtype="uint8")
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(contract.metadata_document())})
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    onnx.save(model, str(inside / "model.onnx"))
+    contract = replace(contract, model_sha256=sha256_file(inside / "model.onnx"))
+    write_json(inside / "contract.json", contract.document())
+    lines = []
+    for name, one in (("outside", detector), ("inside", Detector(inside))):
+        outputs = Outputs(tmp_path / f"{name}.mp4", tmp_path / f"{name}.jsonl")
+        run_models(str(video), [Model(one, "known")], outputs, VideoSettings(track=False), Around())
+        lines.append((tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
+    boxes = [[json.loads(line).get("detections") for line in found] for found in lines]
+    assert boxes[0] == boxes[1] and any(boxes[0])
 
 
 def test_latency_of_every_stage(video: Path, detector: Detector, tmp_path: Path) -> None:
