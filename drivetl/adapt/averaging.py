@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -13,7 +13,12 @@ __all__ = ["interpolate", "moving_average", "on_cpu"]
 
 
 def interpolate(
-    start: Mapping[str, torch.Tensor], end: Mapping[str, torch.Tensor], share: float
+    start: Mapping[str, torch.Tensor],
+    end: Mapping[str, torch.Tensor],
+    share: float,
+    *,
+    new_entries: Set[str] = frozenset(),
+    new_rows: Sequence[int] = (),
 ) -> dict[str, torch.Tensor]:
     """Return ``(1 - share) * start + share * end``, entry by entry; counters are taken from ``end``.
 
@@ -24,11 +29,17 @@ def interpolate(
         start: state dict of the start, head transferred.
         end: state dict of the fine-tuned model, with the same keys and shapes.
         share: of the end, 0 to 1.
+        new_entries, new_rows: names, and rows of them, that mean nothing at the start, because it did not know the
+            class: any share but 0 takes the end's whole.
     """
-    return {
+    mixed = {
         name: torch.lerp(start[name].to(value), value, share) if value.is_floating_point() else value.clone()
         for name, value in end.items()
     }
+    if share > 0:
+        for name in new_entries:
+            mixed[name][list(new_rows)] = end[name][list(new_rows)]
+    return mixed
 
 
 def moving_average(model: Any, steps: int, share: float = 0.1) -> Any:

@@ -39,17 +39,26 @@ class Fit:
         end: state dict of the chosen epoch's average, float32 on the CPU.
     """
 
-    def __init__(self, trainer: AdaptTrainer, start: Checkpoint, start_state: dict[str, torch.Tensor]) -> None:
+    def __init__(
+        self,
+        trainer: AdaptTrainer,
+        start: Checkpoint,
+        start_state: dict[str, torch.Tensor],
+        rows: Sequence[HeadRow],
+    ) -> None:
         self.trainer = trainer
         self._start = start
         self._start_state = start_state
+        self._new_rows = [index for index, row in enumerate(rows) if not row.sources]
         self.end = trainer.best_state
         if trainer.job.config.batch_norm == "reestimated":
             self.end = trainer.reestimated(self.end)
 
     def write(self, target: Path, share: float) -> None:
         """Write the weights with this share of the fine-tuned ones; 0 is the start with its new head."""
-        state = interpolate(self._start_state, self.end, share)
+        state = interpolate(
+            self._start_state, self.end, share, new_entries=self.trainer.job.untrained, new_rows=self._new_rows
+        )
         _write_weights(self.trainer.averaged_model(state), target, self.trainer.job.config, self._start)
 
     def write_last(self, target: Path) -> None:
@@ -118,7 +127,7 @@ def fit(
             replay=plan_replay(config, dataset.names),
             untrained=untrained_parameters(start.model, rows),
         )
-        return Fit(_run(job), start, start_state)
+        return Fit(_run(job), start, start_state, rows)
 
 
 def _run(job: Job) -> AdaptTrainer:

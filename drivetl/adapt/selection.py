@@ -2,8 +2,10 @@
 
 WiSE-FT (Wortsman et al., CVPR 2022) mixes the weights of start and end; how much of each is decided here: the share
 whose gain on the target, less a price for what it loses on source pictures, is highest, among those that lose no more
-than a limit. The start itself, share 0, is always among them, so that a fine-tuned model is only taken if it is better:
-do no harm.
+than a limit. Where a smaller share is worth nearly as much, it is taken: the difference is within what so few pictures
+can tell, and what is nearer to the start keeps more of what nobody measures (the reasoning of the one-standard-error
+rule of Breiman et al., "Classification and regression trees", 1984). The start itself, share 0, is always among them,
+so that a fine-tuned model is only taken if it is better: do no harm.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ __all__ = ["ClassFigures", "Judge", "SharePoint", "Trial", "choose_share", "clas
 
 # A class with fewer labelled boxes says more of chance than of a model.
 MIN_BOXES = 10
+
+# Shares that are worth this much less than the best, in mAP50-95, count as equal to it.
+NEARLY = 0.005
 
 # Class name → (AP50-95, labelled boxes); only classes that have a box and that the model detects.
 ClassFigures = Mapping[str, tuple[float, int]]
@@ -129,9 +134,12 @@ def choose_share(
         return point.target_gain - forgetting_price * lost(point)
 
     allowed = [p for p in points if p.share == 0 or (worth(p) > 0 and lost(p) <= max_forgetting)]
-    best = max(allowed, key=lambda point: (worth(point), -point.share))
+    best = max(worth(point) for point in allowed)
+    # The start is nobody's near equal: with a gain in sight, something is taken.
+    equals = [point for point in allowed if worth(point) >= best - NEARLY and (point.share > 0 or best == 0)]
+    chosen = min(equals, key=lambda point: point.share)
     return [
-        SharePoint(p.share, p.target, p.target_gain, p.retention, p.retention_gain, chosen=p is best) for p in points
+        SharePoint(p.share, p.target, p.target_gain, p.retention, p.retention_gain, chosen=p is chosen) for p in points
     ]
 
 

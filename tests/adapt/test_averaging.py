@@ -25,6 +25,21 @@ def test_interpolation_is_linear_and_keeps_counters() -> None:
     assert torch.equal(interpolate(start, end, 1.0)["w"], end["w"])
 
 
+def test_rows_of_classes_that_the_start_does_not_know_are_not_diluted() -> None:
+    start, end = {"w": torch.zeros(3, 2), "b": torch.zeros(3)}, {"w": torch.ones(3, 2), "b": torch.ones(3)}
+    mixed = interpolate(start, end, 0.25, new_entries={"b"}, new_rows=[2])
+    assert mixed["b"].tolist() == [0.25, 0.25, 1.0] and mixed["w"].unique().tolist() == [0.25]
+    assert interpolate(start, end, 0.0, new_entries={"b"}, new_rows=[2])["b"].tolist() == [0, 0, 0]
+
+
+def test_of_a_mixture_the_unknown_class_is_the_trained_one(configure: Configure, tmp_path: Path) -> None:
+    result = train(configure(epochs=1, wise_ft=0.25), tmp_path / "run")
+    mixed, alone = (load_checkpoint(path).model.state_dict() for path in (result.weights, result.alone_weights))
+    row = "model.23.cv3.0.2.weight"
+    # Of car, pedestrian and dragon, the checkpoint has never heard of the last.
+    assert torch.equal(mixed[row][2], alone[row][2]) and not torch.equal(mixed[row][:2], alone[row][:2])
+
+
 def test_a_run_mixes_its_weights_with_the_start_and_keeps_both(configure: Configure, tmp_path: Path) -> None:
     results = {share: train(configure(epochs=1, wise_ft=share), tmp_path / str(share)) for share in (1.0, 0.5, 0.0)}
     assert results[1.0].alone_weights == results[1.0].weights

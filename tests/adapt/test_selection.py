@@ -35,6 +35,13 @@ def test_the_best_share_wins_and_the_smaller_of_equals() -> None:
     assert chosen([trial(0, 0.30), trial(0.5, 0.36), trial(1, 0.36)]) == 0.5
 
 
+def test_a_smaller_share_that_is_worth_nearly_as_much_is_preferred() -> None:
+    assert chosen([trial(0, 0.30), trial(0.5, 0.356), trial(1, 0.36)]) == 0.5
+    assert chosen([trial(0, 0.30), trial(0.5, 0.354), trial(1, 0.36)]) == 1
+    # The start itself is not preferred: a small gain is still one.
+    assert chosen([trial(0, 0.30), trial(0.5, 0.302), trial(1, 0.301)]) == 0.5
+
+
 def test_a_share_that_is_not_better_than_the_start_is_not_taken() -> None:
     assert chosen([trial(0, 0.30), trial(0.5, 0.30), trial(1, 0.29)]) == 0
 
