@@ -55,13 +55,12 @@ class Fits:
             progress=self._progress,
         )
 
-    def curve_on_split(self, fitted: Fit) -> tuple[SharePoint, ...]:
-        """Return the curve over shares on the selection split, where it has enough pictures."""
-        split = self._config.selection_split
-        if self._config.wise_ft != "select" or split is None:
-            return ()
-        trials = [self._trials(fitted, split, None)]
-        return tuple(choose_share(trials, self._config.max_forgetting, self._config.forgetting_price))
+    def curve(self, crossed: list[list[Trial]], fitted: Fit) -> tuple[SharePoint, ...]:
+        """Return the curve over shares: of the folds if there were any, else on the selection split; empty without."""
+        config = self._config
+        if not crossed and config.wise_ft == "select" and config.selection_split is not None:
+            crossed = [self._trials(fitted, config.selection_split, None)]
+        return tuple(choose_share(crossed, config.max_forgetting, config.forgetting_price)) if crossed else ()
 
     def cross_validated(self) -> list[list[Trial]]:
         """Return the trials of each fold of the training pictures; none where a split selects, or nothing does."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from drivetl.adapt.run_folder import write_yaml
 from drivetl.data import open_dataset
+from drivetl.data.dataset import Dataset
 from drivetl.errors import ConfigError, DatasetError, OutputError, quoted
 from drivetl.files import atomic_file
 from drivetl.progress import Progress, silent
@@ -86,9 +87,7 @@ def train_plain(
     import torch
 
     dataset = open_dataset(data)
-    for split in ("train", *([selection_split] if selection_split else [])):
-        if split not in dataset.splits:
-            raise DatasetError(f"the dataset {quoted(data)} has no split {quoted(split)}")
+    _check_splits(dataset, data, selection_split)
     if forbidden := sorted(_FIXED & settings.keys()):
         raise ConfigError(f"the setting {quoted(forbidden[0])} of Ultralytics cannot be changed here")
     target = out / "weights" / "adapted.pt"
@@ -123,6 +122,12 @@ def train_plain(
         with atomic_file(target, overwrite=True) as temporary:
             temporary.write_bytes(Path(result).read_bytes())
     return PlainResult(target, time.monotonic() - began, torch.get_num_threads())
+
+
+def _check_splits(dataset: Dataset, data: Path, selection_split: str | None) -> None:
+    for split in ("train", selection_split or "train"):
+        if split not in dataset.splits:
+            raise DatasetError(f"the dataset {quoted(data)} has no split {quoted(split)}")
 
 
 def _trainer(overrides: dict[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,12 +11,12 @@ from typing import Any
 from drivetl import __version__
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.fits import Fits, training_samples
-from drivetl.adapt.fitting import load_start
+from drivetl.adapt.fitting import Fit, load_start
 from drivetl.adapt.guard import plan_run
 from drivetl.adapt.head_transfer import HeadRow
 from drivetl.adapt.loading import check_sources
 from drivetl.adapt.run_folder import RunFolder
-from drivetl.adapt.selection import Judge, SharePoint, choose_share
+from drivetl.adapt.selection import Judge, SharePoint
 from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.adapt.usage import totals
 from drivetl.data import open_dataset
@@ -144,26 +144,13 @@ def train(
     run = Fits(config, dataset, folder, judge, resume, progress)
     crossed = run.cross_validated()
     fitted = run.fit(folder, run.pictures)
-    curve = (
-        tuple(choose_share(crossed, config.max_forgetting, config.forgetting_price))
-        if crossed
-        else run.curve_on_split(fitted)
-    )
-    share = next((point.share for point in curve if point.chosen), None)
-    if share is None:
-        share = 0.0 if config.wise_ft == "select" else config.wise_ft
-    if curve:
-        write_json(folder.curve, {"curve": [point.document() for point in curve]}, overwrite=True)
-    fitted.write_last(folder.last)
-    alone = folder.adapted if share == 1 else folder.alone
-    if share != 1:
-        fitted.write(alone, 1.0)
-    fitted.write(folder.adapted, share)
-    folder.forget_work()
+    curve = run.curve(crossed, fitted)
+    share = _share(config, curve)
+    _write_results(fitted, folder, curve, share)
     trainer = fitted.trainer
     return TrainResult(
         weights=folder.adapted,
-        alone_weights=alone,
+        alone_weights=folder.adapted if share == 1 else folder.alone,
         last_weights=folder.last,
         share=share,
         curve=curve,
@@ -178,6 +165,23 @@ def train(
         usage=totals(folder.log.read_text(encoding="utf-8").splitlines()),
         notes=(*dataset.notes, *notes, *run.notes, *_step_notes(trainer, config), *_share_notes(config, share)),
     )
+
+
+def _share(config: TrainConfig, curve: Sequence[SharePoint]) -> float:
+    chosen = [point.share for point in curve if point.chosen]
+    if chosen:
+        return chosen[0]
+    return 0.0 if config.wise_ft == "select" else config.wise_ft
+
+
+def _write_results(fitted: Fit, folder: RunFolder, curve: Sequence[SharePoint], share: float) -> None:
+    if curve:
+        write_json(folder.curve, {"curve": [point.document() for point in curve]}, overwrite=True)
+    fitted.write_last(folder.last)
+    if share != 1:
+        fitted.write(folder.alone, 1.0)
+    fitted.write(folder.adapted, share)
+    folder.forget_work()
 
 
 def _selection(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, list[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drivetl.data.cards import DROP, ClassMap, class_map, load_card, names_from
+from drivetl.data.cards import DROP, ClassMap, DatasetCard, class_map, load_card, names_from
 from drivetl.data.grouping import content_groups, take_groups
 from drivetl.data.labels import clipped
 from drivetl.data.layout import MARKER, LinkMode, Origin, counts_of, write_dataset
@@ -91,15 +91,7 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
         OutputError: ``out`` cannot be written.
     """
     read = reader_for(format)
-    chosen = load_card(card if card is not None else format)
-    formats = {chosen.format, chosen.download.format if chosen.download else chosen.format}
-    if format not in formats:
-        raise ConfigError(
-            f"the card {quoted(chosen.name)} is for the format {' or '.join(sorted(formats))}, not {quoted(format)}; "
-            "pass another --card"
-        )
-    if not source.exists():
-        raise DatasetError(f"there is no {quoted(source)}; give the folder of the {chosen.title} files")
+    chosen = _card_for(format, source, card)
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
     reading = read(Request(source, chosen, names_from(names) if names is not None else None))
     mapping = class_map(chosen, classes, reading.class_names)
@@ -109,12 +101,7 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     if not samples:
         raise DatasetError(f"{quoted(source)} has no labelled pictures in the format {format}")
     samples, split_notes = _with_splits(samples, reading, split_names or {}, (val, test, seed), progress)
-    present = {box.class_name for sample in samples for box in sample.boxes}
-    class_names = mapping.names(present)
-    if not class_names:
-        raise DatasetError(
-            f"{quoted(source)} has no box of a class that its card keeps; edit a card and pass it with --card"
-        )
+    class_names = _kept_classes(samples, mapping, source)
     ignored = sum(len(sample.ignore) for sample in samples)
     origin = Origin(format, chosen.name, classes, ignored, dict(sorted(converter.dropped.items())))
     dataset = write_dataset(out, samples, class_names, origin, link=link, overwrite=overwrite, progress=progress)
@@ -133,6 +120,29 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
         dataset.fingerprint,
         notes,
     )
+
+
+def _card_for(format: str, source: Path, card: str | Path | None) -> DatasetCard:
+    """Return the card, checked against the format, once the source is seen to be there."""
+    chosen = load_card(card if card is not None else format)
+    formats = {chosen.format, chosen.download.format if chosen.download else chosen.format}
+    if format not in formats:
+        raise ConfigError(
+            f"the card {quoted(chosen.name)} is for the format {' or '.join(sorted(formats))}, not {quoted(format)}; "
+            "pass another --card"
+        )
+    if not source.exists():
+        raise DatasetError(f"there is no {quoted(source)}; give the folder of the {chosen.title} files")
+    return chosen
+
+
+def _kept_classes(samples: Sequence[Sample], mapping: ClassMap, source: Path) -> tuple[str, ...]:
+    class_names = mapping.names({box.class_name for sample in samples for box in sample.boxes})
+    if not class_names:
+        raise DatasetError(
+            f"{quoted(source)} has no box of a class that its card keeps; edit a card and pass it with --card"
+        )
+    return class_names
 
 
 class _Converter:

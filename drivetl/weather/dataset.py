@@ -67,9 +67,7 @@ def weather_dataset(
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    marks: dict[str, Attribute] = {"condition": condition, "severity": severity}
-    if condition in _WEATHER:
-        marks["weather"] = _WEATHER[condition]
+    marks = _marks(condition, severity)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
         weathered = []
         for index, sample in enumerate(tracked(samples, f"{condition} {severity}", len(samples), progress)):
@@ -90,6 +88,13 @@ def weather_dataset(
         return write_dataset(
             out, weathered, dataset.names, read_origin(dataset), link="copy", overwrite=overwrite, progress=progress
         )
+
+
+def _marks(condition: str, severity: int) -> dict[str, Attribute]:
+    marks: dict[str, Attribute] = {"condition": condition, "severity": severity}
+    if condition in _WEATHER:
+        marks["weather"] = _WEATHER[condition]
+    return marks
 
 
 def read_depth(root: Path, sample: Sample) -> NDArray[np.float32] | None:

@@ -75,7 +75,8 @@ def test_a_slow_consumer_gets_the_newest_and_every_other_is_counted() -> None:
     assert taken == sorted(set(taken)) and 4 <= len(taken) <= 10
     assert source.dropped == 60 - len(taken)
     # Frames come every 10 ms and wait in one place: what is taken is hardly older than that, however slow the consumer.
-    assert np.median(ages_ms[:-1]) < 25
+    # In a queue they would be half a second old.
+    assert np.median(ages_ms[:-1]) < 100
     assert taken[-1] == 59  # the last frame is not lost
 
 

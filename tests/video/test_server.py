@@ -158,7 +158,7 @@ def test_two_clients_and_a_slow_one(page: LivePage) -> None:
         publish(page, 5 * level)
         taken_s.append(time.perf_counter() - begun)
         time.sleep(0.005)
-    assert max(taken_s) < 0.1
+    assert max(taken_s) < 1  # a write to a full socket would wait for ever
     for client in clients[:2]:
         data = b""
         while data.count(b"\xff\xd9") < 2:
