@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def _stray(*arguments: Any, **options: Any) -> None:
 
 def _spin(*arguments: Any, **options: Any) -> None:
     while True:
-        time.sleep(0)
+        pass
 
 
 def _devour(*arguments: Any, **options: Any) -> None:
