@@ -14,11 +14,13 @@ In the order of the work::
     machine     what a figure was measured on
     roofline, prediction    how long a frame would take on hardware that nobody here has
     sampling, tails, latency    how long a frame takes, stage by stage, on the provider that really ran
+    beside      the same frame through two bundles in turns
     versus      the same frame through Ultralytics' own ONNX path, beside ours
 
 Importing it loads neither torch nor onnx: `bench` works in the base install.
 """
 
+from drivetl.deploy.beside import BesideResult, bench_beside
 from drivetl.deploy.export import ExportResult, GraphOptions, export
 from drivetl.deploy.latency import LatencyResult, bench
 from drivetl.deploy.native import NativeBuild, check_for, native_build
@@ -32,6 +34,7 @@ from drivetl.deploy.tolerances import Tolerances
 from drivetl.deploy.versus import VersusResult, versus_ultralytics
 
 __all__ = [
+    "BesideResult",
     "ExportResult",
     "GraphOptions",
     "Int8Options",
@@ -44,6 +47,7 @@ __all__ = [
     "Tolerances",
     "VersusResult",
     "bench",
+    "bench_beside",
     "check_for",
     "export",
     "load_profile",

@@ -51,8 +51,12 @@ _Predict = Annotated[
     typer.Option("--predict", help="Instead, estimate inference on this profile's hardware, unmeasured."),
 ]
 _Versus = Annotated[
-    Literal["ultralytics"] | None,
-    typer.Option("--versus", help="Instead, time the frame through Ultralytics' ONNX path beside ours, on the CPU."),
+    str | None,
+    typer.Option(
+        "--versus",
+        metavar="ultralytics|BUNDLE",
+        help="Instead, time the frame in turns with Ultralytics' ONNX path (CPU), or with another bundle.",
+    ),
 ]
 
 
@@ -80,8 +84,11 @@ def bench(
 
     reporter = Reporter("bench", as_json)
     if versus is not None:
-        _refuse_beside_versus(provider, profile, budget_ms, against_bare or paced_hz is not None)
-        _versus(reporter, bundle, image, threads, iterations)
+        _refuse_beside_versus(profile, budget_ms, against_bare or paced_hz is not None)
+        if versus == "ultralytics":
+            _versus_ultralytics(reporter, bundle, provider, image, threads, iterations)
+        else:
+            _versus_bundle(reporter, bundle, Path(versus), provider, image, threads, iterations)
         return
     if predict is not None:
         _predict(reporter, bundle, predict, budget_ms)
@@ -115,19 +122,47 @@ def _predict(reporter: Reporter, bundle: Path, profile: str, budget_ms: float | 
     reporter.finish({"bundle": str(bundle), **found.document()}, lines)
 
 
-def _refuse_beside_versus(
-    provider: str | None, profile: str | None, budget_ms: float | None, measures_more: bool
-) -> None:
-    if provider not in (None, "cpu") or profile is not None or budget_ms is not None or measures_more:
+def _refuse_beside_versus(profile: str | None, budget_ms: float | None, measures_more: bool) -> None:
+    if profile is not None or budget_ms is not None or measures_more:
         raise ConfigError(
-            "--versus compares on the CPU and holds nothing against a budget; leave --provider, --profile, "
-            "--budget-ms, --paced-hz and --against-bare out"
+            "--versus compares and holds nothing against a budget; leave --profile, --budget-ms, --paced-hz and "
+            "--against-bare out"
         )
 
 
-def _versus(reporter: Reporter, bundle: Path, image: Path | None, threads: int | None, iterations: int) -> None:
+def _versus_bundle(
+    reporter: Reporter,
+    bundle: Path,
+    other: Path,
+    provider: str | None,
+    image: Path | None,
+    threads: int | None,
+    iterations: int,
+) -> None:
+    from drivetl.deploy import bench_beside
+
+    with reporter.measuring():
+        result = bench_beside(
+            bundle, other, provider=provider or "cpu", image=image, threads=threads or 0, iterations=iterations
+        )
+    lines = [f"{'ms a frame':<13} {'A':>9} {'B':>9} {'B by A':>7}   by A in single blocks"]
+    for name, row in result.stages.items():
+        # Versus holds A by B; a reader asks how many times faster A is.
+        figures = f"{row.ours_ms:>9.3f} {row.theirs_ms:>9.3f} {1 / row.ratio:>7.3f}"
+        lines.append(f"{name:<13} {figures}   {1 / row.highest:.3f} to {1 / row.lowest:.3f}")
+    for letter, path, precision, found in zip("AB", result.bundles, result.precision, result.detections, strict=True):
+        lines.append(f"{letter}: {path}, {precision}, {found} detections")
+    lines.append(f"{result.frames} frames each on {result.provider}, picture {quoted(result.picture)}")
+    reporter.finish({"bundle": str(bundle), **result.document()}, lines)
+
+
+def _versus_ultralytics(
+    reporter: Reporter, bundle: Path, provider: str | None, image: Path | None, threads: int | None, iterations: int
+) -> None:
     from drivetl.deploy import versus_ultralytics
 
+    if provider not in (None, "cpu"):
+        raise ConfigError(f"--versus ultralytics compares on the CPU; leave --provider {provider} out")
     with reporter.measuring():
         result = versus_ultralytics(bundle, image=image, threads=threads or 0, iterations=iterations)
     height, width = result.picture_size_hw

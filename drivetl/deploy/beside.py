@@ -1,0 +1,105 @@
+"""Two bundles on one picture in one run, alternating blocks: what int8, another size or another head gains in time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivetl.data.pictures import decode_picture
+from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
+from drivetl.deploy.machine import describe_machine
+from drivetl.deploy.sampling import STAGES, back_to_back_ms
+from drivetl.deploy.versus import Versus
+from drivetl.progress import Progress, silent
+from drivetl.runtime import Detector, open_bundle
+
+__all__ = ["BesideResult", "bench_beside"]
+
+_BLOCKS = 10
+_WARM_UP = 5
+
+
+@dataclass(frozen=True, slots=True)
+class BesideResult:
+    """What a frame takes with each of two bundles.
+
+    Attributes:
+        stages: for each of `drivetl.deploy.sampling.STAGES`; ``ours`` is the first bundle, ``theirs`` the second.
+        bundles: folders of the first and the second.
+        precision: of each.
+        detections: how many boxes each finds.
+        provider: what both ran on.
+        picture: name of the frame.
+        frames: timed for each.
+        threads: of one operator of ONNX Runtime; 0: its own choice.
+        machine: see `drivetl.deploy.machine.describe_machine`.
+    """
+
+    stages: dict[str, Versus]
+    bundles: tuple[str, str]
+    precision: tuple[str, str]
+    detections: tuple[int, int]
+    provider: str
+    picture: str
+    frames: int
+    threads: int
+    machine: dict[str, Any]
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as a JSON document."""
+        return asdict(self)
+
+
+def bench_beside(
+    bundle: Path,
+    other: Path,
+    *,
+    provider: str = "cpu",
+    image: Path | None = None,
+    threads: int = 0,
+    iterations: int = 300,
+    progress: Progress = silent,
+) -> BesideResult:
+    """Time two bundles in alternating blocks, so that a machine that warms up or is disturbed slows both.
+
+    Args:
+        bundle: the first folder.
+        other: the second.
+        provider: what both run on.
+        image: a picture file; None takes a synthetic 1280x720 frame.
+        threads: of one operator; 0 leaves the choice to ONNX Runtime.
+        iterations: frames of each, rounded up to ten blocks.
+        progress: told before every pair of blocks, never while the clock runs.
+
+    Raises:
+        BundleError: a bundle cannot be used.
+        ImageError: the picture cannot be decoded.
+        ProviderUnavailable: the provider cannot run here.
+    """
+    image_bgr = synthetic_frame() if image is None else decode_picture(image)
+    pair = [Detector(open_bundle(path), provider=provider, threads=threads) for path in (bundle, other)]
+    block = -(-iterations // _BLOCKS)
+    rows: tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]] = ([], [])
+    for index in range(_BLOCKS):
+        progress("beside", index, _BLOCKS)
+        # Which comes first changes from pair to pair.
+        for which in (0, 1) if index % 2 else (1, 0):
+            timed_ms = back_to_back_ms(pair[which], image_bgr, block, _WARM_UP, silent)
+            rows[which].append(np.median(timed_ms, axis=0))
+    progress("beside", _BLOCKS, _BLOCKS)
+    first_ms, second_ms = np.array(rows[0]), np.array(rows[1])
+    return BesideResult(
+        stages={name: Versus.of(first_ms[:, column], second_ms[:, column]) for column, name in enumerate(STAGES)},
+        bundles=(str(bundle), str(other)),
+        precision=(pair[0].contract.precision, pair[1].contract.precision),
+        detections=(len(pair[0](image_bgr)), len(pair[1](image_bgr))),
+        provider=pair[0].provider,
+        picture=SYNTHETIC if image is None else image.name,
+        frames=_BLOCKS * block,
+        threads=pair[0].session.intra_op_threads,
+        machine=describe_machine(),
+    )
