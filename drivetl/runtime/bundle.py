@@ -39,23 +39,46 @@ class Bundle:
     contract: Contract
     model: bytes
 
-    def session(self, provider: str = "cpu", *, threads: int = 0) -> Session:
+    def session(self, provider: str = "cpu", *, threads: int = 0, engine_cache: Path | None = None) -> Session:
         """Open an ONNX Runtime session and hold the graph against the contract.
+
+        Args:
+            provider: ``cpu``, ``cuda`` or ``tensorrt``.
+            threads: threads of one operator, 0 for ONNX Runtime's choice.
+            engine_cache: a folder for TensorRT's engines and timings, so that only the first start on a board takes
+                the minutes of a build; other providers have nothing to keep.
 
         Raises:
             ProviderUnavailable: the provider cannot run here.
-            BundleError: the graph's inputs, outputs or stored contract differ from ``contract.json``.
+            BundleError: the graph's inputs, outputs or stored contract differ from ``contract.json``, or the engine
+                cache cannot be made.
         """
         if provider == "tensorrt" and self.contract.dynamic and self.contract.size_range_hw is None:
             raise BundleError(
                 f"{quoted(self.path)} has open dimensions and TensorRT builds its engine for a range of them, which "
                 "nobody gave; export it again with --size-range, or without --dynamic"
             )
-        options = _engine_ranges(self.contract) if provider == "tensorrt" else {}
+        options = {}
+        if provider == "tensorrt":
+            options = {**_engine_ranges(self.contract), **self._engine_cache(engine_cache)}
         where = str(self.path / MODEL_FILE)
         session = open_session(self.model, provider, threads=threads, where=where, provider_options=options)
         self._check_graph(session)
         return session
+
+    def _engine_cache(self, folder: Path | None) -> dict[str, str]:
+        """Return the options that keep engines, in a folder of this very graph: names inside it may repeat."""
+        if folder is None:
+            return {}
+        own = folder / self.contract.model_sha256[:16]
+        try:
+            own.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BundleError(
+                f"the engine cache {quoted(own)} cannot be made: {error.strerror or error}; name another folder"
+            ) from error
+        kept = {"trt_engine_cache_path": str(own), "trt_timing_cache_path": str(own)}
+        return {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1", **kept}
 
     def _check_graph(self, session: Session) -> None:
         contract, graph = self.contract, session.ort_session

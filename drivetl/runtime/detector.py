@@ -36,6 +36,7 @@ class Detector:
         threads: int = 0,
         confidence: float | None = None,
         size_hw: tuple[int, int] | None = None,
+        engine_cache: Path | None = None,
     ) -> None:
         """Open a bundle on one execution provider.
 
@@ -45,6 +46,7 @@ class Detector:
             threads: threads of one operator, 0 for ONNX Runtime's choice.
             confidence: threshold in [0, 1]; None takes the contract's.
             size_hw: height and width of the input, where the graph is dynamic; None takes the contract's.
+            engine_cache: a folder where TensorRT keeps its engines; None builds them at every start.
 
         Raises:
             BundleError: the bundle cannot be used, at that size or at all.
@@ -54,11 +56,16 @@ class Detector:
         self._contract = self._bundle.contract
         if size_hw is not None:
             self._contract = self._contract.at_size(size_hw, str(self._bundle.path))
-        self.session = self._bundle.session(provider, threads=threads)
+        self.session = self._bundle.session(provider, threads=threads, engine_cache=engine_cache)
         self._buffers = threading.local()
         self._preprocess = Preprocessor(self.contract.letterbox, self.contract.input_dtype)
         limits = self.contract.thresholds
         self.confidence = limits.confidence if confidence is None else confidence
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that runs."""
+        return self._bundle
 
     @property
     def contract(self) -> Contract:

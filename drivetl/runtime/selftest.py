@@ -59,21 +59,24 @@ class SelfTest:
         return asdict(self)
 
 
-def self_test(bundle: str | Path | Bundle, provider: str = "cpu") -> SelfTest:
+def self_test(bundle: str | Path | Bundle | Detector, provider: str = "cpu") -> SelfTest:
     """Run a bundle's golden frames on this device and compare the detections with the recorded ones.
 
     Args:
-        bundle: the folder, or a bundle that is already open.
-        provider: ``cpu``, ``cuda`` or ``tensorrt``.
+        bundle: the folder, a bundle that is already open, or the detector that is going to run.
+        provider: ``cpu``, ``cuda`` or ``tensorrt``; a detector has its own.
 
     Raises:
         BundleError: the bundle or its golden frames cannot be used.
         ProviderUnavailable: the provider cannot run here.
     """
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    if isinstance(bundle, Detector):
+        opened = bundle.bundle
+    else:
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     folder = opened.path / GOLDEN_FOLDER
     expected = _read_expected(folder / EXPECTED_FILE)
-    detector = Detector(opened, provider=provider)
+    detector = bundle if isinstance(bundle, Detector) else Detector(opened, provider=provider)
     found = [_compare(detector, frame, folder, expected.tolerance_px) for frame in expected.frames]
     return SelfTest(
         frames=len(found),

@@ -47,12 +47,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", help="camera number, stream address or video file; without one: only the self-test")
     parser.add_argument("--provider", choices=list(PROVIDERS), default="cpu", help="where it must run; no fallback")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of one operator; 0: ONNX Runtime's choice")
+    parser.add_argument(
+        "--engine-cache", type=Path, help="a folder for TensorRT's engines, which take minutes to build"
+    )
     parser.add_argument("--budget-ms", type=float, help="count the frames that take longer from picture to detections")
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
-    result = self_test(options.bundle, options.provider)
+    # One detector for both: what passes the test is what runs, and a TensorRT engine is built once.
+    detector = Detector(
+        options.bundle, provider=options.provider, threads=options.threads, engine_cache=options.engine_cache
+    )
+    result = self_test(detector)
     _say({"self_test": result.document()})
     if not result.passed:
         raise GateFailed(
@@ -61,7 +68,6 @@ def _run(options: argparse.Namespace) -> None:
         )
     if options.source is None:
         return
-    detector = Detector(options.bundle, provider=options.provider, threads=options.threads)
     frames = late = 0
     for image_bgr in _pictures(options.source):
         begun = perf_counter()
