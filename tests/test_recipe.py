@@ -39,6 +39,8 @@ def test_every_shipped_recipe_loads_and_carries_no_machine_path(path: Path) -> N
         comparison = parse_model(ComparisonRecipe, document, str(path))
         # Ultralytics checks its own settings, when the arm is trained.
         sections = [comparison.settings(arm) for arm in comparison.arms if comparison.trainer(arm) == "drivetl"]
+    elif document.keys() == {"train"}:  # settings of `drivetl train` alone
+        sections = [document["train"]]
     else:
         recipe = parse_model(Recipe, document, str(path))
         sections = [recipe.train]

@@ -50,6 +50,10 @@ _SETTINGS = (
 )
 
 
+# What is done where nobody says otherwise: whatever configs/bench_adaptation.yaml found to be best.
+_DEFAULT_RECIPE = "adapt"
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb ``train``."""
     app.command("train")(_train)
@@ -63,7 +67,8 @@ def _train(
     ] = None,
     weights: Annotated[str | None, typer.Option(help="A .pt file, or a name such as yolo11n.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A YAML file with a section 'train', or the name of one in configs/.")
+        str | None,
+        typer.Option(help="A YAML file with a section 'train', or the name of one in configs/.", show_default="adapt"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="How often every picture is seen.")] = None,
     imgsz: Annotated[int | None, typer.Option(help="Picture size in pixels, a multiple of 32.")] = None,
@@ -267,21 +272,24 @@ def _dataset(request: _Request, reporter: Reporter) -> tuple[Path | None, list[s
 
 
 def _config(request: _Request, data: Path | None) -> TrainConfig:
-    """Put the settings together: the recipe's, or those of the run to resume, and the options over them."""
+    """Put the settings together: the recipe's, or those of the run to resume, and the options over them.
+
+    Without either, it is the recipe that measured best, ``configs/adapt.yaml``.
+    """
     from drivetl.adapt.config import TrainConfig
     from drivetl.adapt.run_folder import load_run_config
     from drivetl.config import load_yaml, parse_model
 
     document: Any = {}
     where = "the options of drivetl train"
-    if request.recipe is not None:
-        path = _recipe_path(request.recipe)
-        where = str(path)
+    if request.resume and request.recipe is None:
+        document = load_run_config(request.out).model_dump(mode="json")
+    else:
+        path = _recipe_path(request.recipe or _DEFAULT_RECIPE)
+        where = where if request.recipe is None else str(path)
         document = load_yaml(path).get("train", {})
         if not isinstance(document, dict):
             raise ConfigError(f"{quoted(path)}: 'train' must hold a mapping of settings")
-    elif request.resume:
-        document = load_run_config(request.out).model_dump(mode="json")
     document = {**document, **request.given}
     if data is not None:
         document["data"] = data

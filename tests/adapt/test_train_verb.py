@@ -10,14 +10,16 @@ import typer
 import yaml
 from typer.testing import CliRunner, Result
 
-from drivetl.adapt.run_folder import RunFolder
+from drivetl.adapt.run_folder import RunFolder, load_run_config
 from drivetl.adapt.trainer import AdaptTrainer
+from drivetl.config import load_yaml
 from drivetl.errors import ConfigError, DatasetError, OutputError
+from drivetl.resources import resource_file
 from drivetl.verbs import train, weights
 
 from .conftest import draw_dataset
 
-SMALL = ("--imgsz", "64", "--batch", "2", "--threads", "1")
+SMALL = ("--imgsz", "64", "--batch", "2", "--threads", "1", "--wise-ft", "1")
 
 
 @pytest.fixture
@@ -78,6 +80,24 @@ def test_ctrl_c_says_how_to_continue_and_resume_needs_no_other_option(
     assert isinstance(changed.exception, ConfigError) and "lr0" in str(changed.exception)
     document = document_of(invoke(app, "train", "--resume", "--out", run, "--json"))
     assert (document["epochs"], document["optimiser_steps"]) == (2, 4)
+
+
+def test_without_a_recipe_it_is_the_one_that_measured_best(
+    app: typer.Typer, drawn: Path, random_weights: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ("train", "--data", drawn, "--weights", random_weights, "--epochs", 1, *SMALL[:-2], "--out", run, "--json")
+    document = document_of(invoke(app, *words))
+    best = load_yaml(resource_file("configs", "adapt"))["train"]
+    used = load_run_config(run).model_dump(mode="json")
+    given = {"epochs", "batch"}
+    assert {key: used[key] for key in best.keys() - given - {"weather"}} == {
+        key: best[key] for key in best.keys() - given - {"weather"}
+    }
+    assert used["weather"]["probability"] == best["weather"]["probability"]
+    assert (used["epochs"], used["batch"]) == (1, 2)
+    # Two validation pictures are too few to choose by, so folds of the training pictures did.
+    assert document["weight_curve"] and any("cross-validation" in note for note in document["notes"])
 
 
 def test_a_recipe_gives_settings_and_options_go_first(
