@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from drivetl.adapt.run_folder import write_yaml
+from drivetl.adapt.usage import peak_memory_mib
 from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset
 from drivetl.errors import ConfigError, DatasetError, OutputError, quoted
@@ -40,15 +41,17 @@ class PlainResult:
         weights: the weights that its users would take: ``best.pt`` where a split chose the epoch, else ``last.pt``.
         seconds: wall time, loading included.
         threads: CPU threads that torch used; Ultralytics takes one less than there are cores.
+        peak_memory_mib: the largest resident size of the process; None where the system does not say.
     """
 
     weights: Path
     seconds: float
     threads: int
+    peak_memory_mib: float | None
 
     def document(self) -> dict[str, Any]:
         """Return the result as JSON values."""
-        return {"weights": str(self.weights), "seconds": round(self.seconds, 1), "threads": self.threads}
+        return {**asdict(self), "weights": str(self.weights), "seconds": round(self.seconds, 1)}
 
 
 class _PlainTrainer(DetectionTrainer):  # type: ignore[misc]
@@ -121,7 +124,7 @@ def train_plain(
         result = trainer.best if selection_split is not None else trainer.last
         with atomic_file(target, overwrite=True) as temporary:
             temporary.write_bytes(Path(result).read_bytes())
-    return PlainResult(target, time.monotonic() - began, torch.get_num_threads())
+    return PlainResult(target, time.monotonic() - began, torch.get_num_threads(), peak_memory_mib())
 
 
 def _check_splits(dataset: Dataset, data: Path, selection_split: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Usage", "totals"]
+__all__ = ["Usage", "peak_memory_mib", "totals"]
 
 _MIB = 1 << 20
 

@@ -1,0 +1,52 @@
+"""Plain Ultralytics as a baseline: its own trainer on our dataset, and what it may not be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from drivetl.adapt.plain import train_plain
+from drivetl.errors import ConfigError, DatasetError, OutputError
+from drivetl.yolo import load_checkpoint
+
+SMALL: dict[str, Any] = {"epochs": 1, "imgsz": 64, "batch": 2, "workers": 0, "seed": 3}
+
+
+def test_it_trains_by_its_own_defaults_and_writes_one_file(drawn: Path, random_weights: Path, tmp_path: Path) -> None:
+    before = sorted(path.name for path in drawn.rglob("*"))
+    result = train_plain(drawn, random_weights, tmp_path / "run", settings=SMALL)
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [result.weights]
+    assert sorted(path.name for path in drawn.rglob("*")) == before
+    start, trained = (load_checkpoint(path).model for path in (random_weights, result.weights))
+    assert list(trained.names.values()) == ["car", "pedestrian", "dragon"]
+    name = "model.0.conv.weight"
+    assert not torch.equal(trained.state_dict()[name].float(), start.state_dict()[name].float())
+    document = result.document()
+    assert document["seconds"] > 0 and document["threads"] >= 1 and document["peak_memory_mib"] > 100
+    with pytest.raises(OutputError, match="pass --overwrite"):
+        train_plain(drawn, random_weights, tmp_path / "run", settings=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("settings", "split", "error", "message"),
+    [
+        ({"project": "elsewhere"}, None, ConfigError, "'project' of Ultralytics cannot be changed"),
+        ({"lr00": 1}, None, ConfigError, "lr00"),
+        ({}, "test", DatasetError, "no split 'test'"),
+    ],
+)
+def test_what_it_may_not_be_told_is_refused_before_anything_is_written(
+    settings: dict[str, Any],
+    split: str | None,
+    error: type[Exception],
+    message: str,
+    drawn: Path,
+    random_weights: Path,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(error, match=message):
+        train_plain(drawn, random_weights, tmp_path / "run", settings={**SMALL, **settings}, selection_split=split)
+    assert not (tmp_path / "run").exists()
