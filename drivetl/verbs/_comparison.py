@@ -49,7 +49,7 @@ def carry_out_comparison(
     folder = out.absolute() / plan.name
     write_json(folder / "recipe.json", json.loads(plan.model_dump_json()), overwrite=True)
     results = carry_out_all(comparison_stages(plan, folder, weights, path.absolute().parent), folder, reporter)
-    return folder, results, _summary(plan, results)
+    return folder, results, [*_summary(plan, results), *_picture(plan, results, folder / "comparison.png")]
 
 
 def _check_settings(plan: ComparisonRecipe, path: Path) -> None:
@@ -86,6 +86,30 @@ def _summary(plan: ComparisonRecipe, results: dict[str, Any]) -> list[str]:
     for arm in plan.arms:
         lines.append(f"  {arm:<28}  {_spread([results[f'train_{name}']['seconds'] for name in runs_of(plan, arm)], 0)}")
     return lines
+
+
+def _picture(plan: ComparisonRecipe, results: dict[str, Any], target: Path) -> list[str]:
+    """Draw what every compared arm gained or lost; return the line that says where, none without comparisons."""
+    from drivetl.comparison_stages import labels_of
+    from drivetl.files import atomic_file
+    from drivetl.report.forest import Difference, Panel, draw_forest
+
+    panels = []
+    for label in labels_of(plan):
+        found = []
+        for pair in plan.compare:
+            figure = results[f"compare_{pair.before}_{pair.after}_{label}"]["headline"]["map50_95"]
+            points = None if figure["difference"] is None else 100 * figure["difference"]
+            ends = (100 * figure["interval"][0], 100 * figure["interval"][1]) if figure["interval"] else None
+            found.append(Difference(f"{pair.after} − {pair.before}", points, ends))
+        panels.append(Panel(label, found))
+    if not plan.compare:
+        return []
+    title = f"{plan.name}: {plan.weights}, classes with {plan.min_boxes} boxes, {len(plan.seeds)} seeds"
+    data = draw_forest(panels, title=title, unit="points of mAP50-95")
+    with atomic_file(target, overwrite=True) as temporary:
+        temporary.write_bytes(data)
+    return ["", f"Picture: {target}"]
 
 
 def _spread(values: list[float], digits: int = 3) -> str:

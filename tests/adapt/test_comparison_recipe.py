@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import yaml
 
@@ -105,6 +106,8 @@ def test_a_comparison_is_carried_out_and_not_twice(tmp_path: Path, random_weight
     assert done.returncode == 0, done.stderr
     stages = json.loads(done.stdout)["stages"]
     assert {"zero_shot_held_out", "train_fog_3", "fog_3_held_out", "compare_zero_shot_fog_held_out"} <= stages.keys()
+    picture = cv2.imread(str(next((tmp_path / "runs").glob("*/comparison.png"))))
+    assert picture is not None and picture.shape[1] > 600
     again = run(*command)
     assert again.returncode == 0 and again.stderr.count("done before, unchanged") == len(stages)
     assert json.loads(again.stdout)["stages"] == stages
