@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,13 @@ __all__ = ["Fits", "training_samples"]
 
 
 class Fits:
-    """The fits of one run: those that choose the share, and the one that is kept."""
+    """The fits of one run: those that choose the share, and the one that is kept.
+
+    Attributes:
+        notes: sentences about decisions that were taken.
+        selection_seconds: what the choice of the share has taken, its fits included.
+        pictures: those to train on; None: all.
+    """
 
     def __init__(
         self,
@@ -42,6 +49,7 @@ class Fits:
         self._resume = resume
         self._progress = progress
         self.notes: list[str] = []
+        self.selection_seconds = 0.0
         self._samples = training_samples(dataset, config)
         self.pictures = None if config.pictures is None else [sample.image for sample in self._samples]
 
@@ -82,7 +90,9 @@ class Fits:
     def _fold(self, number: int, folds: int, fold_of: Sequence[int]) -> list[Trial]:
         folder = self._folder.fold(number)
         if self._resume and folder.trials.is_file():
-            return [Trial.of(entry) for entry in json.loads(folder.trials.read_text(encoding="utf-8"))]
+            document = json.loads(folder.trials.read_text(encoding="utf-8"))
+            self.selection_seconds += document["seconds"]
+            return [Trial.of(entry) for entry in document["trials"]]
         folder.root.mkdir(parents=True, exist_ok=True)
         sides: tuple[list[Path], list[Path]] = ([], [])
         for sample, fold in zip(self._samples, fold_of, strict=True):
@@ -95,9 +105,13 @@ class Fits:
             self._resume,
             _under(f"fold {number + 1} of {folds}", self._progress),
         )
-        trials = inner._trials(inner.fit(folder, sides[0]), "train", frozenset(sides[1]))
+        fitted = inner.fit(folder, sides[0])
+        trials = inner._trials(fitted, "train", frozenset(sides[1]))
+        seconds = fitted.trainer.seconds + inner.selection_seconds
         with atomic_file(folder.trials, overwrite=True) as temporary:
-            temporary.write_text(json.dumps([trial.document() for trial in trials]), encoding="utf-8")
+            document = {"seconds": seconds, "trials": [trial.document() for trial in trials]}
+            temporary.write_text(json.dumps(document), encoding="utf-8")
+        self.selection_seconds += seconds
         folder.state.unlink(missing_ok=True)
         return trials
 
@@ -108,6 +122,7 @@ class Fits:
             raise ConfigError("wise_ft 'select' needs a judge")
         shares = [0.0, *sorted(set(config.wise_ft_shares) - {0.0})]
         trials = []
+        began = time.monotonic()
         for done, share in enumerate(shares):
             self._progress("choosing the share", done, len(shares))
             fitted.write(self._folder.candidate, share)
@@ -118,6 +133,7 @@ class Fits:
             trials.append(Trial(share, target, kept))
         self._progress("choosing the share", len(shares), len(shares))
         self._folder.candidate.unlink()
+        self.selection_seconds += time.monotonic() - began
         return trials
 
 

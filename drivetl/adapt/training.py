@@ -48,7 +48,7 @@ class TrainResult:
         accumulation: batches per step.
         epochs: epochs trained.
         chosen_epoch: the epoch of ``weights``, from 1.
-        seconds: wall-clock time, interrupted parts included.
+        seconds: wall-clock time, interrupted parts and the choice of the share included.
         threads: CPU threads that torch used.
         precision: what the network was trained in: ``float32``, ``bfloat16`` (CPU) or ``float16`` (GPU).
         usage: ``pictures`` trained on in the fit on all pictures, ``pictures_per_second`` with validation left out,
@@ -159,7 +159,7 @@ def train(
         accumulation=trainer.accumulation,
         epochs=trainer.epoch + 1,
         chosen_epoch=trainer.best_epoch + 1,
-        seconds=trainer.seconds,
+        seconds=trainer.seconds + run.selection_seconds,
         threads=trainer.threads,
         precision=trainer.precision,
         usage=totals(folder.log.read_text(encoding="utf-8").splitlines()),

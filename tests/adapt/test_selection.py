@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def test_a_class_of_a_few_boxes_does_not_decide() -> None:
 class Bench:
     """A judge whose figures depend on how far the weights are from the start: best at ``peak`` of the way."""
 
-    def __init__(self, start: Path, peak: float) -> None:
+    def __init__(self, start: Path, peak: float, pause_s: float = 0.0) -> None:
+        self.pause_s = pause_s
         self.start = load_checkpoint(start).model.state_dict()
         self.peak = peak
         self.asked: list[tuple[str, str, frozenset[Path] | None]] = []
@@ -85,6 +87,7 @@ class Bench:
 
     def __call__(self, weights: Path, data: Path, split: str, pictures: frozenset[Path] | None) -> ClassFigures:
         self.asked.append((data.name, split, pictures))
+        time.sleep(self.pause_s)
         name = "model.0.conv.weight"
         self.seen.append(float((load_checkpoint(weights).model.state_dict()[name] - self.start[name]).norm()))
         # Shares are tried in rising order, so the number of calls tells the share.
@@ -148,18 +151,20 @@ def test_a_run_stopped_between_folds_ends_in_the_same_weights(
     configure: Configure, random_weights: Path, tmp_path: Path
 ) -> None:
     config = configure(wise_ft="select", epochs=1, selection_folds=2)
-    whole = train(config, tmp_path / "whole", judge=Bench(random_weights, 0.5))
+    whole = train(config, tmp_path / "whole", judge=Bench(random_weights, 0.5, pause_s=0.3))
 
     def stop(label: str, done: int, total: int | None) -> None:
         if label.startswith("fold 2") and "training" in label:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "run", judge=Bench(random_weights, 0.5), progress=stop)
+        train(config, tmp_path / "run", judge=Bench(random_weights, 0.5, pause_s=0.6), progress=stop)
     bench = Bench(random_weights, 0.5)
     result = train(config, tmp_path / "run", judge=bench, resume=True)
     assert len(bench.asked) == 5  # the first fold's figures were kept
     assert result.share == whole.share
+    # Ten questions of 0.3 s; and five of 0.6 s, asked before the interruption.
+    assert whole.seconds > 3 and result.seconds > 3
     expected, got = (load_checkpoint(r.weights).model.state_dict() for r in (whole, result))
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
