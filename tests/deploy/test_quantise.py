@@ -189,7 +189,9 @@ def test_over_budget_only_what_hurts_is_left_in_float(network: tuple[Any, Path],
     model, account = quantise(*network, _contract(), Int8Options(dataset, judge, max_drop=1.0))
     assert account["float_groups"] == ["/model.1"]
     assert len(account["search"]["trials"]) == 4, "three rules for ranges, then one group in float"
-    assert account["search"]["trials"][0]["drop_points"] > 1.0 >= account["search"]["trials"][-1]["drop_points"]
+    assert account["search"]["trials"][0]["drop_points"] > 1.0
+    # The pictures that chose flatter, so half of the budget is all that they may show.
+    assert account["search"]["trials"][-1]["drop_points"] <= 0.5
     assert account["search"]["sensitivity"][0]["group"] == "/model.1"
     assert account["held_out"]["split"] == "val"
     assert judge.asked == ["train"] * 5 + ["val"], "held-out pictures are looked at once, at the end"
@@ -225,7 +227,7 @@ class Never(Judge):
 @pytest.mark.parametrize(
     ("judge", "sentence"),
     [
-        (Never(), r"loses 20.00 mAP points on the training pictures even with all 3 groups .* over the 1 "),
+        (Never(), r"loses 20.00 mAP points on the training pictures even with all 3 groups .* over half of the 1 "),
         (Judge(held_out=-0.02), r"loses 2.00 mAP points on the held-out split 'val', over the 1 "),
     ],
 )
