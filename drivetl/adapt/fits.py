@@ -24,6 +24,11 @@ from drivetl.progress import Progress
 __all__ = ["Fits", "training_samples"]
 
 
+# What a handful of pictures says of a share is mostly noise. Half and half is where Wortsman et al. found mixtures good
+# without any choice.
+_MOST_ON_FEW = 0.5
+
+
 class Fits:
     """The fits of one run: those that choose the share, and the one that is kept.
 
@@ -68,7 +73,16 @@ class Fits:
         config = self._config
         if not crossed and config.wise_ft == "select" and config.selection_split is not None:
             crossed = [self._trials(fitted, config.selection_split, None)]
-        return tuple(choose_share(crossed, config.max_forgetting, config.forgetting_price)) if crossed else ()
+        if not crossed:
+            return ()
+        most = 1.0
+        if config.selection_split is None and len(self._samples) < config.min_selection_pictures:
+            most = _MOST_ON_FEW
+            self.notes.append(
+                f"{len(self._samples)} pictures chose the share, fewer than {config.min_selection_pictures}, so it is "
+                f"{most:.0%} at most."
+            )
+        return tuple(choose_share(crossed, config.max_forgetting, config.forgetting_price, most=most))
 
     def cross_validated(self) -> list[list[Trial]]:
         """Return the trials of each fold of the training pictures; none where a split selects, or nothing does."""

@@ -109,7 +109,7 @@ def class_mean(figures: Sequence[ClassFigures]) -> float:
 
 
 def choose_share(
-    fits: Sequence[Sequence[Trial]], max_forgetting: float, forgetting_price: float = 1.0
+    fits: Sequence[Sequence[Trial]], max_forgetting: float, forgetting_price: float = 1.0, *, most: float = 1.0
 ) -> list[SharePoint]:
     """Return the curve over shares with the chosen one marked.
 
@@ -117,6 +117,7 @@ def choose_share(
         fits: for each fit the trials of the same shares, share 0 first.
         max_forgetting: mAP50-95 on source pictures that may be lost.
         forgetting_price: mAP50-95 on the target that one on source pictures is worth.
+        most: no larger share is taken.
     """
     points = []
     for column in zip(*fits, strict=True):
@@ -133,7 +134,7 @@ def choose_share(
     def worth(point: SharePoint) -> float:
         return point.target_gain - forgetting_price * lost(point)
 
-    allowed = [p for p in points if p.share == 0 or (worth(p) > 0 and lost(p) <= max_forgetting)]
+    allowed = [p for p in points if p.share == 0 or (p.share <= most and worth(p) > 0 and lost(p) <= max_forgetting)]
     best = max(worth(point) for point in allowed)
     # The start is nobody's near equal: with a gain in sight, something is taken.
     equals = [point for point in allowed if worth(point) >= best - NEARLY and (point.share > 0 or best == 0)]
