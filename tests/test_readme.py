@@ -1,0 +1,56 @@
+"""Every command in the README is one that the command line takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from drivetl.cli import app
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def commands() -> list[str]:
+    """Return the words after ``drivetl`` in blocks and inline; those with an ellipsis leave something out."""
+    text = README.read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
+    lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines()]
+    inline = [" ".join(found.split()) for found in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))]
+    found = [re.match(r"(?:\.venv/bin/)?drivetl (.+)", line.strip()) for line in [*lines, *inline]]
+    return sorted({match[1] for match in found if match is not None and "…" not in match[1]})
+
+
+def parse(command: str) -> None:
+    """Parse a command as the command line would, and do nothing."""
+    words = shlex.split(command)
+    # Typer may bring its own click, so a group is known by what it can do.
+    found: Any = typer.main.get_command(app)
+    context: Any = None
+    while hasattr(found, "get_command"):
+        context = found.context_class(found, parent=context, info_name=words[0])
+        chosen = found.get_command(context, words.pop(0))
+        assert chosen is not None, f"there is no such verb: {command}"
+        found = chosen
+    found.make_context(command, words, parent=context)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_command_line_takes_it(command: str) -> None:
+    parse(command)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["bench bundle --nope", "train --data a", "data import kitti", "nonsense x", "data cut"]
+)
+def test_a_wrong_command_would_be_found(wrong: str) -> None:
+    with pytest.raises(Exception, match=r"No such (option|command)|Missing|no such verb"):
+        parse(wrong)
+
+
+def test_there_are_commands() -> None:
+    assert len(commands()) > 30
