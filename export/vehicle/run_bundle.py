@@ -26,6 +26,7 @@ from drivetl.runtime import PROVIDERS, Detections, Detector
 from drivetl.runtime.selftest import self_test
 
 _STALLED_S = 5.0
+_STOP_S = 0.5
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,25 +120,31 @@ def _newest(capture: Any, source: str) -> Iterator[np.ndarray]:
     """Read in a thread of its own: what waits in a driver's queue is a road that the car has already left behind."""
     arrived = threading.Condition()
     newest: list[np.ndarray | None] = []
+    over = threading.Event()
 
     def read() -> None:
         there = True
-        while there:
+        while there and not over.is_set():
             there, image_bgr = capture.read()
             with arrived:
                 newest[:] = [image_bgr if there else None]
                 arrived.notify()
 
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        with arrived:
-            if not arrived.wait_for(lambda: bool(newest), _STALLED_S):
-                raise VideoError(f"{quoted(source)} has sent no frame for {_STALLED_S:g} s; check the camera")
-            image_bgr = newest.pop()
-        # A failed read is the end, never a black picture: an empty road is a dangerous thing to report.
-        if image_bgr is None:
-            raise VideoError(f"{quoted(source)} stopped sending frames; check the camera")
-        yield image_bgr
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        while True:
+            with arrived:
+                if not arrived.wait_for(lambda: bool(newest), _STALLED_S):
+                    raise VideoError(f"{quoted(source)} has sent no frame for {_STALLED_S:g} s; check the camera")
+                image_bgr = newest.pop()
+            # A failed read is the end, never a black picture: an empty road is a dangerous thing to report.
+            if image_bgr is None:
+                raise VideoError(f"{quoted(source)} stopped sending frames; check the camera")
+            yield image_bgr
+    finally:
+        over.set()
+        reader.join(_STOP_S)  # a camera that hangs keeps its thread; nothing else does
 
 
 if __name__ == "__main__":

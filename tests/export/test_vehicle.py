@@ -106,9 +106,14 @@ def test_a_camera_that_hangs_is_reported(program: ModuleType, monkeypatch: pytes
 
     monkeypatch.setattr(program, "_STALLED_S", 0.05)
     hang = threading.Event()
+    before = set(threading.enumerate())
     with pytest.raises(program.VideoError, match="no frame for"):
         next(program._newest(SimpleNamespace(read=lambda: (hang.wait(1), None)), "0"))
     hang.set()
+    # Once the camera answers, its reader ends: left alone it would read for ever and take a core from the car.
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_the_requirements_leave_onnxruntime_to_the_board() -> None:
