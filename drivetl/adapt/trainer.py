@@ -220,7 +220,9 @@ class AdaptTrainer(StartTrainer):
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """End the run when it has diverged; the state of the epoch before stays."""
         finite = bool(torch.isfinite(self.loss)) and all(
-            bool(torch.isfinite(value).all()) for value in self.ema.ema.state_dict().values()
+            bool(torch.isfinite(value).all())
+            for model in (self.model, self.ema.ema)  # the last step of an epoch may spoil the one alone
+            for value in model.state_dict().values()
         )
         if not finite:
             kept = f"the state after epoch {epoch} is kept in" if epoch > self.start_epoch else "nothing was written to"

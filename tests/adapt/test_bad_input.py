@@ -58,7 +58,7 @@ def test_one_picture_is_trained_on_and_never_trusted(random_weights: Path, tmp_p
     assert document["share"] == 0 and document["weight_curve"] == []
     assert any("One group of training pictures cannot say" in note for note in document["notes"])
     assert "1 pictures an epoch" in told(result)
-    plain = document_of(invoke(*words, "--out", tmp_path / "plain"))
+    plain = document_of(invoke(*words, "--out", tmp_path / "plain", "--wise-ft", 1))
     assert (plain["share"], plain["optimiser_steps"]) == (1.0, 1)
     assert plain["adapted"]["interval"]["note"].startswith("No interval")
 
@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_what_was_good(
             next(self.model.parameters()).data.fill_(float("nan"))
 
     run = tmp_path / "run"
-    words = ("--data", drawn, "--weights", random_weights, *SMALL[:-1], 3, "--out", run, "--no-figures")
+    words = ("--data", drawn, "--weights", random_weights, *SMALL[:-1], 3, "--out", run, "--no-figures", "--wise-ft", 1)
     with monkeypatch.context() as patch:
         patch.setattr(AdaptTrainer, "optimizer_step", spoiled)
         result = invoke(*words)
