@@ -94,6 +94,8 @@ def _picture(plan: ComparisonRecipe, results: dict[str, Any], target: Path) -> l
     from drivetl.files import atomic_file
     from drivetl.report.forest import Difference, Panel, draw_forest
 
+    if not plan.compare:
+        return []
     panels = []
     for label in labels_of(plan):
         found = []
@@ -103,8 +105,6 @@ def _picture(plan: ComparisonRecipe, results: dict[str, Any], target: Path) -> l
             ends = (100 * figure["interval"][0], 100 * figure["interval"][1]) if figure["interval"] else None
             found.append(Difference(f"{pair.after} − {pair.before}", points, ends))
         panels.append(Panel(label, found))
-    if not plan.compare:
-        return []
     title = f"{plan.name}: {plan.weights}, classes with {plan.min_boxes} boxes, {len(plan.seeds)} seeds"
     data = draw_forest(panels, title=title, unit="points of mAP50-95")
     with atomic_file(target, overwrite=True) as temporary:
