@@ -13,13 +13,12 @@ from drivetl.data.pictures import decode_picture
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
 from drivetl.deploy.machine import describe_machine
 from drivetl.deploy.sampling import STAGES, back_to_back_ms
-from drivetl.deploy.versus import Versus
+from drivetl.deploy.versus import BLOCKS, Versus, in_turns
 from drivetl.progress import Progress, silent
 from drivetl.runtime import Detector, open_bundle
 
 __all__ = ["BesideResult", "bench_beside"]
 
-_BLOCKS = 10
 _WARM_UP = 5
 
 
@@ -64,7 +63,7 @@ def bench_beside(
     iterations: int = 300,
     progress: Progress = silent,
 ) -> BesideResult:
-    """Time two bundles in alternating blocks, so that a machine that warms up or is disturbed slows both.
+    """Time two bundles in alternating blocks.
 
     Args:
         bundle: the first folder.
@@ -82,24 +81,20 @@ def bench_beside(
     """
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
     pair = [Detector(open_bundle(path), provider=provider, threads=threads) for path in (bundle, other)]
-    block = -(-iterations // _BLOCKS)
-    rows: tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]] = ([], [])
-    for index in range(_BLOCKS):
-        progress("beside", index, _BLOCKS)
-        # Which comes first changes from pair to pair.
-        for which in (0, 1) if index % 2 else (1, 0):
-            timed_ms = back_to_back_ms(pair[which], image_bgr, block, _WARM_UP, silent)
-            rows[which].append(np.median(timed_ms, axis=0))
-    progress("beside", _BLOCKS, _BLOCKS)
-    first_ms, second_ms = np.array(rows[0]), np.array(rows[1])
+    block = -(-iterations // BLOCKS)
+
+    def timed(detector: Detector) -> NDArray[np.float64]:
+        p50_ms: NDArray[np.float64] = np.median(back_to_back_ms(detector, image_bgr, block, _WARM_UP, silent), axis=0)
+        return p50_ms
+
     return BesideResult(
-        stages={name: Versus.of(first_ms[:, column], second_ms[:, column]) for column, name in enumerate(STAGES)},
+        stages=in_turns((lambda: timed(pair[0]), lambda: timed(pair[1])), STAGES, progress),
         bundles=(str(bundle), str(other)),
         precision=(pair[0].contract.precision, pair[1].contract.precision),
         detections=(len(pair[0](image_bgr)), len(pair[1](image_bgr))),
         provider=pair[0].provider,
         picture=SYNTHETIC if image is None else image.name,
-        frames=_BLOCKS * block,
+        frames=BLOCKS * block,
         threads=pair[0].session.intra_op_threads,
         machine=describe_machine(),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -24,10 +24,10 @@ from drivetl.runtime.bundle import MODEL_FILE
 if TYPE_CHECKING:
     from drivetl.yolo.onnx_predict import UltralyticsOnnx
 
-__all__ = ["MEASURES", "Stages", "Versus", "VersusResult", "compare_paths", "versus_ultralytics"]
+__all__ = ["BLOCKS", "MEASURES", "Stages", "Versus", "VersusResult", "compare_paths", "in_turns", "versus_ultralytics"]
 
 MEASURES = ("outside_wall", "outside_cpu", "end_to_end")
-_BLOCKS = 10
+BLOCKS = 10
 _WARM_UP = 5
 _NS_PER_MS = 1e6
 # Preprocess, infer, postprocess; each takes what the ones before it gave.
@@ -135,14 +135,14 @@ def versus_ultralytics(
         threads=threads or None,
     )
     ours, theirs = _stages(detector, other, image_bgr)
-    block = -(-iterations // _BLOCKS)
+    block = -(-iterations // BLOCKS)
     return VersusResult(
         measures=compare_paths(ours, theirs, block=block, progress=progress),
         detections=(_once(ours), _once(theirs)),
         picture=SYNTHETIC if image is None else image.name,
         picture_size_hw=(image_bgr.shape[0], image_bgr.shape[1]),
         input_size_hw=detector.contract.input_size_hw,
-        frames=_BLOCKS * block,
+        frames=BLOCKS * block,
         threads={
             "intra_op": detector.session.intra_op_threads,
             "opencv": cv2.getNumThreads(),
@@ -168,14 +168,30 @@ def _stages(detector: Detector, other: UltralyticsOnnx, image_bgr: NDArray[np.ui
 
 def compare_paths(ours: Stages, theirs: Stages, *, block: int, progress: Progress = silent) -> dict[str, Versus]:
     """Time two paths in alternating blocks of ``block`` frames; which comes first changes from pair to pair."""
+    return in_turns((lambda: _block_ms(ours, block), lambda: _block_ms(theirs, block)), MEASURES, progress)
+
+
+def in_turns(
+    blocks: tuple[Callable[[], NDArray[np.float64]], Callable[[], NDArray[np.float64]]],
+    names: Sequence[str],
+    progress: Progress = silent,
+) -> dict[str, Versus]:
+    """Time blocks of two sides in turns, so that a machine that warms up or is disturbed slows both.
+
+    Args:
+        blocks: for each side, what times one block and returns its figures in milliseconds, one for each of ``names``.
+        names: what the figures are.
+        progress: told before every pair of blocks, never while the clock runs.
+    """
     rows: tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]] = ([], [])
-    for index in range(_BLOCKS):
-        progress("versus", index, _BLOCKS)
+    for index in range(BLOCKS):
+        progress("in turns", index, BLOCKS)
+        # Which comes first changes from pair to pair.
         for which in (0, 1) if index % 2 else (1, 0):
-            rows[which].append(_block_ms((ours, theirs)[which], block))
-    progress("versus", _BLOCKS, _BLOCKS)
-    mine, yours = np.array(rows[0]), np.array(rows[1])
-    return {name: Versus.of(mine[:, column], yours[:, column]) for column, name in enumerate(MEASURES)}
+            rows[which].append(blocks[which]())
+    progress("in turns", BLOCKS, BLOCKS)
+    first, second = np.array(rows[0]), np.array(rows[1])
+    return {name: Versus.of(first[:, column], second[:, column]) for column, name in enumerate(names)}
 
 
 def _block_ms(path: Stages, frames: int) -> NDArray[np.float64]:
