@@ -34,12 +34,13 @@ check:
 
 # For a person with an NVIDIA GPU: every claim about it ends in one table and one JSON, runs/gpu-check/gpu-check.json.
 # Nothing falls back to the CPU. With a dataset (train and val), parity and int8 are checked too:
-#   make gpu-check WEIGHTS=yolo11n DATA=data/fog
+#   make gpu-check WEIGHTS=yolo11n DATA=data/fog SPLIT=val
 WEIGHTS ?= yolo11n
 DATA ?=
+SPLIT ?= val
 
 gpu-check: $(STAMP)
-	$(BIN)/python -m drivetl.deploy.gpu_check $(WEIGHTS) $(if $(DATA),--data $(DATA)) --out runs/gpu-check
+	$(BIN)/python -m drivetl.deploy.gpu_check $(WEIGHTS) $(if $(DATA),--data $(DATA) --split $(SPLIT)) --out runs/gpu-check
 
 # A bundle's golden frames through onnxruntime-web in headless Chromium. Needs npm and chromium, and the npm registry once.
 #   make web-check BUNDLE=bundles/fog

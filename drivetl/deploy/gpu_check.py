@@ -1,6 +1,6 @@
 """Every claim about NVIDIA hardware, checked where there is some: one JSON document and one table.
 
-    python -m drivetl.deploy.gpu_check WEIGHTS [--data DATASET] --out FOLDER
+    python -m drivetl.deploy.gpu_check WEIGHTS [--data DATASET [--split val]] --out FOLDER
 
 Each claim is a command of drivetl's own, run as a user would run it, and its answer is taken as it is. A claim that
 cannot be checked here is refused with the reason; nothing falls back to the CPU, and nothing is left out.
@@ -23,7 +23,7 @@ from drivetl.errors import OutputError
 from drivetl.files import write_json
 from drivetl.runtime import PROVIDERS
 
-__all__ = ["Answer", "Claim", "GpuCheck", "gpu_check", "main", "table"]
+__all__ = ["Answer", "Claim", "GpuCheck", "Road", "gpu_check", "main", "table"]
 
 Verdict = Literal["held", "failed", "refused"]
 
@@ -59,6 +59,19 @@ class Answer:
 
 
 Run = Callable[[Sequence[str]], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """Pictures for parity and for calibrating int8.
+
+    Attributes:
+        data: a dataset with the split train.
+        split: its split that parity is checked on.
+    """
+
+    data: str
+    split: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +131,12 @@ class GpuCheck:
         }
 
 
-def gpu_check(weights: str, data: str | None, out: Path, run: Run) -> GpuCheck:
+def gpu_check(weights: str, road: Road | None, out: Path, run: Run) -> GpuCheck:
     """Check every claim for every provider and precision.
 
     Args:
         weights: a checkpoint, or the name of published weights.
-        data: a dataset with the splits train and val (or test); None leaves parity and int8 unchecked, and they are
-            refused.
+        road: pictures; None leaves parity and int8 unchecked, and they are refused.
         out: folder for the bundles.
         run: carries out a command; `command` does so in a process, a test answers by itself.
     """
@@ -137,8 +149,8 @@ def gpu_check(weights: str, data: str | None, out: Path, run: Run) -> GpuCheck:
             claims += _refused(provider, _PRECISIONS, reason)
     usable = [provider for provider in _GPU_PROVIDERS if doctor.get("providers", {}).get(provider, {}).get("usable")]
     for precision in _PRECISIONS if usable else ():
-        claims += _with_precision(precision, usable, weights, data, out, run)
-    return GpuCheck(weights, data, doctor, tuple(claims))
+        claims += _with_precision(precision, usable, weights, road, out, run)
+    return GpuCheck(weights, None if road is None else road.data, doctor, tuple(claims))
 
 
 def _names(provider: str) -> tuple[str, ...]:
@@ -154,28 +166,28 @@ def _refused(provider: str, precisions: Sequence[str], reason: str, command: str
 
 
 def _with_precision(
-    precision: str, providers: Sequence[str], weights: str, data: str | None, out: Path, run: Run
+    precision: str, providers: Sequence[str], weights: str, road: Road | None, out: Path, run: Run
 ) -> list[Claim]:
     bundle = out / precision
-    if precision == "int8" and data is None:
+    if precision == "int8" and road is None:
         reason = "int8 is calibrated on pictures of the road: give DATA=DATASET"
         return [claim for provider in providers for claim in _refused(provider, [precision], reason)]
     words = ["drivetl", "export", weights, "--out", str(bundle), "--precision", precision, "--overwrite", "--json"]
-    if data is not None:
-        words += ["--golden", data, *(["--calibrate", data] if precision == "int8" else [])]
+    if road is not None:
+        words += ["--golden", road.data, *(["--calibrate", road.data] if precision == "int8" else [])]
     made = run(words)
     if made.status:
         return [c for provider in providers for c in _refused(provider, [precision], made.reason, " ".join(words))]
-    return [claim for provider in providers for claim in _on_provider(provider, precision, bundle, weights, data, run)]
+    return [claim for provider in providers for claim in _on_provider(provider, precision, bundle, weights, road, run)]
 
 
-def _on_provider(provider: str, precision: str, bundle: Path, weights: str, data: str | None, run: Run) -> list[Claim]:
+def _on_provider(provider: str, precision: str, bundle: Path, weights: str, road: Road | None, run: Run) -> list[Claim]:
     words = ["drivetl", "bench", str(bundle), "--provider", provider, "--iterations", _FRAMES]
     words += ["--paced-hz", _CAMERA_HZ, "--json"]
     timed = run(words)
     claims = [
         _claim("provider proof", provider, precision, words, timed, _proof),
-        _parity(provider, precision, bundle, weights, data, run),
+        _parity(provider, precision, bundle, weights, road, run),
         _claim("latency", provider, precision, words, timed, _latency),
     ]
     if provider == "cuda":
@@ -184,10 +196,11 @@ def _on_provider(provider: str, precision: str, bundle: Path, weights: str, data
     return claims
 
 
-def _parity(provider: str, precision: str, bundle: Path, weights: str, data: str | None, run: Run) -> Claim:
-    if data is None:
+def _parity(provider: str, precision: str, bundle: Path, weights: str, road: Road | None, run: Run) -> Claim:
+    if road is None:
         return Claim("parity", provider, precision, "refused", "parity is checked on pictures: give DATA=DATASET")
-    words = ["drivetl", "verify", str(bundle), "--weights", weights, "--data", data, "--provider", provider, "--json"]
+    words = ["drivetl", "verify", str(bundle), "--weights", weights, "--data", road.data, "--split", road.split]
+    words += ["--provider", provider, "--json"]
     return _claim("parity", provider, precision, words, run(words), _same)
 
 
@@ -271,10 +284,12 @@ def main(words: Sequence[str] | None = None, run: Run = command) -> int:
     """Check, print the table and write the JSON; exit status 0 only where every claim held."""
     parser = argparse.ArgumentParser(prog="python -m drivetl.deploy.gpu_check")
     parser.add_argument("weights", help="a checkpoint, or the name of published weights")
-    parser.add_argument("--data", help="dataset for parity and int8, with train and val")
+    parser.add_argument("--data", help="dataset for parity and int8; int8 is calibrated on its split train")
+    parser.add_argument("--split", default="val", help="split of the dataset that parity is checked on")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu-check"))
     chosen = parser.parse_args(words)
-    result = gpu_check(chosen.weights, chosen.data, chosen.out, run)
+    road = None if chosen.data is None else Road(chosen.data, chosen.split)
+    result = gpu_check(chosen.weights, road, chosen.out, run)
     try:
         chosen.out.mkdir(parents=True, exist_ok=True)
         write_json(chosen.out / _REPORT, result.document(), overwrite=True)

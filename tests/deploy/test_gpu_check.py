@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from drivetl.deploy.cuda_graph import main as cuda_graph
-from drivetl.deploy.gpu_check import Answer, command, gpu_check, main, table
+from drivetl.deploy.gpu_check import Answer, Road, command, gpu_check, main, table
 from drivetl.runtime.session import missing_for
 
 USABLE = {"cpu": {"usable": True}, "cuda": {"usable": True}, "tensorrt": {"usable": True}}
+ROAD = Road("road", "test")
 EP = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 
@@ -52,8 +53,8 @@ class Machine:
         return Answer(status, {**documents[kind], **changes}, "")
 
 
-def _verdicts(machine: Machine, data: str | None = "road") -> dict[tuple[str, str, str], tuple[str, str]]:
-    result = gpu_check("yolo11n", data, Path("out"), machine)
+def _verdicts(machine: Machine, road: Road | None = ROAD) -> dict[tuple[str, str, str], tuple[str, str]]:
+    result = gpu_check("yolo11n", road, Path("out"), machine)
     assert result.passed == all(claim.verdict == "held" for claim in result.claims)
     json.dumps(result.document(), allow_nan=False)
     return {(c.name, c.provider, c.precision): (c.verdict, c.reason) for c in result.claims}
@@ -66,7 +67,8 @@ def test_on_a_machine_with_a_gpu_every_claim_is_checked_and_holds() -> None:
     assert len(found) == 2 * 3 * 3 + 3 and {verdict for verdict, _ in found.values()} == {"held"}
     assert sum(asked.startswith("drivetl export") for asked in machine.asked) == 3
     assert any("--precision int8" in asked and "--calibrate road" in asked for asked in machine.asked)
-    lines = table(gpu_check("yolo11n", "road", Path("out"), Machine()))
+    assert sum("verify" in asked and "--data road --split test" in asked for asked in machine.asked) == 6
+    lines = table(gpu_check("yolo11n", ROAD, Path("out"), Machine()))
     assert lines[-1] == "21 held, 0 failed, 0 refused"
     assert any("CUDAExecutionProvider 120" in line for line in lines)
 
@@ -105,7 +107,7 @@ def test_what_a_command_says_becomes_the_verdict(change: dict[str, Any], claim: 
 
 
 def test_without_a_dataset_parity_and_int8_are_refused_and_the_rest_is_checked() -> None:
-    found = _verdicts(Machine(), data=None)
+    found = _verdicts(Machine(), road=None)
     assert found["parity", "cuda", "fp16"][0] == "refused" and "DATA=" in found["parity", "cuda", "fp16"][1]
     assert found["latency", "cuda", "fp16"][0] == "held" and found["latency", "cuda", "int8"][0] == "refused"
 
