@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from drivetl import __version__
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.fits import Fits, training_samples
@@ -230,7 +232,8 @@ def _identity(config: TrainConfig, dataset: Dataset, start: Checkpoint, rows: tu
     return {
         "drivetl": __version__,
         "git_commit": git_commit(),
-        "tools": {name: version(name) for name in ("torch", "ultralytics", "numpy", "opencv-python")},
+        # OpenCV comes in four distributions; the module knows its version in all of them.
+        "tools": {**{name: version(name) for name in ("torch", "ultralytics", "numpy")}, "opencv": cv2.__version__},
         "train": config.model_dump(mode="json"),
         "weights_sha256": start.sha256,
         "weights_licence": start.licence,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivetl.errors import BundleError, quoted
+from drivetl.errors import BundleError, ProviderUnavailable, quoted
 from drivetl.runtime.contract import METADATA_KEY, Contract
 from drivetl.runtime.decode import BOX_ROWS
 from drivetl.runtime.session import Session, open_session, read_model
@@ -49,10 +49,15 @@ class Bundle:
                 the minutes of a build; other providers have nothing to keep.
 
         Raises:
-            ProviderUnavailable: the provider cannot run here.
+            ProviderUnavailable: the provider cannot run here, or not in the bundle's precision.
             BundleError: the graph's inputs, outputs or stored contract differ from ``contract.json``, or the engine
                 cache cannot be made.
         """
+        if provider != "cpu" and self.contract.precision == "int8":
+            raise ProviderUnavailable(
+                f"{provider} was asked for and {quoted(self.path)} is int8, made for processors: CUDA has no kernel "
+                "for some of its operators, TensorRT no unsigned activations; for GPUs export with --precision fp16"
+            )
         if provider == "tensorrt" and self.contract.dynamic and self.contract.size_range_hw is None:
             raise BundleError(
                 f"{quoted(self.path)} has open dimensions and TensorRT builds its engine for a range of them, which "

@@ -29,6 +29,9 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 _ERRORS_ONLY = 3
+# By itself CUDA rounds float32 factors to TF32's 10 bits. On an H100 that moved the raw scores of yolo11n by 0.017 and
+# lost 0.7 % of its detections; without it, by 0.00002 and none. Whoever wants the speed of fewer bits exports fp16.
+_OPTIONS = {"cuda": {"use_tf32": "0"}}
 # ONNX Runtime's exceptions share no base class below Exception, and which of them exist differs between versions, so
 # they are collected where they are defined. Its wrapper adds RuntimeError and ValueError (a graph with broken text).
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -126,7 +129,7 @@ def open_session(
         ort.preload_dlls()
     try:
         # Without enable_fallback=0 the Python wrapper retries on the CPU by itself, here and inside run().
-        chosen = [(PROVIDERS[provider], provider_options or {})]
+        chosen = [(PROVIDERS[provider], {**_OPTIONS.get(provider, {}), **(provider_options or {})})]
         session = ort.InferenceSession(model, sess_options=options, providers=chosen, enable_fallback=0)
     except ORT_ERRORS as error:
         reason = _reason(error)

@@ -8,6 +8,7 @@ browser.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -29,9 +30,20 @@ _PRESET = "veryfast"
 _MAX_RATE_DENOMINATOR = 1001
 _CLOCK_HZ = 90_000  # of time stamps that follow no rate
 _FRAGMENT_S = 2.0
+_MOST_ENCODER_THREADS = 8  # beyond that, x264 gains little on a picture of a camera's size
 _BT709 = 1
 _LIMITED_RANGE = 1
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+
+
+def _encoder_threads() -> int:
+    """Return how many threads x264 may use: half of the cores that are ours.
+
+    By itself it takes 1.5 for each core, and on two of them they push the inference thread aside: 21 % fewer frames a
+    second than with one (int8 at 480 pixels), for a file of the same size.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_ENCODER_THREADS, max(1, cores // 2))
 
 
 class H264:
@@ -64,6 +76,7 @@ class H264:
             between_keys = min(250, max(1, round(_FRAGMENT_S * fps)))
             self._stream.options = {"crf": _CRF, "preset": _PRESET, "g": str(between_keys)}
             context = self._stream.codec_context
+            context.thread_count = _encoder_threads()
             context.color_range, context.colorspace = _LIMITED_RANGE, _BT709
             context.color_primaries, context.color_trc = _BT709, _BT709
         except (av.FFmpegError, ValueError) as error:

@@ -6,6 +6,7 @@ thread, so that frames cannot overtake each other.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,9 @@ __all__ = ["HandedOver", "Line"]
 
 T = TypeVar("T")
 _POLL_S = 0.1
+# How long a thread may keep the interpreter while others wait for it. Python's 5 ms are a seventh of a frame's time,
+# and the thread that has to start the next inference pays them several times a frame.
+_TURN_S = 0.0005
 
 
 class HandedOver:
@@ -102,6 +106,7 @@ class Line(Generic[T]):
         """
         self._items, self._groups = items, groups
         self._queues: list[_Queue[T]] = [_Queue(capacity) for _ in groups]
+        self._turn_s = _TURN_S
         self._outcomes = [HandedOver() for _ in groups]
         self._threads = [
             threading.Thread(target=self._work, args=(index,), name=f"video line {index}", daemon=True)
@@ -109,6 +114,8 @@ class Line(Generic[T]):
         ]
 
     def __enter__(self) -> Line[T]:
+        self._turn_s = sys.getswitchinterval()
+        sys.setswitchinterval(min(_TURN_S, self._turn_s))
         for thread in self._threads:
             thread.start()
         return self
@@ -120,6 +127,7 @@ class Line(Generic[T]):
             queue.abandon()
         for thread in self._threads:
             thread.join()
+        sys.setswitchinterval(self._turn_s)
 
     def results(self) -> Iterator[T | None]:
         """Yield items in order; None when a tenth of a second passed without one.

@@ -69,6 +69,32 @@ def test_the_wrapper_may_not_fall_back_to_another_provider(tiny_bundle: Callable
     assert session.ort_session._enable_fallback is False
 
 
+def test_cuda_computes_float32_as_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def record(model: bytes, *, providers: list[Any], **_: Any) -> None:
+        given.extend(providers)
+        raise _Recorded
+
+    monkeypatch.setattr("drivetl.runtime.session.missing_for", lambda provider: None)
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None)
+    monkeypatch.setattr(ort, "InferenceSession", record)
+    for provider, options in (("cuda", {"enable_cuda_graph": "1"}), ("cuda", None), ("tensorrt", None), ("cpu", None)):
+        with pytest.raises(_Recorded):
+            open_session(b"", provider, provider_options=options)
+    assert [options for _, options in given] == [{"use_tf32": "0", "enable_cuda_graph": "1"}, {"use_tf32": "0"}, {}, {}]
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_int8_is_refused_on_a_gpu_and_the_remedy_named(provider: str, tiny_bundle: Callable[..., Path]) -> None:
+    def int8(document: dict[str, Any]) -> None:
+        document["precision"] = "int8"
+
+    bundle = open_bundle(tiny_bundle(change=int8))
+    with pytest.raises(ProviderUnavailable, match=r"int8.*no kernel.*--precision fp16"):
+        bundle.session(provider)
+
+
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda model: b"",
     "text": lambda model: b"<html>not a model</html>",

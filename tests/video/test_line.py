@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -88,3 +89,11 @@ def test_waiting_is_told() -> None:
     with Line(items(1), [[mark("a", 0.35)]]) as line:
         results = list(line.results())
     assert results.count(None) >= 2 and results[-1] is not None
+
+
+def test_threads_change_quickly_inside_and_as_before_outside() -> None:
+    before = sys.getswitchinterval()
+    with Line(items(1), [[mark("a")]]) as line:
+        inside = sys.getswitchinterval()
+        list(line.results())
+    assert inside < before == sys.getswitchinterval()

@@ -77,6 +77,21 @@ def test_h264_is_what_browsers_want(tmp_path: Path, grey: Grey) -> None:
     assert 0 < data.index(b"moov") < data.index(b"mdat")  # the index stands in front
 
 
+def test_the_encoder_leaves_half_of_the_cores_to_the_network(
+    tmp_path: Path, grey: Grey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("av", reason="needs PyAV for H.264: pip install 'drivetl[video]'")
+    from drivetl.video.h264 import H264
+
+    used = []
+    for cores in (1, 2, 8, 64):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        video = H264(tmp_path / f"{cores}.mp4", 25, (64, 64), tmp_path / "a.mp4")
+        used.append(video._stream.codec_context.thread_count)
+        video.abandon()
+    assert used == [1, 1, 4, 8]
+
+
 def test_the_fallback_is_said(tmp_path: Path, grey: Grey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drivetl.video.writer.h264_available", lambda: False)
     with video_output(tmp_path / "a.mp4", fps=25) as output:
