@@ -16,14 +16,13 @@ from drivetl.data.records import Box, Sample
 from drivetl.scenes import load_preset, render_scene
 from drivetl.weather import apply_weather
 
-# Six in which severity 5 hurts yolo11n on these scenes more than severity 1 of any other: 0.09 to 0.20 against 0.26 to
-# 0.28. Rain at 1 (0.16) hurts more than snow or a dirty lens at 5 (0.27): these would not be the worst by design.
-# They were chosen on the scenes of the seeds 500 to 511; the scenes here are others, on which fog and glare at 5 are
-# not named as the worst. So four of six are tested, and the other two are open.
-NAMED = ("night", "wet_lens", "motion_blur", "sensor_noise")
-WORST = ("fog", "night", "glare", "wet_lens", "motion_blur", "sensor_noise")
-SEEDS = range(700, 712)
-NAMES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
+# Six in which severity 5 hurts yolo11n on these scenes more than severity 1 of any other. Night and rain are not among
+# them, because at 1 they already hurt as much as fog at 5; snow, haze and a dirty lens at 5 hurt too little. With any
+# of these nothing would be the worst by design. The six were chosen on scenes of other seeds, and only the classes that
+# every scene shows: with a dozen trucks, chance decides the order.
+WORST = ("fog", "glare", "wet_lens", "motion_blur", "sensor_noise", "jpeg")
+SEEDS = range(1100, 1124)
+NAMES = ("person", "car")
 SIZE_HW = (432, 768)
 
 
@@ -58,7 +57,7 @@ def carried_out(*command: str) -> dict[str, object]:
 
 
 @pytest.mark.material
-@pytest.mark.parametrize("worst", NAMED)
+@pytest.mark.parametrize("worst", WORST)
 def test_the_report_of_a_run_names_the_worst_condition(
     worlds: dict[tuple[str, int], list[Sample]], material: Path, tmp_path: Path, worst: str
 ) -> None:
