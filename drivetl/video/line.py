@@ -17,8 +17,8 @@ __all__ = ["HandedOver", "Line"]
 
 T = TypeVar("T")
 _POLL_S = 0.1
-# How long a thread may keep the interpreter while others wait for it. Python's 5 ms are a seventh of a frame's time,
-# and the thread that has to start the next inference pays them several times a frame.
+# How long a thread may keep the interpreter while others wait for it. Python's 5 ms are a seventh of a frame's time on
+# which the next inference may have to wait.
 _TURN_S = 0.0005
 
 
