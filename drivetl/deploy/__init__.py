@@ -10,7 +10,7 @@ In the order of the work::
     tolerances  how far a bundle may be from its weights, by precision
     parity      is the bundle the model that it was exported from? letterbox, raw tensors, detections, accuracy
     record      the verdict, written into the bundle
-    profiles    what a piece of hardware must keep to
+    profiles, place     what a piece of hardware must keep to, and where to measure
     machine     what a figure was measured on
     roofline, prediction    how long a frame would take on hardware that nobody here has
     sampling, tails, latency    how long a frame takes, stage by stage, on the provider that really ran
@@ -25,6 +25,7 @@ from drivetl.deploy.export import ExportResult, GraphOptions, export
 from drivetl.deploy.latency import LatencyResult, bench
 from drivetl.deploy.native import NativeBuild, check_for, native_build
 from drivetl.deploy.parity import ParityResult, verify_bundle
+from drivetl.deploy.place import Place
 from drivetl.deploy.prediction import Prediction, predict, rank
 from drivetl.deploy.profiles import Profile, load_profile
 from drivetl.deploy.quantise import Int8Options
@@ -41,6 +42,7 @@ __all__ = [
     "LatencyResult",
     "NativeBuild",
     "ParityResult",
+    "Place",
     "Prediction",
     "Profile",
     "Sampling",

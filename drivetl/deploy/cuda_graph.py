@@ -11,7 +11,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.deploy.golden import synthetic_frame
-from drivetl.errors import BundleError, DrivetlError
-from drivetl.runtime import Bundle, Session, open_bundle, open_session
-from drivetl.runtime.bundle import MODEL_FILE
+from drivetl.errors import DrivetlError
+from drivetl.runtime import Bundle, open_bundle
+from drivetl.runtime.replay import Replay
 
 __all__ = ["cuda_graph", "main"]
 
@@ -43,48 +43,32 @@ def cuda_graph(bundle: Path, *, runs: int = _RUNS) -> dict[str, Any]:
         ProviderUnavailable: CUDA cannot run here, or not every node runs on it.
     """
     opened = open_bundle(bundle)
-    if opened.contract.dynamic:
-        raise BundleError(f"a CUDA graph has fixed shapes and {str(bundle)!r} has open ones; export without --dynamic")
     letterboxed, _ = opened.contract.letterbox(synthetic_frame())
     single = opened.contract.to_input(letterboxed)
     tensor = np.repeat(single, opened.contract.batch, axis=0)
-    plain = _run(opened, tensor, {}, runs)
-    replayed = _run(opened, tensor, {"enable_cuda_graph": "1"}, runs)
+    replayed, graph_ms, _ = _run(opened, tensor, runs, cuda_graph=True)
+    output, nodes_ms, nodes_per_provider = _run(opened, tensor, runs, cuda_graph=False)
     return {
-        "max_abs_diff": float(np.abs(plain[0] - replayed[0]).max()),
-        "p50_ms": {"nodes": plain[1], "graph": replayed[1]},
-        "nodes_per_provider": plain[2].nodes_per_provider,
+        "max_abs_diff": float(np.abs(output - replayed).max()),
+        "p50_ms": {"nodes": nodes_ms, "graph": graph_ms},
+        "nodes_per_provider": nodes_per_provider,
     }
 
 
 def _run(
-    bundle: Bundle, tensor: NDArray[Any], options: dict[str, str], runs: int
-) -> tuple[NDArray[np.float32], float, Session]:
-    """Return the output, the p50 of a run in milliseconds, and the session."""
-    contract = bundle.contract
-    session = open_session(bundle.model, "cuda", where=str(bundle.path / MODEL_FILE), provider_options=options)
-    binding, output = _bound(session, contract.input_name, contract.output_name, tensor, contract.output_shape)
-    run: Callable[[Any], Any] = session.ort_session.run_with_iobinding
+    bundle: Bundle, tensor: NDArray[Any], runs: int, *, cuda_graph: bool
+) -> tuple[NDArray[np.float32], float, dict[str, int]]:
+    """Return the output, the p50 of a run in milliseconds, and the nodes of each provider."""
+    session = bundle.session("cuda", cuda_graph=cuda_graph)
+    replay = Replay(session, bundle.contract)
+    replay.write(tensor)
     taken_ns = []
     for turn in range(_WARM_UP + runs):
         begun_ns = perf_counter_ns()
-        run(binding)
+        replay.run()
         if turn >= _WARM_UP:
             taken_ns.append(perf_counter_ns() - begun_ns)
-    return output.numpy(), round(statistics.median(taken_ns) / 1e6, 4), session
-
-
-def _bound(
-    session: Session, input_name: str, output_name: str, tensor: NDArray[Any], output_shape: Sequence[int]
-) -> tuple[Any, Any]:
-    import onnxruntime as ort
-
-    there = ort.OrtValue.ortvalue_from_numpy(tensor, "cuda", 0)
-    output = ort.OrtValue.ortvalue_from_shape_and_type(list(output_shape), np.float32, "cuda", 0)
-    binding = session.ort_session.io_binding()
-    binding.bind_ortvalue_input(input_name, there)
-    binding.bind_ortvalue_output(output_name, output)
-    return binding, output
+    return replay.read(), round(statistics.median(taken_ns) / 1e6, 4), session.nodes_per_provider
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -29,7 +29,8 @@ Verdict = Literal["held", "failed", "refused"]
 
 _SCHEMA_VERSION = 1
 _GPU_PROVIDERS = ("cuda", "tensorrt")
-_PRECISIONS = ("fp32", "fp16", "int8")
+_PRECISIONS = ("fp32", "fp16")
+_INT8 = "int8"
 _FRAMES = "1000"  # the fewest that give a p99
 _CAMERA_HZ = "30"
 _REPORT = "gpu-check.json"
@@ -79,7 +80,8 @@ class Claim:
     """One claim and its verdict.
 
     Attributes:
-        name: ``provider proof``, ``parity``, ``latency`` or ``CUDA graph``.
+        name: ``provider proof``, ``parity``, ``latency``, ``CUDA graph`` (equal to node by node), ``graph latency`` or,
+            of int8, ``never run``: its bundles are made for processors.
         provider: ``cuda`` or ``tensorrt``.
         precision: ``fp32``, ``fp16`` or ``int8``.
         verdict: ``held``, ``failed`` (measured, and it is not so) or ``refused`` (it could not be checked here).
@@ -146,22 +148,25 @@ def gpu_check(weights: str, road: Road | None, out: Path, run: Run) -> GpuCheck:
         state = doctor.get("providers", {}).get(provider, {})
         if not state.get("usable"):
             reason = str(state.get("reason") or "drivetl doctor says nothing about it")
-            claims += _refused(provider, _PRECISIONS, reason)
+            claims += [claim for precision in _PRECISIONS for claim in _refused(provider, precision, reason)]
+            claims += _refused(provider, _INT8, reason)
     usable = [provider for provider in _GPU_PROVIDERS if doctor.get("providers", {}).get(provider, {}).get("usable")]
     for precision in _PRECISIONS if usable else ():
         claims += _with_precision(precision, usable, weights, road, out, run)
+    if usable:
+        claims += _with_precision(_INT8, usable, weights, road, out, run)
     return GpuCheck(weights, None if road is None else road.data, doctor, tuple(claims))
 
 
-def _names(provider: str) -> tuple[str, ...]:
-    return ("provider proof", "parity", "latency", *(["CUDA graph"] if provider == "cuda" else []))
+def _names(provider: str, precision: str) -> tuple[str, ...]:
+    if precision == _INT8:
+        return ("never run",)
+    return ("provider proof", "parity", "latency", *(["CUDA graph", "graph latency"] if provider == "cuda" else []))
 
 
-def _refused(provider: str, precisions: Sequence[str], reason: str, command: str = "") -> list[Claim]:
+def _refused(provider: str, precision: str, reason: str, command: str = "") -> list[Claim]:
     return [
-        Claim(name, provider, precision, "refused", reason, command=command)
-        for precision in precisions
-        for name in _names(provider)
+        Claim(name, provider, precision, "refused", reason, command=command) for name in _names(provider, precision)
     ]
 
 
@@ -169,15 +174,17 @@ def _with_precision(
     precision: str, providers: Sequence[str], weights: str, road: Road | None, out: Path, run: Run
 ) -> list[Claim]:
     bundle = out / precision
-    if precision == "int8" and road is None:
+    if precision == _INT8 and road is None:
         reason = "int8 is calibrated on pictures of the road: give DATA=DATASET"
-        return [claim for provider in providers for claim in _refused(provider, [precision], reason)]
+        return [claim for provider in providers for claim in _refused(provider, precision, reason)]
     words = ["drivetl", "export", weights, "--out", str(bundle), "--precision", precision, "--overwrite", "--json"]
     if road is not None:
-        words += ["--golden", road.data, *(["--calibrate", road.data] if precision == "int8" else [])]
+        words += ["--golden", road.data, *(["--calibrate", road.data] if precision == _INT8 else [])]
     made = run(words)
     if made.status:
-        return [c for provider in providers for c in _refused(provider, [precision], made.reason, " ".join(words))]
+        return [c for provider in providers for c in _refused(provider, precision, made.reason, " ".join(words))]
+    if precision == _INT8:
+        return [_never_run(provider, bundle, run) for provider in providers]
     return [claim for provider in providers for claim in _on_provider(provider, precision, bundle, weights, road, run)]
 
 
@@ -191,9 +198,20 @@ def _on_provider(provider: str, precision: str, bundle: Path, weights: str, road
         _claim("latency", provider, precision, words, timed, _latency),
     ]
     if provider == "cuda":
-        words = ["python", "-m", "drivetl.deploy.cuda_graph", str(bundle)]
-        claims.append(_claim("CUDA graph", provider, precision, words, run(words), _replay))
+        alone = ["python", "-m", "drivetl.deploy.cuda_graph", str(bundle)]
+        claims.append(_claim("CUDA graph", provider, precision, alone, run(alone), _replay))
+        whole = [*words, "--cuda-graph"]
+        claims.append(_claim("graph latency", provider, precision, whole, run(whole), _latency))
     return claims
+
+
+def _never_run(provider: str, bundle: Path, run: Run) -> Claim:
+    words = ["drivetl", "bench", str(bundle), "--provider", provider, "--json"]
+    answer, command = run(words), " ".join(words)
+    if "error" not in answer.document:
+        return Claim("never run", provider, _INT8, "failed", "an int8 bundle ran, or said nothing", command=command)
+    right = answer.status == _GATE_FAILED and f"is {_INT8}, made for processors" in answer.reason
+    return Claim("never run", provider, _INT8, "held" if right else "failed", answer.reason, command=command)
 
 
 def _parity(provider: str, precision: str, bundle: Path, weights: str, road: Road | None, run: Run) -> Claim:

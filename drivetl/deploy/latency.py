@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from drivetl.data.pictures import decode_picture
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
 from drivetl.deploy.machine import Load, describe_machine, peak_memory_mb
-from drivetl.deploy.profiles import load_profile
+from drivetl.deploy.place import Place, limits_of
 from drivetl.deploy.sampling import STAGES, Sampling, back_to_back_ms, paced_ms
 from drivetl.deploy.tails import Percentiles, histogram, series
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
-from drivetl.runtime import Contract, Detector, open_bundle
+from drivetl.runtime import Detector, open_bundle
 from drivetl.runtime.decode import BOX_ROWS
 
 __all__ = ["AgainstBare", "LatencyResult", "Paced", "bench"]
@@ -76,6 +76,7 @@ class LatencyResult:
     Attributes:
         provider: the execution provider that every node of the graph ran on.
         nodes_per_provider: how many nodes ONNX Runtime gave to each provider.
+        cuda_graph: whether they were replayed as one CUDA graph.
         precision: of the bundle.
         input_size_hw: of the model, in pixels.
         picture: name of the frame that was used.
@@ -103,6 +104,7 @@ class LatencyResult:
 
     provider: str
     nodes_per_provider: dict[str, int]
+    cuda_graph: bool
     precision: str
     input_size_hw: tuple[int, int]
     picture: str
@@ -163,12 +165,11 @@ def _over_budget(when: str, latency_ms: Percentiles, budget_ms: float | None) ->
 def bench(
     bundle: Path,
     *,
-    provider: str | None = None,
+    place: Place | None = None,
     profile: str | None = None,
     budget_ms: float | None = None,
     image: Path | None = None,
     sampling: Sampling | None = None,
-    threads: int | None = None,
     progress: Progress = silent,
 ) -> LatencyResult:
     """Measure the latency of a bundle on this machine.
@@ -178,33 +179,36 @@ def bench(
 
     Args:
         bundle: the folder.
-        provider: ``cpu``, ``cuda`` or ``tensorrt``; None takes the profile's, without one ``cpu``.
+        place: where it runs; None takes the profile's, without one the CPU.
         profile: name or path of a hardware profile; options given beside it come first.
         budget_ms: what the p99 end to end must keep to; None takes the profile's.
         image: a picture file; None takes a synthetic 1280x720 frame.
         sampling: how many frames to time, and how; None takes the defaults.
-        threads: of one operator; None takes the profile's, without one ONNX Runtime's choice.
         progress: told before and after each part, never while the clock runs.
 
     Raises:
         BundleError: the bundle cannot be used.
-        ConfigError: the profile cannot be used or is about another kind of bundle, or a number is out of range.
+        ConfigError: the profile cannot be used or is about another kind of bundle, a number is out of range, or what
+            is asked for contradicts itself.
         ImageError: the picture cannot be decoded.
         ProviderUnavailable: the provider cannot run here. Nothing is measured then.
     """
-    sampling = sampling or Sampling()
+    sampling, place = sampling or Sampling(), place or Place()
+    if place.cuda_graph and sampling.against_bare:
+        raise ConfigError("a bare session.run loop has no CUDA graph; leave --against-bare or --cuda-graph out")
     _check_numbers(sampling, budget_ms)
     opened = open_bundle(bundle)
-    limits = _limits(opened.contract, profile, provider, threads, budget_ms)
+    limits = limits_of(opened.contract, profile, place, budget_ms)
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
     begun_ns = perf_counter_ns()
-    detector = Detector(opened, provider=limits.provider, threads=limits.threads)
+    detector = Detector(opened, provider=limits.provider, threads=limits.threads, cuda_graph=place.cuda_graph)
     detector(image_bgr)
     cold_start_ms = (perf_counter_ns() - begun_ns) / _NS_PER_MS
     measured = _measured(detector, image_bgr, sampling, limits.budget_ms, progress)
     return LatencyResult(
         provider=detector.provider,
         nodes_per_provider=detector.session.nodes_per_provider,
+        cuda_graph=place.cuda_graph,
         precision=detector.contract.precision,
         input_size_hw=detector.contract.input_size_hw,
         picture=SYNTHETIC if image is None else image.name,
@@ -218,31 +222,6 @@ def bench(
         profile=profile,
         machine=describe_machine(),
         **measured,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """Where to measure and what to keep to, from options and profile together."""
-
-    provider: str
-    threads: int
-    budget_ms: float | None
-    memory_mb: int | None
-
-
-def _limits(
-    contract: Contract, profile: str | None, provider: str | None, threads: int | None, budget_ms: float | None
-) -> _Limits:
-    if profile is None:
-        return _Limits(provider or "cpu", threads or 0, budget_ms, None)
-    hardware = load_profile(profile)
-    hardware.check(contract, profile)
-    return _Limits(
-        provider or hardware.provider,
-        threads or hardware.threads or 0,
-        budget_ms or hardware.budget_p99_ms,
-        hardware.memory_mb,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from drivetl.errors import BundleError, ProviderUnavailable, quoted
 from drivetl.runtime.contract import METADATA_KEY, Contract
 from drivetl.runtime.decode import BOX_ROWS
+from drivetl.runtime.replay import CUDA_GRAPH, check_replayable
 from drivetl.runtime.session import Session, open_session, read_model
 
 __all__ = ["CONTRACT_FILE", "MODEL_FILE", "Bundle", "open_bundle"]
@@ -39,7 +40,14 @@ class Bundle:
     contract: Contract
     model: bytes
 
-    def session(self, provider: str = "cpu", *, threads: int = 0, engine_cache: Path | None = None) -> Session:
+    def session(
+        self,
+        provider: str = "cpu",
+        *,
+        threads: int = 0,
+        engine_cache: Path | None = None,
+        cuda_graph: bool = False,
+    ) -> Session:
         """Open an ONNX Runtime session and hold the graph against the contract.
 
         Args:
@@ -47,11 +55,12 @@ class Bundle:
             threads: threads of one operator, 0 for ONNX Runtime's choice.
             engine_cache: a folder for TensorRT's engines and timings, so that only the first start on a board takes
                 the minutes of a build; other providers have nothing to keep.
+            cuda_graph: let CUDA record a run for `drivetl.runtime.replay.Replay`.
 
         Raises:
-            ProviderUnavailable: the provider cannot run here, or not in the bundle's precision.
-            BundleError: the graph's inputs, outputs or stored contract differ from ``contract.json``, or the engine
-                cache cannot be made.
+            ProviderUnavailable: the provider cannot run here, not in the bundle's precision, or has no CUDA graph.
+            BundleError: the graph's inputs, outputs or stored contract differ from ``contract.json``, the engine
+                cache cannot be made, or open shapes cannot be recorded.
         """
         if provider != "cpu" and self.contract.precision == "int8":
             raise ProviderUnavailable(
@@ -63,7 +72,10 @@ class Bundle:
                 f"{quoted(self.path)} has open dimensions and TensorRT builds its engine for a range of them, which "
                 "nobody gave; export it again with --size-range, or without --dynamic"
             )
-        options = {}
+        options: dict[str, str] = {}
+        if cuda_graph:
+            check_replayable(self.contract, provider, str(self.path))
+            options = CUDA_GRAPH
         if provider == "tensorrt":
             options = {**_engine_ranges(self.contract), **self._engine_cache(engine_cache)}
         where = str(self.path / MODEL_FILE)

@@ -17,6 +17,7 @@ from drivetl.runtime.decode import BOX_ROWS, decode
 from drivetl.runtime.detections import Detections
 from drivetl.runtime.letterbox import Geometry
 from drivetl.runtime.preprocess import Preprocessor
+from drivetl.runtime.replay import Replay
 
 __all__ = ["Detector"]
 
@@ -37,6 +38,7 @@ class Detector:
         confidence: float | None = None,
         size_hw: tuple[int, int] | None = None,
         engine_cache: Path | None = None,
+        cuda_graph: bool = False,
     ) -> None:
         """Open a bundle on one execution provider.
 
@@ -47,16 +49,18 @@ class Detector:
             confidence: threshold in [0, 1]; None takes the contract's.
             size_hw: height and width of the input, where the graph is dynamic; None takes the contract's.
             engine_cache: a folder where TensorRT keeps its engines; None builds them at every start.
+            cuda_graph: replay the network as one CUDA graph; then only the first thread that detects may go on to.
 
         Raises:
             BundleError: the bundle cannot be used, at that size or at all.
-            ProviderUnavailable: the provider cannot run here.
+            ProviderUnavailable: the provider cannot run here, or has no CUDA graph.
         """
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self._contract = self._bundle.contract
         if size_hw is not None:
             self._contract = self._contract.at_size(size_hw, str(self._bundle.path))
-        self.session = self._bundle.session(provider, threads=threads, engine_cache=engine_cache)
+        self.session = self._bundle.session(provider, threads=threads, engine_cache=engine_cache, cuda_graph=cuda_graph)
+        self._replay = Replay(self.session, self.contract) if cuda_graph else None
         self._buffers = threading.local()
         self._preprocess = Preprocessor(self.contract.letterbox, self.contract.input_dtype)
         limits = self.contract.thresholds
@@ -124,6 +128,8 @@ class Detector:
         return self._run(tensor)[:count]
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[np.float32]:
+        if self._replay is not None:
+            return self._replay(tensor)
         return self.session.run(self.contract.output_name, self.contract.input_name, tensor)
 
     def postprocess(

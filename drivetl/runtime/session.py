@@ -21,7 +21,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from drivetl.errors import BundleError, ProviderUnavailable, quoted
 
-__all__ = ["ORT_ERRORS", "PROVIDERS", "Session", "missing_for", "open_session"]
+__all__ = ["ORT_ERRORS", "PROVIDERS", "Session", "missing_for", "open_session", "read_model", "reason_of"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -67,7 +67,7 @@ class Session:
             result: NDArray[np.float32] = self.ort_session.run([output_name], {input_name: tensor})[0]
         except ORT_ERRORS as error:
             raise BundleError(
-                f"ONNX Runtime cannot run the graph on an input of shape {tensor.shape}: {_reason(error)}; "
+                f"ONNX Runtime cannot run the graph on an input of shape {tensor.shape}: {reason_of(error)}; "
                 "export it again"
             ) from error
         return result
@@ -132,7 +132,7 @@ def open_session(
         chosen = [(PROVIDERS[provider], {**_OPTIONS.get(provider, {}), **(provider_options or {})})]
         session = ort.InferenceSession(model, sess_options=options, providers=chosen, enable_fallback=0)
     except ORT_ERRORS as error:
-        reason = _reason(error)
+        reason = reason_of(error)
         if provider == "cpu":
             raise BundleError(f"ONNX Runtime does not accept {quoted(where)}: {reason}; export it again") from error
         raise ProviderUnavailable(
@@ -145,7 +145,8 @@ def open_session(
     return Session(session, provider, nodes, threads)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return the first line of what ONNX Runtime says, quoted and cut."""
     return quoted((str(error).strip() or type(error).__name__).splitlines()[0], 200)
 
 

@@ -46,6 +46,10 @@ _PacedHz = Annotated[
 _AgainstBare = Annotated[
     bool, typer.Option("--against-bare", help="Also compare inference with a bare session.run loop.")
 ]
+_CudaGraph = Annotated[
+    bool,
+    typer.Option("--cuda-graph", help="Replay the network as one CUDA graph: with --provider cuda, fixed shapes."),
+]
 _Predict = Annotated[
     str | None,
     typer.Option("--predict", help="Instead, estimate inference on this profile's hardware, unmeasured."),
@@ -71,6 +75,7 @@ def bench(
     threads: ThreadsOption = None,
     paced_hz: _PacedHz = None,
     against_bare: _AgainstBare = False,
+    cuda_graph: _CudaGraph = False,
     versus: _Versus = None,
     predict: _Predict = None,
     as_json: JsonFlag = False,
@@ -79,12 +84,12 @@ def bench(
 
     Example: drivetl bench bundles/fog --profile x86-cpu --iterations 1000
     """
-    from drivetl.deploy import Sampling
+    from drivetl.deploy import Place, Sampling
     from drivetl.deploy import bench as run
 
     reporter = Reporter("bench", as_json)
     if versus is not None:
-        _refuse_beside_versus(profile, budget_ms, against_bare or paced_hz is not None)
+        _refuse_beside_versus(profile, budget_ms, against_bare or cuda_graph or paced_hz is not None)
         if versus == "ultralytics":
             _versus_ultralytics(reporter, bundle, provider, image, threads, iterations)
         else:
@@ -96,12 +101,11 @@ def bench(
     with reporter.measuring():
         result = run(
             bundle,
-            provider=provider,
+            place=Place(provider, threads, cuda_graph),
             profile=profile,
             budget_ms=budget_ms,
             image=image,
             sampling=Sampling(iterations, warm_up, against_bare, paced_hz),
-            threads=threads,
         )
     reporter.gate(
         {"bundle": str(bundle), **result.document()}, _lines(result), result.passed, "; ".join(result.problems)
@@ -125,8 +129,8 @@ def _predict(reporter: Reporter, bundle: Path, profile: str, budget_ms: float | 
 def _refuse_beside_versus(profile: str | None, budget_ms: float | None, measures_more: bool) -> None:
     if profile is not None or budget_ms is not None or measures_more:
         raise ConfigError(
-            "--versus compares and holds nothing against a budget; leave --profile, --budget-ms, --paced-hz and "
-            "--against-bare out"
+            "--versus compares and holds nothing against a budget; leave --profile, --budget-ms, --paced-hz, "
+            "--against-bare and --cuda-graph out"
         )
 
 
@@ -183,7 +187,8 @@ def _lines(result: LatencyResult) -> list[str]:
     height, width = result.input_size_hw
     lines = [
         f"{result.provider} ({machine['cpu']}, {machine['usable_cores']} cores, "
-        f"threads {threads['intra_op'] or 'auto'}), input {height}x{width} {result.precision}",
+        f"threads {threads['intra_op'] or 'auto'}), input {height}x{width} {result.precision}"
+        f"{', one CUDA graph' if result.cuda_graph else ''}",
         *_table("back to back", result.latency_ms, result.tails, result.deadline_miss_rate),
         f"{result.throughput_hz:.1f} frames/s back to back; cold start {result.cold_start_ms:.0f} ms",
     ]

@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--engine-cache", type=Path, help="a folder for TensorRT's engines, which take minutes to build"
     )
+    parser.add_argument("--cuda-graph", action="store_true", help="with CUDA: replay the network as one graph")
     parser.add_argument("--budget-ms", type=float, help="count the frames that take longer from picture to detections")
     return parser
 
@@ -58,7 +59,11 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     # One detector for both: what passes the test is what runs, and a TensorRT engine is built once.
     detector = Detector(
-        options.bundle, provider=options.provider, threads=options.threads, engine_cache=options.engine_cache
+        options.bundle,
+        provider=options.provider,
+        threads=options.threads,
+        engine_cache=options.engine_cache,
+        cuda_graph=options.cuda_graph,
     )
     result = self_test(detector)
     _say({"self_test": result.document()})

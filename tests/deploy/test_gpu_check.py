@@ -49,6 +49,9 @@ class Machine:
             },
             "graph": {"max_abs_diff": 0.0, "p50_ms": {"nodes": 2.0, "graph": 1.5}},
         }
+        if kind == "bench" and words[2].endswith("int8"):
+            documents["bench"] = {"error": {"message": "'b' is int8, made for processors"}}
+            return Answer(1, {**documents["bench"], **self.change.get("int8", {})}, "")
         status, changes = self.change.get(kind, (0, {}))
         return Answer(status, {**documents[kind], **changes}, "")
 
@@ -63,13 +66,14 @@ def _verdicts(machine: Machine, road: Road | None = ROAD) -> dict[tuple[str, str
 def test_on_a_machine_with_a_gpu_every_claim_is_checked_and_holds() -> None:
     machine = Machine()
     found = _verdicts(machine)
-    # Proof, parity and latency for two providers and three precisions, and CUDA's graph for three.
-    assert len(found) == 2 * 3 * 3 + 3 and {verdict for verdict, _ in found.values()} == {"held"}
+    # Proof, parity and latency for two providers and two precisions, CUDA's graph twice for each, int8 refused by both.
+    assert len(found) == 2 * 2 * 3 + 2 * 2 + 2 and {verdict for verdict, _ in found.values()} == {"held"}
+    assert sum("--cuda-graph" in asked and "bench" in asked for asked in machine.asked) == 2
     assert sum(asked.startswith("drivetl export") for asked in machine.asked) == 3
     assert any("--precision int8" in asked and "--calibrate road" in asked for asked in machine.asked)
-    assert sum("verify" in asked and "--data road --split test" in asked for asked in machine.asked) == 6
+    assert sum("verify" in asked and "--data road --split test" in asked for asked in machine.asked) == 4
     lines = table(gpu_check("yolo11n", ROAD, Path("out"), Machine()))
-    assert lines[-1] == "21 held, 0 failed, 0 refused"
+    assert lines[-1] == "18 held, 0 failed, 0 refused"
     assert any("CUDAExecutionProvider 120" in line for line in lines)
 
 
@@ -78,9 +82,9 @@ def test_a_provider_that_is_not_there_is_refused_with_its_reason_and_costs_nothi
     none = {name: {"usable": False, "reason": reason} for name in EP}
     machine = Machine(none)
     found = _verdicts(machine)
-    assert len(found) == 21 and set(found.values()) == {("refused", reason)}
+    assert len(found) == 18 and set(found.values()) == {("refused", reason)}
     assert machine.asked == ["drivetl doctor --json"]
-    assert sum("as above" in line for line in table(gpu_check("w", None, Path("out"), machine))) == 20
+    assert sum("as above" in line for line in table(gpu_check("w", None, Path("out"), machine))) == 17
 
 
 def test_nodes_on_the_processor_are_a_broken_claim_not_a_footnote() -> None:
@@ -106,10 +110,21 @@ def test_what_a_command_says_becomes_the_verdict(change: dict[str, Any], claim: 
     assert _verdicts(Machine(**change))[claim, "cuda", "fp32"] == (verdict, reason)
 
 
+def test_an_int8_bundle_that_runs_on_a_gpu_is_a_broken_claim() -> None:
+    other = _verdicts(Machine(int8={"error": {"message": "no kernel for QLinearConv"}}))
+    assert other["never run", "tensorrt", "int8"] == ("failed", "no kernel for QLinearConv")
+
+    def ran(words: Sequence[str]) -> Answer:
+        return Answer(0, {"passed": True}, "") if words[2:3] == ["out/int8"] else Machine()(words)
+
+    found = {(c.name, c.provider): c.verdict for c in gpu_check("w", ROAD, Path("out"), ran).claims}
+    assert found["never run", "cuda"] == found["never run", "tensorrt"] == "failed"
+
+
 def test_without_a_dataset_parity_and_int8_are_refused_and_the_rest_is_checked() -> None:
     found = _verdicts(Machine(), road=None)
     assert found["parity", "cuda", "fp16"][0] == "refused" and "DATA=" in found["parity", "cuda", "fp16"][1]
-    assert found["latency", "cuda", "fp16"][0] == "held" and found["latency", "cuda", "int8"][0] == "refused"
+    assert found["latency", "cuda", "fp16"][0] == "held" and found["never run", "cuda", "int8"][0] == "refused"
 
 
 def test_the_command_writes_one_json_and_its_status_is_the_verdict(
@@ -117,8 +132,8 @@ def test_the_command_writes_one_json_and_its_status_is_the_verdict(
 ) -> None:
     assert main(["yolo11n", "--data", "road", "--out", str(tmp_path / "out")], Machine()) == 0
     document = json.loads((tmp_path / "out" / "gpu-check.json").read_text(encoding="utf-8"))
-    assert document["passed"] and len(document["claims"]) == 21
-    assert "21 held" in capsys.readouterr().out
+    assert document["passed"] and len(document["claims"]) == 18
+    assert "18 held" in capsys.readouterr().out
     assert main(["yolo11n", "--out", str(tmp_path / "out")], Machine({})) == 1
     (tmp_path / "file").touch()
     assert main(["yolo11n", "--out", str(tmp_path / "file")], Machine({})) == 2

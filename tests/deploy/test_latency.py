@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drivetl.deploy import Sampling, bench
+from drivetl.deploy import Place, Sampling, bench
 from drivetl.deploy.machine import Load, describe_machine, peak_memory_mb
 from drivetl.deploy.tails import Percentiles, histogram, intervals, jitter_ms
 from drivetl.errors import BundleError, ConfigError, ImageError, ProviderUnavailable
@@ -31,7 +31,7 @@ def test_percentiles_are_observed_times_by_nearest_rank() -> None:
 
 
 def test_the_result_says_what_was_measured_on_what(tiny_bundle: Make) -> None:
-    result = bench(tiny_bundle(), sampling=FEW, threads=1)
+    result = bench(tiny_bundle(), sampling=FEW, place=Place(threads=1))
     document = result.document()
     assert document["provider"] == "cpu" and set(document["nodes_per_provider"]) == {"CPUExecutionProvider"}
     assert (document["samples"], document["warm_up"]) == (20, 2)
@@ -90,10 +90,18 @@ def test_a_budget_that_is_kept_passes(tiny_bundle: Make) -> None:
     assert result.passed and result.deadline_miss_rate == 0.0
 
 
+def test_a_cuda_graph_is_for_cuda_and_has_no_bare_loop(tiny_bundle: Make) -> None:
+    bundle = tiny_bundle()
+    with pytest.raises(ProviderUnavailable, match="a CUDA graph was asked for, which cpu does not have"):
+        bench(bundle, place=Place(cuda_graph=True), sampling=FEW)
+    with pytest.raises(ConfigError, match="--against-bare or --cuda-graph"):
+        bench(bundle, place=Place("cuda", cuda_graph=True), sampling=Sampling(against_bare=True))
+
+
 @pytest.mark.skipif(missing_for("cuda") is None, reason="this machine can run CUDA")
 def test_a_gpu_that_cannot_run_gives_no_number(tiny_bundle: Make) -> None:
     with pytest.raises(ProviderUnavailable, match="cuda was asked for and cannot run here"):
-        bench(tiny_bundle(), provider="cuda", sampling=FEW)
+        bench(tiny_bundle(), place=Place("cuda"), sampling=FEW)
 
 
 def test_a_picture_of_ones_own_is_used(tiny_bundle: Make, tmp_path: Path) -> None:
@@ -141,7 +149,7 @@ def test_the_profile_gives_budget_threads_and_memory(tiny_bundle: Make, profile:
 
 def test_options_come_before_the_profile(tiny_bundle: Make, profile: Callable[..., str]) -> None:
     path = profile(provider="cuda", budget_p99_ms=1, sources="{budget_p99_ms: a}")
-    result = bench(tiny_bundle(), profile=path, provider="cpu", budget_ms=60_000, sampling=FEW)
+    result = bench(tiny_bundle(), profile=path, place=Place("cpu"), budget_ms=60_000, sampling=FEW)
     assert (result.provider, result.budget_ms) == ("cpu", 60_000)
 
 

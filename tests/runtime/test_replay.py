@@ -1,0 +1,112 @@
+"""Bound buffers compute what a plain run computes; who may record a graph, and in which thread it is replayed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drivetl.errors import BundleError, ProviderUnavailable
+from drivetl.runtime import Detector, open_bundle
+from drivetl.runtime.replay import CUDA_GRAPH, Replay
+
+Make = Callable[..., Path]
+
+
+def test_bound_buffers_give_the_bytes_of_a_plain_run_for_one_picture_after_another(tiny_bundle: Make) -> None:
+    bundle = open_bundle(tiny_bundle())
+    session, contract = bundle.session(threads=1), bundle.contract
+    replay = Replay(session, contract, "cpu")
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        tensor = rng.random(contract.input_shape, np.float32)
+        plain = session.run(contract.output_name, contract.input_name, tensor)
+        assert replay(tensor).tobytes() == plain.tobytes()
+
+
+def test_the_input_may_be_a_view_and_is_copied(tiny_bundle: Make) -> None:
+    bundle = open_bundle(tiny_bundle())
+    session, contract = bundle.session(threads=1), bundle.contract
+    replay = Replay(session, contract, "cpu")
+    tensor = np.random.default_rng(1).random(contract.input_shape, np.float32)
+    view = np.asfortranarray(tensor)
+    replay.write(view)
+    view[...] = 0
+    replay.run()
+    assert replay.read().tobytes() == session.run(contract.output_name, contract.input_name, tensor).tobytes()
+
+
+def test_a_graph_stays_in_the_thread_that_recorded_it(tiny_bundle: Make) -> None:
+    bundle = open_bundle(tiny_bundle())
+    replay = Replay(bundle.session(threads=1), bundle.contract, "cpu")
+    replay.run()
+    said: list[str] = []
+
+    def elsewhere() -> None:
+        try:
+            replay.run()
+        except ProviderUnavailable as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert said and "one detector in each thread" in said[0]
+    replay.run()
+
+
+@pytest.mark.parametrize("provider", ["cpu", "tensorrt"])
+def test_only_cuda_records(provider: str, tiny_bundle: Make) -> None:
+    with pytest.raises(ProviderUnavailable, match=f"which {provider} does not have"):
+        Detector(tiny_bundle(), provider=provider, cuda_graph=True)
+
+
+def test_cuda_is_told_to_record_fixed_shapes_and_open_ones_are_refused(
+    tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, str]] = []
+
+    class Opened(Exception):
+        pass
+
+    def record(model: bytes, provider: str, *, provider_options: dict[str, str], **_: Any) -> None:
+        given.append(provider_options)
+        raise Opened
+
+    monkeypatch.setattr("drivetl.runtime.bundle.open_session", record)
+    bundle = open_bundle(tiny_bundle())
+    with pytest.raises(Opened):
+        bundle.session("cuda", cuda_graph=True)
+    assert given == [CUDA_GRAPH]
+
+    def open_shape(document: dict[str, Any]) -> None:
+        document["input"]["dynamic"] = {"sizes_hw": [[64, 64], [64, 128]]}
+
+    with pytest.raises(BundleError, match="without --dynamic"):
+        open_bundle(tiny_bundle("open", change=open_shape)).session("cuda", cuda_graph=True)
+
+
+def test_a_device_that_is_not_there_is_one_sentence(tiny_bundle: Make) -> None:
+    bundle = open_bundle(tiny_bundle())
+    with pytest.raises(BundleError, match="no buffers for the graph on cuda"):
+        Replay(bundle.session(threads=1), bundle.contract, "cuda")
+
+
+def test_a_detector_with_a_graph_detects_through_it(tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny_bundle()
+    plain = Detector(path, threads=1)
+    # The seam: the session and the buffers of this machine in place of the GPU's.
+    cpu_session = plain.session
+    monkeypatch.setattr("drivetl.runtime.bundle.Bundle.session", lambda self, provider, **_: cpu_session)
+    monkeypatch.setattr(
+        "drivetl.runtime.detector.Replay", lambda session, contract: Replay(session, contract, device="cpu")
+    )
+    replayed = Detector(path, provider="cuda", cuda_graph=True)
+    image_bgr = np.random.default_rng(2).integers(0, 256, (90, 120, 3), np.uint8)
+    tensor, _ = plain.preprocess(image_bgr)
+    assert replayed.infer(tensor).tobytes() == plain.infer(tensor).tobytes()
+    assert len(replayed(image_bgr)) == len(plain(image_bgr))
