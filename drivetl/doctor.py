@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 
+from drivetl.cores import usable_cores
 from drivetl.errors import DrivetlError, quoted
 
 __all__ = ["PROBE_GRAPH", "Machine", "ProviderState", "Report", "Weights", "duplicates", "examine"]
@@ -118,7 +119,7 @@ def examine() -> Report:
         system=platform.platform(),
         python=platform.python_version(),
         cpu=_cpu_name(),
-        cores=_cores(),
+        cores=usable_cores(),
         memory_gib=_memory_gib(),
         gpus=_gpus(),
     )
@@ -259,12 +260,6 @@ def _cpu_name() -> str:
         if key.strip() in ("model name", "Model") and value.strip():
             return value.strip()
     return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_gib() -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from drivetl.cores import usable_cores
 from drivetl.data.dataset import Dataset, label_path, open_dataset
 from drivetl.data.grouping import near_identical_pairs, picture_hash
 from drivetl.data.labels import LabelLineError, label_line, label_lines, parse_label_line
@@ -72,7 +72,7 @@ def check_dataset(path: Path, progress: Progress = silent) -> CheckReport:
     """
     dataset = open_dataset(path)
     total = sum(dataset.splits.values())
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         inspected = pool.map(lambda entry: _inspect(entry, dataset), _entries(dataset))
         entries = list(tracked(inspected, "checking pictures", total, progress))
     problems = [problem for entry in entries for problem in entry.problems]

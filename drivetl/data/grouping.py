@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from drivetl.cores import usable_cores
 from drivetl.data.pictures import decode_small_grey
 from drivetl.progress import Progress, silent, tracked
 
@@ -54,7 +54,7 @@ def hash_pictures(paths: Sequence[Path], progress: Progress = silent) -> npt.NDA
     Raises:
         PictureError: a picture cannot be decoded.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         hashes = pool.map(picture_hash, paths)
         rows = list(tracked(hashes, "comparing pictures", len(paths), progress))
     return np.array(rows, bool).reshape(len(paths), 128)

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 
+from drivetl.cores import usable_cores
+
 __all__ = ["Load", "describe_machine", "peak_memory_mb", "runtime_versions"]
 
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -79,11 +81,10 @@ def runtime_versions() -> dict[str, str]:
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, cores, frequency governor and versions; None where the system does not tell."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": _field(_CPU_INFO, "model name") or platform.processor() or platform.machine(),
         "logical_cores": os.cpu_count(),
-        "usable_cores": usable,
+        "usable_cores": usable_cores(),
         "governor": _text(_GOVERNOR),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version(), **runtime_versions()},

@@ -7,7 +7,6 @@ alarm that is outside itself.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.cores import usable_cores
 from drivetl.evaluate.bootstrap import class_scores, mean_over, resampled
 from drivetl.evaluate.boxes import Found, Truth, most_confident
 from drivetl.evaluate.dimensions import ANY, Dimension, Facts, dimensions
@@ -134,7 +134,7 @@ def evaluate_slices(
     cutter.prepare(found_dimensions)
     jobs = [*_singles(found_dimensions), *_pairs(found_dimensions)]
     results: list[Slice | None] = []
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(_MOST_THREADS, usable_cores())) as pool:
         for done, entry in enumerate(pool.map(cutter.cut, jobs), start=1):
             results.append(entry)
             progress("slices", done, len(jobs))

@@ -7,7 +7,6 @@ severities, rPC is mPC as a share of the AP on clean pictures.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from drivetl.cores import usable_cores
 from drivetl.data.pictures import decode_picture
 from drivetl.data.records import Sample
 from drivetl.evaluate.evaluation import Run
@@ -95,7 +95,7 @@ def evaluate_weather(run: Run, clean: float, *, progress: Progress = silent) -> 
     Raises:
         ImageError: a picture cannot be decoded.
     """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = usable_cores()
     conditions = {}
     with ThreadPoolExecutor(workers) as pool:
         for condition in CONDITIONS:

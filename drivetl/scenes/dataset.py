@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from drivetl.cores import usable_cores
 from drivetl.data.dataset import Dataset
 from drivetl.data.layout import MARKER, Origin, write_dataset
 from drivetl.data.records import Box, IgnoreRegion, Sample
@@ -92,7 +92,7 @@ def write_scenes_dataset(
 
 def _rendered(jobs: list[_Job]) -> Iterator[Sample]:
     # Starting a process takes about as long as a dozen scenes; the pictures do not depend on how many there are.
-    count = min(len(jobs) // _SCENES_A_PROCESS, len(os.sched_getaffinity(0)))
+    count = min(len(jobs) // _SCENES_A_PROCESS, usable_cores())
     if count <= 1:
         yield from map(_render_one, jobs)
         return

@@ -8,7 +8,6 @@ browser.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.cores import usable_cores
 from drivetl.errors import OutputError, VideoError, quoted
 from drivetl.video.containers import whole_fragments_bytes
 
@@ -42,8 +42,7 @@ def _encoder_threads() -> int:
     By itself it takes 1.5 for each core, and on two of them they push the inference thread aside: 34 frames a second
     where one thread gives 36 (int8 at 480 pixels, 960x540 video).
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_ENCODER_THREADS, max(1, cores // 2))
+    return min(_MOST_ENCODER_THREADS, max(1, usable_cores() // 2))
 
 
 class H264:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from drivetl.cores import usable_cores
 from drivetl.errors import ConfigError, quoted
 from drivetl.yolo.environment import prepare
 
@@ -94,8 +95,7 @@ def patched(place: Any, **replacements: Any) -> Iterator[None]:
 
 def set_threads(threads: int | None) -> int:
     """Set how many CPU threads torch uses in this process and return the number; None means every core we may use."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(threads or usable or 1)
+    torch.set_num_threads(threads or usable_cores())
     return torch.get_num_threads()
 
 
