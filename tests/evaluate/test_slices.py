@@ -152,6 +152,14 @@ def test_what_is_missing_or_cannot_be_cut_by_is_said() -> None:
     assert document["dimensions"][0]["name"] == "weather"
 
 
+def test_how_the_camera_is_mounted_is_no_condition_of_the_road() -> None:
+    truth, found, groups, facts = labelled()
+    facts.of_pictures = [{**said, "focal_px": 600.0 + row} for row, said in enumerate(facts.of_pictures)]
+    cut = evaluate_slices(truth, found, groups, facts)
+    assert all("focal_px" not in entry.by for entry in (*cut.single, *cut.pairs))
+    assert cut.weakest is not None and cut.weakest.value == ("fog",)
+
+
 def test_a_slice_without_a_box_stays_and_says_so() -> None:
     truth, found, groups, facts = labelled()
     inside = truth.picture[~truth.crowd] % 2 == 1
