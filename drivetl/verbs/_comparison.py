@@ -19,9 +19,11 @@ __all__ = ["carry_out_comparison"]
 
 
 def carry_out_comparison(
-    path: Path, document: dict[str, Any], out: Path, reporter: Reporter
+    path: Path, document: dict[str, Any], out: Path, reporter: Reporter, jobs: int = 1
 ) -> tuple[Path, dict[str, Any], list[str]]:
     """Carry out a comparison; return the run's folder, the JSON of each stage's verb, and the lines for people.
+
+    ``jobs`` is how many of its stages may run beside each other.
 
     Raises:
         ConfigError: the recipe or the settings of an arm do not fit, or a dataset is not there.
@@ -48,7 +50,8 @@ def carry_out_comparison(
     weights = resolve_weights(plan.weights).absolute()
     folder = out.absolute() / plan.name
     write_json(folder / "recipe.json", json.loads(plan.model_dump_json()), overwrite=True)
-    results = carry_out_all(comparison_stages(plan, folder, weights, path.absolute().parent), folder, reporter)
+    stages = comparison_stages(plan, folder, weights, path.absolute().parent)
+    results = carry_out_all(stages, folder, reporter, jobs)
     return folder, results, [*_summary(plan, results), *_picture(plan, results, folder / "comparison.png")]
 
 

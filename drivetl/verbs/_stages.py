@@ -1,4 +1,4 @@
-"""Carry out stages, each in a child process, and skip what is done and unchanged."""
+"""Carry out stages, each in a child process, one or several at a time, and skip what is done and unchanged."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +21,19 @@ if TYPE_CHECKING:
 
 __all__ = ["carry_out_all", "check_train_settings"]
 
+# How many lines of a failed stage's log are worth repeating.
+_LAST_LINES = 5
 
-def carry_out_all(stages: Sequence[Stage], folder: Path, reporter: Reporter) -> dict[str, Any]:
-    """Carry out stages in order and return the JSON of each one's verb by its name.
+
+def carry_out_all(stages: Sequence[Stage], folder: Path, reporter: Reporter, jobs: int = 1) -> dict[str, Any]:
+    """Carry out stages and return the JSON of each one's verb by its name.
+
+    Args:
+        stages: in an order in which each comes after those that it needs.
+        folder: of the run.
+        reporter: told what happens.
+        jobs: how many may run at a time. Of one, the progress is shown; of several, each writes ``<stage>.log`` in the
+            folder. When one fails, those that run are waited for and no other is started.
 
     Raises:
         GateFailed: the verdict of a stage is no.
@@ -30,12 +42,25 @@ def carry_out_all(stages: Sequence[Stage], folder: Path, reporter: Reporter) -> 
     """
     keys: dict[str, str] = {}
     results: dict[str, Any] = {}
-    clock = _Clock(stages)
-    for number, stage in enumerate(stages, start=1):
-        title = f"[{number}/{len(stages)}] {stage.name}"
-        results[stage.name] = _carry_out(stage, folder, keys, reporter, (title, clock.left(number - 1)))
-        clock.done(stage, _read(folder / f"{stage.name}.json"))
-    return results
+    waiting = dict(enumerate(stages, start=1))
+    running: dict[Future[Any], Stage] = {}
+    clock = _Clock(stages, jobs)
+    with ThreadPoolExecutor(jobs) as pool:
+        while waiting or running:
+            ready = [number for number, stage in waiting.items() if all(name in results for name in stage.needs)]
+            # One at a time they keep their order: a recipe's stage may count on more than it names.
+            for number in ready[: jobs - len(running)] if jobs > 1 else list(waiting)[:1]:
+                stage = waiting.pop(number)
+                # Not before: what a stage reads may be what another one has just written.
+                keys[stage.name] = key = stage.key(keys)
+                title = f"[{number}/{len(stages)}] {stage.name}", clock.left()
+                log = folder / f"{stage.name}.log" if jobs > 1 else None
+                running[pool.submit(_carry_out, stage, folder, key, reporter, title, log)] = stage
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                stage = running.pop(future)
+                results[stage.name] = future.result()
+                clock.done(stage, _read(folder / f"{stage.name}.json"))
+    return {stage.name: results[stage.name] for stage in stages}
 
 
 def check_train_settings(settings: dict[str, Any], where: str) -> None:
@@ -53,26 +78,29 @@ def check_train_settings(settings: dict[str, Any], where: str) -> None:
 class _Clock:
     """Guess the time left from how long the stages so far took compared with their shares."""
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
-        self._stages = stages
+    def __init__(self, stages: Sequence[Stage], jobs: int) -> None:
+        self._jobs = jobs
         self._seconds = 0.0
         self._shares = 0.0
+        self._left = sum(stage.share for stage in stages)
 
     def done(self, stage: Stage, record: dict[str, Any] | None) -> None:
         self._seconds += float((record or {}).get("seconds", 0.0))
         self._shares += stage.share
+        self._left -= stage.share
 
-    def left(self, first: int) -> str:
-        """Return the time that the stages from ``first`` on will take, in words; empty before there is a measure."""
+    def left(self) -> str:
+        """Return the time that what is not done will take, in words; empty before there is a measure."""
         if not self._shares:
             return ""
-        seconds = sum(stage.share for stage in self._stages[first:]) * self._seconds / self._shares
+        seconds = self._left * self._seconds / self._shares / self._jobs
         return f", about {max(1, round(seconds / 60))} min left" if seconds > 45 else ", less than a minute left"
 
 
-def _carry_out(stage: Stage, folder: Path, keys: dict[str, str], reporter: Reporter, title: tuple[str, str]) -> Any:
+def _carry_out(
+    stage: Stage, folder: Path, key: str, reporter: Reporter, title: tuple[str, str], log: Path | None
+) -> Any:
     """Run one stage unless its result is there and unchanged; return its JSON. ``title``: stage, time left."""
-    keys[stage.name] = key = stage.key(keys)
     result_file = folder / f"{stage.name}.json"
     started_file = folder / f"{stage.name}.started"
     recorded = _read(result_file)
@@ -90,13 +118,15 @@ def _carry_out(stage: Stage, folder: Path, keys: dict[str, str], reporter: Repor
         started_file.write_text(key, encoding="utf-8")
     reporter.say(f"{title[0]}{title[1]}: drivetl {' '.join(command)}")
     began = time.monotonic()
-    result = _call(stage, command, reporter)
+    result = _call(stage, command, reporter, log)
     write_json(
         result_file,
         {"key": key, "command": ["drivetl", *command], "seconds": round(time.monotonic() - began, 1), "result": result},
         overwrite=True,
     )
     started_file.unlink()
+    if log is not None:
+        reporter.say(f"{title[0]}: done after {time.monotonic() - began:.0f} s")
     return result
 
 
@@ -117,15 +147,15 @@ def _read(path: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) and "result" in document else None
 
 
-def _call(stage: Stage, command: list[str], reporter: Reporter) -> Any:
-    """Run one verb in a child process; its progress goes to our stderr, its JSON comes back."""
-    with subprocess.Popen([sys.executable, "-m", "drivetl", *command, "--json"], stdout=subprocess.PIPE) as child:
-        try:
-            output = child.communicate()[0]
-        except KeyboardInterrupt:
-            # The terminal sends Ctrl-C to the child too; it leaves a resumable state and ends by itself.
-            child.wait()
-            raise
+def _call(stage: Stage, command: list[str], reporter: Reporter, log: Path | None) -> Any:
+    """Run one verb in a child process; its progress goes to our stderr or to the log, its JSON comes back."""
+    words = [sys.executable, "-m", "drivetl", *command, "--json"]
+    with nullcontext() if log is None else writing(log), nullcontext() if log is None else log.open("wb") as errors:
+        child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors)
+        output = child.communicate()[0]
+    if log is not None and child.returncode not in (0, 130):
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]:
+            reporter.say(f"  {line}")
     if child.returncode == 0:
         return json.loads(output)
     if child.returncode == 130:

@@ -37,11 +37,16 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="Folder of runs; this one goes into its own below it.")] = Path(
         "runs"
     ),
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", min=1, max=64, help="Stages of a comparison to run beside each other, each with a log."),
+    ] = 1,
     as_json: JsonFlag = False,
 ) -> None:
     """Carry out a recipe: import or render, check, measure, train, measure again, export, verify, bench, video, page.
 
-    A recipe with ``kind: comparison`` trains several ways with several seeds and compares them.
+    A recipe with ``kind: comparison`` trains several ways with several seeds and compares them; with --jobs beside
+    each other, and then the seconds it reports are those of trainings that shared the machine.
 
     Run it again and it skips what is done and unchanged, and resumes what was interrupted.
 
@@ -53,9 +58,11 @@ def run(
     path = _recipe_path(recipe)
     document = set_values(load_yaml(path), settings or [])
     if document.get("kind") == "comparison":
-        folder, results, lines = carry_out_comparison(path, document, out, reporter)
+        folder, results, lines = carry_out_comparison(path, document, out, reporter, jobs)
         reporter.finish({"run": str(folder), "stages": results}, lines)
         return
+    if jobs > 1:
+        raise ConfigError(f"{quoted(path)} is no comparison: its stages follow one another; leave --jobs out")
     carried = carry_out_recipe(path, settings or [], lambda plan: out.absolute() / plan.name, reporter)
     reporter.finish({"run": str(carried.folder), "stages": carried.results}, carried.summary())
 

@@ -1,0 +1,114 @@
+"""Stages one after another or beside each other: order, logs, failures, and what is not done again."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivetl.errors import DrivetlError
+from drivetl.recipe import Stage
+from drivetl.verbs import _stages
+from drivetl.verbs._console import Reporter
+from drivetl.verbs._stages import carry_out_all
+
+WAIT_S = 20
+
+
+class Heard(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__("run", False)
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def _diamond() -> list[Stage]:
+    """One first, two that need it, one that needs both."""
+    return [
+        Stage("first", ("a",)),
+        Stage("left", ("b",), needs=("first",)),
+        Stage("right", ("c",), needs=("first",)),
+        Stage("last", ("d",), needs=("left", "right")),
+    ]
+
+
+def test_stages_that_do_not_need_each_other_run_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2, timeout=WAIT_S)
+    order: list[str] = []
+
+    def call(stage: Stage, command: list[str], reporter: Reporter, log: Path | None) -> Any:
+        if stage.name in ("left", "right"):
+            together.wait()  # breaks, and fails the test, unless both are here
+        order.append(stage.name)
+        assert log == tmp_path / f"{stage.name}.log"
+        return {"said": stage.name}
+
+    monkeypatch.setattr(_stages, "_call", call)
+    heard = Heard()
+    results = carry_out_all(_diamond(), tmp_path, heard, jobs=2)
+    assert list(results) == ["first", "left", "right", "last"] and results["last"] == {"said": "last"}
+    assert order[0] == "first" and order[-1] == "last"
+    assert sum("done after" in line for line in heard.lines) == 4
+    again = Heard()
+    assert carry_out_all(_diamond(), tmp_path, again, jobs=1) == results
+    assert len(order) == 4 and all("done before, unchanged" in line for line in again.lines)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_never_more_at_a_time_than_asked_for(jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def call(*_: Any) -> Any:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        threading.Event().wait(0.02)
+        with lock:
+            now -= 1
+        return {}
+
+    monkeypatch.setattr(_stages, "_call", call)
+    carry_out_all([Stage(f"s{number}", (str(number),)) for number in range(6)], tmp_path, Heard(), jobs=jobs)
+    assert most == jobs
+
+
+def test_a_failure_repeats_the_end_of_its_log_and_lets_the_others_finish(tmp_path: Path) -> None:
+    """With real verbs: one has nothing to check, the other is done before the run ends, the third never starts."""
+    (tmp_path / "run").mkdir()
+    stages = [
+        Stage("broken", ("data", "check", str(tmp_path / "nowhere"))),
+        Stage("fine", ("doctor",)),
+        Stage("after", ("doctor",), needs=("broken",)),
+    ]
+    heard = Heard()
+    with pytest.raises(DrivetlError, match="'broken' ended with status 2"):
+        carry_out_all(stages, tmp_path / "run", heard, jobs=2)
+    assert any("nowhere" in line for line in heard.lines if line.startswith("  "))
+    assert (tmp_path / "run" / "fine.json").is_file() and not (tmp_path / "run" / "after.json").exists()
+    assert "nowhere" in (tmp_path / "run" / "broken.log").read_text(encoding="utf-8")
+
+
+def test_what_an_earlier_stage_wrote_counts_for_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tmp_path / "made.txt"
+    (tmp_path / "run").mkdir()
+
+    def call(stage: Stage, *_: Any) -> Any:
+        if stage.name == "maker":
+            made.write_text("weights", encoding="utf-8")
+        return {}
+
+    monkeypatch.setattr(_stages, "_call", call)
+    stages = [Stage("maker", ("a",)), Stage("user", ("b",), needs=("maker",), sources=(made,))]
+    carry_out_all(stages, tmp_path / "run", Heard(), jobs=2)
+    again = Heard()
+    carry_out_all(stages, tmp_path / "run", again, jobs=1)
+    assert all("done before, unchanged" in line for line in again.lines)
