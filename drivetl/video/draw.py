@@ -157,40 +157,53 @@ def annotate(
     for index, box in enumerate(boxes):
         number = -1 if track_id is None else int(track_id[index])
         small = box[3] - box[1] < 2 * style.text_height_px
-        text = _label(names[index], number, float(detections.confidence[index]), small)
+        labels = _labels(names[index], number, float(detections.confidence[index]), small)
         others = boxes[:index] + boxes[index + 1 :]
-        plate = _place(box, style, text, (strip_px, height, width), plates, others)
+        text, plate = _placed(box, style, labels, (strip_px, height, width), plates, others)
         if plate[2] > width or plate[3] > height:
             continue
         plates.append(plate)
         _draw_plate(image_bgr, plate, text, class_colour_bgr(names[index]), style)
 
 
-def _label(name: str, number: int, confidence: float, small: bool) -> str:
-    """Return what stands beside a box; it is short for far objects, or their labels would hide the distance."""
+def _labels(name: str, number: int, confidence: float, small: bool) -> tuple[str, ...]:
+    """Return what may stand beside a box, the longest first; far objects get less, or labels would hide the distance.
+
+    The last word alone will do where there is no room, because the colour says the class.
+    """
     if number < 0:
-        return f"{name} {confidence:.0%}"
-    return f"{name} #{number}" if small else f"{name} #{number} {confidence:.0%}"
+        return (f"{name} {confidence:.0%}", f"{confidence:.0%}") if small else (f"{name} {confidence:.0%}",)
+    return (f"{name} #{number}", f"#{number}") if small else (f"{name} #{number} {confidence:.0%}",)
 
 
-def _place(
+def _placed(
     box: _Rectangle,
     style: _Style,
-    text: str,
+    labels: Sequence[str],
     area: tuple[int, int, int],
     plates: Sequence[_Rectangle],
     others: Sequence[_Rectangle],
-) -> _Rectangle:
-    """Return where a label goes: beside its box, where it hides least of other labels and of other boxes.
+) -> tuple[str, _Rectangle]:
+    """Return a label and where it goes: beside its box, where it hides least of other labels and of other boxes.
 
     Args:
         box: what is labelled.
         style: sizes.
-        text: the label.
+        labels: what it may say; a later one is taken only where it hides less.
         area: first row, height and width of where labels may lie.
         plates: labels that lie already; hiding one of them is worst.
         others: the other boxes.
     """
+
+    def hidden(plate: _Rectangle) -> int:
+        return sum(8 * _overlap(plate, other) for other in plates) + sum(_overlap(plate, other) for other in others)
+
+    candidates = [(text, plate) for text in labels for plate in _beside(box, style, text, area)]
+    return min(candidates, key=lambda candidate: hidden(candidate[1]))  # the first of equals
+
+
+def _beside(box: _Rectangle, style: _Style, text: str, area: tuple[int, int, int]) -> list[_Rectangle]:
+    """Return the places beside a box where a label can go, the best first."""
     left, top, right, bottom = box
     text_width, ascent, depth = style.text_size(text)
     width, height = text_width + 2 * style.margin_px, ascent + depth + style.margin_px
@@ -204,12 +217,7 @@ def _place(
         (left - half - width, top - half),
         (left - half, top - half),
     ]
-    candidates = [_inside(x, y, width, height, area) for x, y in corners]
-
-    def hidden(plate: _Rectangle) -> int:
-        return sum(8 * _overlap(plate, other) for other in plates) + sum(_overlap(plate, other) for other in others)
-
-    return min(candidates, key=hidden)  # the first of equals
+    return [_inside(x, y, width, height, area) for x, y in corners]
 
 
 def _inside(left: int, top: int, width: int, height: int, area: tuple[int, int, int]) -> _Rectangle:

@@ -103,6 +103,21 @@ def test_labels_hide_no_other_box_and_not_the_line_of_figures() -> None:
     assert (at_the_top[:8] == class_colour_bgr("car")).all(axis=2).sum() == 0
 
 
+def test_far_cars_side_by_side_stay_visible_under_their_numbers() -> None:
+    """Seven of 20 px at 22 px from each other: whole labels would lie over the neighbours."""
+    boxes = [(400 + 22 * place, 290, 420 + 22 * place, 308, 0.9 - 0.1 * place, 0) for place in range(7)]
+    frame = np.full((540, 960, 3), 90, np.uint8)
+    annotate(frame, detections(*boxes), NAMES, track_id=np.arange(11, 18))
+    for left, top, right, bottom, *_ in boxes:
+        inside = frame[int(top) + 4 : int(bottom) - 3, int(left) + 4 : int(right) - 3]
+        assert (inside == 90).mean() > 0.95, (left, (inside == 90).mean())
+    # One alone keeps its class in words.
+    alone, short = (np.full((540, 960, 3), 90, np.uint8) for _ in range(2))
+    annotate(alone, detections(boxes[0]), NAMES, track_id=np.array([11]))
+    annotate(short, detections(boxes[0]), ("", "person"), track_id=np.array([11]))
+    assert (alone != 90).any(axis=2).sum() > (short != 90).any(axis=2).sum()
+
+
 def test_numbers_stand_in_the_labels() -> None:
     box = (50, 60, 250, 190, 0.9, 0)
     frames = []
