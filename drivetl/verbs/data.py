@@ -29,29 +29,38 @@ def register(app: typer.Typer) -> None:
     app.add_typer(data)
 
 
+_Format = Annotated[
+    str, typer.Argument(metavar="FORMAT", help="kitti, bdd100k, nuimages, cityscapes, coco, voc or yolo.")
+]
+_Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="The dataset's folder, as published.")]
+_Card = Annotated[
+    str | None,
+    typer.Option(help="A card's name, or your edited copy of a file in datasets/. Default: FORMAT's own."),
+]
+_Classes = Annotated[str, typer.Option(help="driving maps to the taxonomy, native keeps the source's classes.")]
+_Names = Annotated[
+    str | None, typer.Option(help="YOLO without data.yaml: a file with one class a line, or a card such as coco.")
+]
+_SplitNames = Annotated[
+    str | None, typer.Option(metavar="OLD=NEW,…", help="Rename the source's splits, as train=train,val=test.")
+]
+_Val = Annotated[float, typer.Option(help="Share for val where the source has no splits.")]
+_Test = Annotated[float, typer.Option(help="Share for test where the source has no splits.")]
+_Seed = Annotated[int, typer.Option(help="Decides which pictures are drawn.", min=0)]
+
+
 @data.command("import")
 def import_(
-    format: Annotated[
-        str, typer.Argument(metavar="FORMAT", help="kitti, bdd100k, nuimages, cityscapes, coco, voc or yolo.")
-    ],
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The dataset's folder, as published.")],
+    format: _Format,
+    source: _Source,
     out: OutDataset,
-    card: Annotated[
-        str | None,
-        typer.Option(help="A card's name, or your edited copy of a file in datasets/. Default: FORMAT's own."),
-    ] = None,
-    classes: Annotated[
-        str, typer.Option(help="driving maps to the taxonomy, native keeps the source's classes.")
-    ] = "driving",
-    names: Annotated[
-        str | None, typer.Option(help="YOLO without data.yaml: a file with one class a line, or a card such as coco.")
-    ] = None,
-    split_names: Annotated[
-        str | None, typer.Option(metavar="OLD=NEW,…", help="Rename the source's splits, as train=train,val=test.")
-    ] = None,
-    val: Annotated[float, typer.Option(help="Share for val where the source has no splits.")] = 0.2,
-    test: Annotated[float, typer.Option(help="Share for test where the source has no splits.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Decides which pictures are drawn.", min=0)] = 0,
+    card: _Card = None,
+    classes: _Classes = "driving",
+    names: _Names = None,
+    split_names: _SplitNames = None,
+    val: _Val = 0.2,
+    test: _Test = 0.0,
+    seed: _Seed = 0,
     copy: CopyFlag = False,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,

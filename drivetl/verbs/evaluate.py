@@ -25,42 +25,55 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
+_Model = Annotated[
+    str, typer.Argument(help="A checkpoint (.pt), the name of published weights, a bundle, or a predictions file.")
+]
+_Data = Annotated[list[Path], typer.Option("--data", help="Dataset folder or data.yaml; may be given again.")]
+_Split = Annotated[
+    str | None,
+    typer.Option("--split", help="Which split to measure on; default: val, or a predictions file's own."),
+]
+_Weather = Annotated[
+    bool, typer.Option("--weather", help="Also in every weather condition at every severity: mPC and rPC.")
+]
+_Slices = Annotated[
+    bool, typer.Option("--slices", help="Also by weather, time of day, scene, size, distance, occlusion and pairs.")
+]
+_Errors = Annotated[
+    bool, typer.Option("--errors", help="Also the kinds of errors, confusion, precision-recall, calibration.")
+]
+_Recall = Annotated[
+    float | None, typer.Option("--recall", min=0.001, max=1, help="With --errors: the threshold for this recall.")
+]
+_FalseAlarms = Annotated[
+    float | None,
+    typer.Option("--false-alarms", min=0, help="With --errors: the threshold for so many a picture at most."),
+]
+_Agreement = Annotated[
+    bool,
+    typer.Option("--agreement", help="Also how far detections agree when mirrored and in weather: a proxy."),
+]
+_Predictions = Annotated[
+    Path | None, typer.Option("--predictions", help="Also write what was found, as JSON for drivetl compare.")
+]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that --predictions names.")]
+
+
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="A checkpoint (.pt), the name of published weights, a bundle, or a predictions file.")
-    ],
-    data: Annotated[list[Path], typer.Option("--data", help="Dataset folder or data.yaml; may be given again.")],
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help="Which split to measure on; default: val, or a predictions file's own."),
-    ] = None,
+    model: _Model,
+    data: _Data,
+    split: _Split = None,
     imgsz: ImgszOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-    weather: Annotated[
-        bool, typer.Option("--weather", help="Also in every weather condition at every severity: mPC and rPC.")
-    ] = False,
-    slices: Annotated[
-        bool, typer.Option("--slices", help="Also by weather, time of day, scene, size, distance, occlusion and pairs.")
-    ] = False,
-    errors: Annotated[
-        bool, typer.Option("--errors", help="Also the kinds of errors, confusion, precision-recall, calibration.")
-    ] = False,
-    recall: Annotated[
-        float | None, typer.Option("--recall", min=0.001, max=1, help="With --errors: the threshold for this recall.")
-    ] = None,
-    false_alarms: Annotated[
-        float | None,
-        typer.Option("--false-alarms", min=0, help="With --errors: the threshold for so many a picture at most."),
-    ] = None,
-    agreement: Annotated[
-        bool,
-        typer.Option("--agreement", help="Also how far detections agree when mirrored and in weather: a proxy."),
-    ] = False,
-    predictions: Annotated[
-        Path | None, typer.Option("--predictions", help="Also write what was found, as JSON for drivetl compare.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --predictions names.")] = False,
+    weather: _Weather = False,
+    slices: _Slices = False,
+    errors: _Errors = False,
+    recall: _Recall = None,
+    false_alarms: _FalseAlarms = None,
+    agreement: _Agreement = False,
+    predictions: _Predictions = None,
+    overwrite: _Overwrite = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure accuracy (AP by the COCO protocol) through the letterbox and decoder of the car.

@@ -59,60 +59,78 @@ def register(app: typer.Typer) -> None:
     app.command("train")(_train)
 
 
+_Out = Annotated[Path, typer.Option("--out", help="The run's folder.")]
+_Data = Annotated[list[Path] | None, typer.Option("--data", help="A dataset; give several and they are merged.")]
+_Weights = Annotated[str | None, typer.Option(help="A .pt file, or a name such as yolo11n.")]
+_Recipe = Annotated[
+    str | None,
+    typer.Option(help="A YAML file with a section 'train', or the name of one in configs/.", show_default="adapt"),
+]
+_Epochs = Annotated[int | None, typer.Option(help="How often every picture is seen.")]
+_Imgsz = Annotated[int | None, typer.Option(help="Picture size in pixels, a multiple of 32.")]
+_Batch = Annotated[int | None, typer.Option(help="Pictures per batch.")]
+_Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")]
+_Lr0 = Annotated[float | None, typer.Option(help="Learning rate; obeyed as given.")]
+_Optimizer = Annotated[str | None, typer.Option(help="AdamW, Adam or SGD.")]
+_Freeze = Annotated[int | None, typer.Option(help="Layers from the input that keep their weights.")]
+_Patience = Annotated[int | None, typer.Option(help="Epochs without gain before stopping; 0 never.")]
+_Seed = Annotated[int | None, typer.Option(help="Same seed, same weights.")]
+_Workers = Annotated[int | None, typer.Option(help="Loader processes on a GPU.")]
+_Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
+_Replay = Annotated[Path | None, typer.Option(help="A dataset of source pictures, shown beside the new ones.")]
+_Retention = Annotated[Path | None, typer.Option(help="A dataset of source pictures that tells what was forgotten.")]
+_WiseFt = Annotated[
+    str | None,
+    typer.Option(
+        "--wise-ft", metavar="SHARE|select", help="Share of the trained weights in the result; select finds it."
+    ),
+]
+_Pictures = Annotated[int | None, typer.Option(help="Train on this many of the pictures only.")]
+_Split = Annotated[str | None, typer.Option(help="Split for the figures; default: test if there is one, else val.")]
+_LeaveOut = Annotated[
+    list[str] | None,
+    typer.Option("--leave-out", metavar="NAME", help="Of several --data: train without it, report on it."),
+]
+_Figures = Annotated[
+    bool, typer.Option("--figures/--no-figures", help="Measure before and after; drivetl evaluate does it too.")
+]
+_LearningCurve = Annotated[
+    str | None,
+    typer.Option(
+        "--learning-curve",
+        metavar="10,25,…",
+        help="Adapt on so many pictures each, a smaller number a part of a larger, and draw what they give.",
+    ),
+]
+_Resume = Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --out.")]
+
+
 def _train(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="The run's folder.")],
-    data: Annotated[
-        list[Path] | None, typer.Option("--data", help="A dataset; give several and they are merged.")
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="A .pt file, or a name such as yolo11n.")] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="A YAML file with a section 'train', or the name of one in configs/.", show_default="adapt"),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="How often every picture is seen.")] = None,
-    imgsz: Annotated[int | None, typer.Option(help="Picture size in pixels, a multiple of 32.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures per batch.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
-    lr0: Annotated[float | None, typer.Option(help="Learning rate; obeyed as given.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="AdamW, Adam or SGD.")] = None,
-    freeze: Annotated[int | None, typer.Option(help="Layers from the input that keep their weights.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Epochs without gain before stopping; 0 never.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same weights.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Loader processes on a GPU.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    replay: Annotated[
-        Path | None, typer.Option(help="A dataset of source pictures, shown beside the new ones.")
-    ] = None,
-    retention: Annotated[
-        Path | None, typer.Option(help="A dataset of source pictures that tells what was forgotten.")
-    ] = None,
-    wise_ft: Annotated[
-        str | None,
-        typer.Option(
-            "--wise-ft", metavar="SHARE|select", help="Share of the trained weights in the result; select finds it."
-        ),
-    ] = None,
-    pictures: Annotated[int | None, typer.Option(help="Train on this many of the pictures only.")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Split for the figures; default: test if there is one, else val.")
-    ] = None,
-    leave_out: Annotated[
-        list[str] | None,
-        typer.Option("--leave-out", metavar="NAME", help="Of several --data: train without it, report on it."),
-    ] = None,
-    figures: Annotated[
-        bool, typer.Option("--figures/--no-figures", help="Measure before and after; drivetl evaluate does it too.")
-    ] = True,
-    learning_curve: Annotated[
-        str | None,
-        typer.Option(
-            "--learning-curve",
-            metavar="10,25,…",
-            help="Adapt on so many pictures each, a smaller number a part of a larger, and draw what they give.",
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --out.")] = False,
+    out: _Out,
+    data: _Data = None,
+    weights: _Weights = None,
+    recipe: _Recipe = None,
+    epochs: _Epochs = None,
+    imgsz: _Imgsz = None,
+    batch: _Batch = None,
+    device: _Device = None,
+    lr0: _Lr0 = None,
+    optimizer: _Optimizer = None,
+    freeze: _Freeze = None,
+    patience: _Patience = None,
+    seed: _Seed = None,
+    workers: _Workers = None,
+    threads: _Threads = None,
+    replay: _Replay = None,
+    retention: _Retention = None,
+    wise_ft: _WiseFt = None,
+    pictures: _Pictures = None,
+    split: _Split = None,
+    leave_out: _LeaveOut = None,
+    figures: _Figures = True,
+    learning_curve: _LearningCurve = None,
+    resume: _Resume = False,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:

@@ -27,64 +27,80 @@ def register(app: typer.Typer) -> None:
     app.command("video")(_video)
 
 
+_Source = Annotated[
+    str,
+    typer.Argument(
+        help="A video file, a folder or a list (.txt) of pictures, a camera index such as 0, or a URL (RTSP, HTTP)."
+    ),
+]
+_Model = Annotated[Path, typer.Option("--model", help="The bundle to run.")]
+_Compare = Annotated[Path | None, typer.Option("--compare", help="A second bundle, drawn to the right of the first.")]
+_Out = Annotated[
+    Path | None, typer.Option("--out", help="The annotated video: .mp4, .mov or .mkv. Without it: figures only.")
+]
+_Detections = Annotated[
+    Path | None, typer.Option("--detections", help="Write detections as JSON lines, one line a frame.")
+]
+_Mot = Annotated[Path | None, typer.Option("--mot", help="Write tracks as MOTChallenge text.")]
+_Stills = Annotated[Path | None, typer.Option("--stills", help="A folder for pictures of the most interesting frames.")]
+_StillCount = Annotated[int, typer.Option("--still-count", min=1, max=1000, help="How many stills.")]
+_Stats = Annotated[Path | None, typer.Option("--stats", help="Write the statistics of the run as JSON.")]
+_Confidence = Annotated[
+    float | None, typer.Option("--confidence", min=0, max=1, help="Least confidence; default: the bundle's.")
+]
+_Classes = Annotated[str | None, typer.Option("--classes", help="Only these classes, with commas between: car,person.")]
+_Track = Annotated[
+    bool | None, typer.Option("--track/--no-track", help="Number the objects; default: if 'trackers' is installed.")
+]
+_Weather = Annotated[
+    str | None, typer.Option("--weather", help="Lay weather over the video first, as fog:4 (condition:severity).")
+]
+_Provider = Annotated[str, typer.Option("--provider", help="cpu, cuda or tensorrt; there is no fallback.")]
+_Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: ONNX Runtime's choice.")]
+_Show = Annotated[bool, typer.Option("--show", help="Also open a window; the key q ends the run.")]
+_Serve = Annotated[bool, typer.Option("--serve", help="Also serve a live page; its address with a token is printed.")]
+_Host = Annotated[
+    str, typer.Option("--host", help="With --serve: listen on this address; others open it to the network.")
+]
+_Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="With --serve; 0: any free one.")]
+_Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this many frames.")]
+_PictureFps = Annotated[float, typer.Option("--picture-fps", min=0.1, max=240, help="Rate at which pictures play.")]
+_MaxAgeMs = Annotated[
+    float, typer.Option("--max-age-ms", min=1, help="Camera, stream: drop frames that waited longer.")
+]
+_ReconnectS = Annotated[
+    float, typer.Option("--reconnect-s", min=0, help="Camera, stream: wait so long for one that is gone; 0: not.")
+]
+_AllowTruncated = Annotated[
+    bool, typer.Option("--allow-truncated", help="Use a damaged video as far as it can be read.")
+]
+
+
 def _video(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="A video file, a folder or a list (.txt) of pictures, a camera index such as 0, or a URL (RTSP, HTTP)."
-        ),
-    ],
-    model: Annotated[Path, typer.Option("--model", help="The bundle to run.")],
-    compare: Annotated[
-        Path | None, typer.Option("--compare", help="A second bundle, drawn to the right of the first.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The annotated video: .mp4, .mov or .mkv. Without it: figures only.")
-    ] = None,
-    detections: Annotated[
-        Path | None, typer.Option("--detections", help="Write detections as JSON lines, one line a frame.")
-    ] = None,
-    mot: Annotated[Path | None, typer.Option("--mot", help="Write tracks as MOTChallenge text.")] = None,
-    stills: Annotated[
-        Path | None, typer.Option("--stills", help="A folder for pictures of the most interesting frames.")
-    ] = None,
-    still_count: Annotated[int, typer.Option("--still-count", min=1, max=1000, help="How many stills.")] = 6,
-    stats: Annotated[Path | None, typer.Option("--stats", help="Write the statistics of the run as JSON.")] = None,
-    confidence: Annotated[
-        float | None, typer.Option("--confidence", min=0, max=1, help="Least confidence; default: the bundle's.")
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option("--classes", help="Only these classes, with commas between: car,person.")
-    ] = None,
-    track: Annotated[
-        bool | None, typer.Option("--track/--no-track", help="Number the objects; default: if 'trackers' is installed.")
-    ] = None,
-    weather: Annotated[
-        str | None, typer.Option("--weather", help="Lay weather over the video first, as fog:4 (condition:severity).")
-    ] = None,
-    provider: Annotated[str, typer.Option("--provider", help="cpu, cuda or tensorrt; there is no fallback.")] = "cpu",
-    threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: ONNX Runtime's choice.")] = 0,
-    show: Annotated[bool, typer.Option("--show", help="Also open a window; the key q ends the run.")] = False,
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Also serve a live page; its address with a token is printed.")
-    ] = False,
-    host: Annotated[
-        str, typer.Option("--host", help="With --serve: listen on this address; others open it to the network.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="With --serve; 0: any free one.")] = 8470,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this many frames.")] = None,
-    picture_fps: Annotated[
-        float, typer.Option("--picture-fps", min=0.1, max=240, help="Rate at which pictures play.")
-    ] = 10.0,
-    max_age_ms: Annotated[
-        float, typer.Option("--max-age-ms", min=1, help="Camera, stream: drop frames that waited longer.")
-    ] = 100.0,
-    reconnect_s: Annotated[
-        float, typer.Option("--reconnect-s", min=0, help="Camera, stream: wait so long for one that is gone; 0: not.")
-    ] = 60.0,
-    allow_truncated: Annotated[
-        bool, typer.Option("--allow-truncated", help="Use a damaged video as far as it can be read.")
-    ] = False,
+    source: _Source,
+    model: _Model,
+    compare: _Compare = None,
+    out: _Out = None,
+    detections: _Detections = None,
+    mot: _Mot = None,
+    stills: _Stills = None,
+    still_count: _StillCount = 6,
+    stats: _Stats = None,
+    confidence: _Confidence = None,
+    classes: _Classes = None,
+    track: _Track = None,
+    weather: _Weather = None,
+    provider: _Provider = "cpu",
+    threads: _Threads = 0,
+    show: _Show = False,
+    serve: _Serve = False,
+    host: _Host = "127.0.0.1",
+    port: _Port = 8470,
+    limit: _Limit = None,
+    picture_fps: _PictureFps = 10.0,
+    max_age_ms: _MaxAgeMs = 100.0,
+    reconnect_s: _ReconnectS = 60.0,
+    allow_truncated: _AllowTruncated = False,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
