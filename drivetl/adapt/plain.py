@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from drivetl.adapt.run_folder import write_yaml
 from drivetl.adapt.usage import peak_memory_mib
 from drivetl.data import open_dataset
@@ -87,8 +89,6 @@ def train_plain(
         ConfigError: a setting that Ultralytics does not have, or that may not be changed here.
         DatasetError, WeightsError, OutputError: see `drivetl.adapt.training.train`.
     """
-    import torch
-
     dataset = open_dataset(data)
     _check_splits(dataset, data, selection_split)
     if forbidden := sorted(_FIXED & settings.keys()):
@@ -104,27 +104,29 @@ def train_plain(
         document = dataset.training_document()
         document["val"] = document[selection_split or "train"]
         write_yaml(Path(scratch) / "data.yaml", document)
-        trainer = _trainer(
-            {
-                **settings,
-                "task": "detect",
-                "mode": "train",
-                "model": str(start),
-                "data": str(Path(scratch) / "data.yaml"),
-                "save_dir": str(Path(scratch) / "run"),
-                "exist_ok": True,
-                "device": "cpu" if kind.type == "cpu" else str(kind.index or 0),
-                "val": selection_split is not None,
-                "plots": False,
-                "verbose": False,
-            }
-        )
+        trainer = _trainer({**settings, **_own_settings(start, Path(scratch), kind, selection_split is not None)})
         trainer.add_callback("on_train_epoch_end", lambda t: progress("training", t.epoch + 1, t.epochs))
         trainer.train()
         result = trainer.best if selection_split is not None else trainer.last
         with atomic_file(target, overwrite=True) as temporary:
             temporary.write_bytes(Path(result).read_bytes())
     return PlainResult(target, time.monotonic() - began, torch.get_num_threads(), peak_memory_mib())
+
+
+def _own_settings(start: Path, scratch: Path, device: torch.device, validates: bool) -> dict[str, Any]:
+    """Return the settings that a caller may not choose; everything is written below ``scratch``."""
+    return {
+        "task": "detect",
+        "mode": "train",
+        "model": str(start),
+        "data": str(scratch / "data.yaml"),
+        "save_dir": str(scratch / "run"),
+        "exist_ok": True,
+        "device": "cpu" if device.type == "cpu" else str(device.index or 0),
+        "val": validates,
+        "plots": False,
+        "verbose": False,
+    }
 
 
 def _check_splits(dataset: Dataset, data: Path, selection_split: str | None) -> None:

@@ -131,10 +131,7 @@ def train(
     """
     torch_device(config.device)
     dataset = open_dataset(config.data)
-    config, notes = _selection(config, dataset)
-    if config.wise_ft == "select" and judge is None:
-        raise ConfigError("wise_ft 'select' needs a judge that measures weights; drivetl train has one")
-    check_sources(config, dataset.names)
+    config, notes = _checked(config, dataset, judge)
     plan = plan_run(config, training_samples(dataset, config), dataset.names)
     config = config.model_copy(update={"warmup_epochs": plan.warmup_epochs})
     start, rows = load_start(config, dataset)
@@ -157,16 +154,32 @@ def train(
         share=share,
         curve=curve,
         head_transfer=rows,
-        optimiser_steps=trainer.optimiser_steps,
-        accumulation=trainer.accumulation,
-        epochs=trainer.epoch + 1,
-        chosen_epoch=trainer.best_epoch + 1,
         seconds=trainer.seconds + run.selection_seconds,
-        threads=trainer.threads,
-        precision=trainer.precision,
+        **_figures(trainer),
         usage=totals(folder.log.read_text(encoding="utf-8").splitlines()),
         notes=(*dataset.notes, *notes, *run.notes, *_step_notes(trainer, config), *_share_notes(config, share)),
     )
+
+
+def _checked(config: TrainConfig, dataset: Dataset, judge: Judge | None) -> tuple[TrainConfig, list[str]]:
+    """Return the settings with what chooses the epoch, and notes on it, once they fit each other."""
+    config, notes = _selection(config, dataset)
+    if config.wise_ft == "select" and judge is None:
+        raise ConfigError("wise_ft 'select' needs a judge that measures weights; drivetl train has one")
+    check_sources(config, dataset.names)
+    return config, notes
+
+
+def _figures(trainer: AdaptTrainer) -> dict[str, Any]:
+    """Return the fields of `TrainResult` that the trainer counts."""
+    return {
+        "optimiser_steps": trainer.optimiser_steps,
+        "accumulation": trainer.accumulation,
+        "epochs": trainer.epoch + 1,
+        "chosen_epoch": trainer.best_epoch + 1,
+        "threads": trainer.threads,
+        "precision": trainer.precision,
+    }
 
 
 def _share(config: TrainConfig, curve: Sequence[SharePoint]) -> float:

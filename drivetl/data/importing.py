@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from drivetl.data.cards import DROP, ClassMap, DatasetCard, class_map, load_card, names_from
+from drivetl.data.dataset import Dataset
 from drivetl.data.grouping import content_groups, take_groups
 from drivetl.data.labels import clipped
 from drivetl.data.layout import MARKER, LinkMode, Origin, counts_of, write_dataset
@@ -96,8 +97,7 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     reading = read(Request(source, chosen, names_from(names) if names is not None else None))
     mapping = class_map(chosen, classes, reading.class_names)
     converter = _Converter(mapping)
-    raw = tracked(reading.samples, "reading", reading.total, progress)
-    samples = [converter.converted(sample) for sample in raw]
+    samples = [converter.converted(s) for s in tracked(reading.samples, "reading", reading.total, progress)]
     if not samples:
         raise DatasetError(f"{quoted(source)} has no labelled pictures in the format {format}")
     samples, split_notes = _with_splits(samples, reading, split_names or {}, (val, test, seed), progress)
@@ -105,20 +105,29 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     ignored = sum(len(sample.ignore) for sample in samples)
     origin = Origin(format, chosen.name, classes, ignored, dict(sorted(converter.dropped.items())))
     dataset = write_dataset(out, samples, class_names, origin, link=link, overwrite=overwrite, progress=progress)
+    return _result(out, dataset, samples, class_names, origin, (*reading.notes, *split_notes, *converter.notes()))
+
+
+def _result(
+    out: Path,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    class_names: tuple[str, ...],
+    origin: Origin,
+    notes: tuple[str, ...],
+) -> ImportResult:
     splits, per_class = counts_of(samples, class_names)
-    notes = (*reading.notes, *split_notes, *converter.notes(), *_missing_split_notes(splits))
-    boxes = sum(per_class.values())
     return ImportResult(
         out,
         len(samples),
-        boxes,
+        sum(per_class.values()),
         per_class,
-        ignored,
+        origin.ignored,
         dict(origin.dropped),
         splits,
         class_names,
         dataset.fingerprint,
-        notes,
+        (*notes, *_missing_split_notes(splits)),
     )
 
 

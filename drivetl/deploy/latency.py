@@ -188,8 +188,7 @@ def bench(
 
     Raises:
         BundleError: the bundle cannot be used.
-        ConfigError: the profile cannot be used or is about another kind of bundle, a number is out of range, or what
-            is asked for contradicts itself.
+        ConfigError: the profile is about another kind of bundle, or the options contradict it or each other.
         ImageError: the picture cannot be decoded.
         ProviderUnavailable: the provider cannot run here. Nothing is measured then.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,7 +14,7 @@ import typer
 from drivetl.verbs._console import SCHEMA_VERSION, JsonFlag, OverwriteFlag, Reporter
 
 if TYPE_CHECKING:
-    from drivetl.video import VideoResult
+    from drivetl.video import Model, VideoResult
     from drivetl.video.server import LivePage
 
 __all__ = ["register"]
@@ -106,19 +106,16 @@ def _video(
 ) -> None:
     """Run a bundle on a video and write it with boxes, tracks, classes, confidence and a line of latency figures.
 
-    Of a file every frame is used, and its frame rate and size are kept; of a camera or stream the newest frame, and
-    dropped ones are counted. A video that is cut off or damaged is refused, and nothing is written, unless
-    --allow-truncated is given. Ctrl-C once finishes the file with the frames so far; twice drops it.
+    Of a file every frame is used; of a camera or stream the newest, and dropped ones are counted. A video that is cut
+    off is refused without --allow-truncated. Ctrl-C once finishes the file with the frames so far; twice drops it.
 
     Example: drivetl video drive.mp4 --model bundles/fog --out drive-boxes.mp4
     """
-    from drivetl.files import write_json
-    from drivetl.runtime import Detector
-    from drivetl.video import Around, Model, Outputs, VideoSettings, run_video
+    from drivetl.video import Around, Outputs, VideoSettings, run_video
 
     settings = VideoSettings(
         confidence=confidence,
-        classes=tuple(name.strip() for name in classes.split(",") if name.strip()) if classes else (),
+        classes=tuple(name.strip() for name in (classes or "").split(",") if name.strip()),
         track=track,
         weather=weather,
         show=show,
@@ -131,22 +128,37 @@ def _video(
     )
     reporter = Reporter("video", json)
     with reporter.working(), _first_interrupt_noted() as stopped:
-        models = [
-            Model(Detector(bundle, provider=provider, threads=threads), bundle.resolve().name)
-            for bundle in (model, compare)
-            if bundle is not None
-        ]
+        models = _models((model, compare), provider, threads)
         outputs = Outputs(out, detections, mot, stills, overwrite)
         with _page(serve, host, port, reporter) as page:
-            around = Around(stopped, reporter.progress, reporter.say, page)
-            result = run_video(source, models, outputs, settings, around)
+            result = run_video(
+                source, models, outputs, settings, Around(stopped, reporter.progress, reporter.say, page)
+            )
         document = _document(result, provider, out)
-        if stats is not None:
-            write_json(stats, {"schema_version": SCHEMA_VERSION, "verb": "video", **document}, overwrite=overwrite)
-    written = [str(path) for path in (detections, mot, stats, *result.stills) if path is not None]
-    reporter.finish(document, [*_lines(result, provider, out), *written])
+        _write_stats(stats, document, overwrite)
+    reporter.finish(document, [*_lines(result, provider, out), *_written(detections, mot, stats, *result.stills)])
     if result.interrupted:
         raise typer.Exit(_INTERRUPTED)
+
+
+def _written(*paths: Path | None) -> list[str]:
+    return [str(path) for path in paths if path is not None]
+
+
+def _write_stats(target: Path | None, document: dict[str, Any], overwrite: bool) -> None:
+    from drivetl.files import write_json
+
+    if target is not None:
+        write_json(target, {"schema_version": SCHEMA_VERSION, "verb": "video", **document}, overwrite=overwrite)
+
+
+def _models(bundles: Sequence[Path | None], provider: str, threads: int) -> list[Model]:
+    """Open the bundles that are given."""
+    from drivetl.runtime import Detector
+    from drivetl.video import Model
+
+    given = [path for path in bundles if path is not None]
+    return [Model(Detector(path, provider=provider, threads=threads), path.resolve().name) for path in given]
 
 
 @contextmanager
