@@ -40,6 +40,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    # As wide as the terminal, so that the list of verbs is not cut off in the middle of its sentences.
+    context_settings={"max_content_width": 120},
 )
 
 
