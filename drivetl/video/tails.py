@@ -17,6 +17,8 @@ __all__ = ["Tails"]
 
 _LENGTH_S = 1.5
 _MOST_POINTS = 60
+# Unseen for longer, an object's tail is not drawn: on the empty road it would speak of a car that is not there.
+_UNSEEN_S = 0.25
 
 
 class Tails:
@@ -24,12 +26,14 @@ class Tails:
 
     def __init__(self, fps: float) -> None:
         # At high rates not every frame becomes a point.
+        self._now_s = 0.0
         self._every_s = max(_LENGTH_S / _MOST_POINTS, 1 / fps) * 0.9
         self._points: dict[int, deque[tuple[float, float, float]]] = {}
         self._class_of: dict[int, int] = {}
 
     def add(self, tracked: Tracked, now_s: float) -> None:
         """Take the feet of all boxes (middle of the lower edge) at a time in seconds; forget what is out of sight."""
+        self._now_s = now_s
         for number, box, kind in zip(
             tracked.track_id.tolist(), tracked.smooth_xyxy_px, tracked.detections.class_id.tolist(), strict=True
         ):
@@ -52,6 +56,8 @@ class Tails:
         """Draw the tails, in place: thin and dark where old, thick and bright where new."""
         width_px = line_width_px(image_bgr)
         for number, points in self._points.items():
+            if self._now_s - points[-1][2] > _UNSEEN_S:
+                continue
             colour = class_colour_bgr(class_names[self._class_of[number]])
             count = len(points)
             route = np.array([(x, y) for x, y, _ in points]) * 16

@@ -45,6 +45,20 @@ def test_tails_end_after_a_second_and_a_half_and_with_their_object() -> None:
     assert not drawn(tails).any() and tails._points == {}
 
 
+def test_the_tail_of_an_object_that_left_goes_at_once_and_comes_back_with_it() -> None:
+    tails = Tails(25.0)
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    empty = Tracked(nothing, np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
+    for index in range(25):
+        tails.add(at(10 + 3 * index), index / 25)
+    tails.add(empty, 1.1)
+    assert drawn(tails).any()  # a detector may miss a frame or two
+    tails.add(empty, 1.3)
+    assert not drawn(tails).any()
+    tails.add(at(100), 1.4)
+    assert drawn(tails)[:, :90].any()
+
+
 def test_untracked_objects_have_none_and_fast_videos_no_more_points() -> None:
     tails = Tails(1000.0)
     for index in range(2000):
