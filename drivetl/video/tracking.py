@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from drivetl.errors import MissingExtraError
 from drivetl.runtime import Detections
+from drivetl.runtime.overlap import box_iou
 from drivetl.video.smoothing import Smoother
 
 __all__ = ["Tracked", "Tracker", "tracking_available", "untracked"]
@@ -35,6 +36,8 @@ _SURER, _SUREST = 0.1, 0.95
 _LEAST_IOU = 0.2
 _LOST_S = 1.0
 _BRIDGED_S = 0.5
+# A box overlaps at least so much with where its object was a frame before; see `_Names`.
+_STAYED_IOU = 0.5
 # Frames that an object must be seen in a row before it gets a number.
 _CONFIRMED = 2
 # A track's class is what most of its confidence went to; older frames count less, so that a wrong start is forgotten.
@@ -108,6 +111,7 @@ class Tracker:
             minimum_iou_threshold=_LEAST_IOU,
         )
         self._smoother = Smoother()
+        self._names = _Names()
         self._votes: dict[int, dict[int, float]] = {}
         self._seen: dict[int, int] = {}
         self._sure: dict[int, int] = {}
@@ -143,6 +147,7 @@ class Tracker:
         track_id = np.full(count, -1, np.int64)
         if len(result):
             track_id[result.data["index"]] = result.tracker_id
+        track_id = self._names(track_id, detections.xyxy_px)
         keep = self._shown(detections.confidence > confidence, track_id)
         track_id = track_id[keep]
         class_id = detections.class_id[keep].copy()
@@ -186,9 +191,44 @@ class Tracker:
         """Drop what is known of tracks that are long over, so that a run of days needs no more memory."""
         if self._frame % _FORGET_FRAMES:
             return
-        for number in [n for n, seen in self._seen.items() if seen < self._frame - _FORGET_FRAMES]:
+        over = [n for n, seen in self._seen.items() if seen < self._frame - _FORGET_FRAMES]
+        self._names.forget(over)
+        for number in over:
             del self._seen[number], self._votes[number], self._sure[number]
         self._smoother.forget(self._frame - _FORGET_FRAMES)
+
+
+class _Names:
+    """Gives a car back its number when one that was lost behind it takes its place.
+
+    Where a near car has covered a far one, one box fits both tracks, and ByteTrack weighs a track that it has not seen
+    for a while like one that stood there a frame ago. Then the two exchange their numbers.
+    """
+
+    def __init__(self) -> None:
+        self._number: dict[int, int] = {}
+        self._before: dict[int, NDArray[np.float32]] = {}
+
+    def __call__(self, track_id: NDArray[np.int64], xyxy_px: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the numbers of this frame's boxes, -1 where they have none, from the tracker's own."""
+        now = {number: place for place, number in enumerate(track_id.tolist()) if number >= 0}
+        gone = [number for number in self._before if number not in now]
+        back = [number for number in now if number not in self._before and number in self._number]
+        if gone and back:
+            stood = np.stack([self._before[number] for number in gone])
+            iou = box_iou(stood, xyxy_px[[now[number] for number in back]])
+            for row, column in zip(*np.nonzero(iou >= _STAYED_IOU), strict=True):
+                one, other = gone[row], back[column]
+                self._number[one], self._number[other] = self._number[other], self._number[one]
+        for number in now:
+            self._number.setdefault(number, number)
+        self._before = {number: xyxy_px[place] for number, place in now.items()}
+        return np.array([self._number.get(number, -1) for number in track_id.tolist()], np.int64)
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """Drop the tracks whose numbers are over."""
+        for own in [own for own, number in self._number.items() if number in numbers]:
+            del self._number[own]
 
 
 def _second_boxes(detections: Detections) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import pytest
 from drivetl.errors import MissingExtraError
 from drivetl.runtime import Detections
 from drivetl.scenes import SCENE_CLASSES, SceneFrame, SceneSequence, load_preset
-from drivetl.video.tracking import Tracked, Tracker
+from drivetl.video.tracking import Tracked, Tracker, _Names
 
 CONFIDENCE = 0.25
 
@@ -200,3 +200,35 @@ def test_mot_text_is_what_a_known_reader_reads(tmp_path: Path) -> None:
     assert sorted(read) == [2, 3, 4, 5]
     assert read[3].ids.tolist() == [1, 2]
     assert read[3].boxes.tolist() == [[15, 101, 60, 40], [301, 101, 60, 40]]
+
+
+def _numbers(names: _Names, **boxes: tuple[float, float, float, float]) -> dict[str, int]:
+    """Pass one frame; keys are ``t4`` for the tracker's track 4, or ``none`` for a box without one."""
+    own = np.array([-1 if key == "none" else int(key[1:]) for key in boxes], np.int64)
+    found = names(own, np.array(list(boxes.values()), np.float32).reshape(-1, 4))
+    return dict(zip(boxes, found.tolist(), strict=True))
+
+
+def test_a_near_car_keeps_its_number_when_the_track_of_the_far_one_behind_it_takes_its_box() -> None:
+    near, far, both = (378, 303, 409, 324), (391, 302, 415, 325), (377, 303, 413, 326)
+    names = _Names()
+    assert _numbers(names, t4=near, t9=far) == {"t4": 4, "t9": 9}
+    assert _numbers(names, t4=near, none=far) == {"t4": 4, "none": -1}
+    assert _numbers(names, t9=both) == {"t9": 4}
+    # The tracker's other track now stands for the far car, as its number does.
+    assert _numbers(names, t9=near, t4=far) == {"t9": 4, "t4": 9}
+    names.forget({9})
+    assert _numbers(names, t9=near) == {"t9": 4}
+
+
+def test_a_car_that_comes_back_keeps_its_own_number_where_nobody_lost_his() -> None:
+    near, far = (378, 303, 409, 324), (450, 302, 474, 325)
+    names = _Names()
+    _numbers(names, t4=near, t9=far)
+    _numbers(names, t4=near)
+    assert _numbers(names, t4=near, t9=(440, 302, 464, 325)) == {"t4": 4, "t9": 9}
+    _numbers(names, t4=near)
+    # The one leaves and the other comes back elsewhere in the same frame.
+    assert _numbers(names, t9=far) == {"t9": 9}
+    # A new track in the place of one that ended is a new object until it has been lost once itself.
+    assert _numbers(names, t11=far) == {"t11": 11}
