@@ -75,7 +75,7 @@ def open_source(
     _quieten_opencv()
     live = live or LiveOptions()
     if "://" in source:
-        return _open_stream(source, live)
+        return _open_stream(source, live, allow_truncated)
     if source.isascii() and source.isdigit():
         return _open_camera(source, live)
     path = Path(source)
@@ -118,7 +118,7 @@ def _connected(url: str) -> cv2.VideoCapture | None:
     return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, waits))
 
 
-def _open_stream(url: str, live: LiveOptions) -> Source:
+def _open_stream(url: str, live: LiveOptions, allow_truncated: bool) -> Source:
     name = printable_source(url)
     capture = _connected(url)
     if capture is None:
@@ -129,7 +129,7 @@ def _open_stream(url: str, live: LiveOptions) -> Source:
     frames = _stated_frames(capture)
     if frames is not None:
         notes += (f"{name} is a recording of about {frames} frames, so every frame is used",)
-        return _Capture(capture, SourceInfo("stream", name, fps, frames, notes))
+        return _Capture(capture, SourceInfo("stream", name, fps, frames, notes), None, allow_truncated)
 
     def connect() -> _Feed | None:
         again = _connected(url)
@@ -251,8 +251,7 @@ class _Capture:
             yield np.asarray(image_bgr, np.uint8)
         if not read:
             raise VideoError(self._nothing_read())
-        if self._container is not None:
-            self._check_length(read, last_ms / 1000, self._container)
+        self._check_length(read, last_ms / 1000, self._container)
 
     def close(self) -> None:
         self._capture.release()
@@ -267,8 +266,8 @@ class _Capture:
             f"convert it to H.264, or copy it again if it is damaged"
         )
 
-    def _check_length(self, read: int, last_s: float, container: Container) -> None:
-        """Compare how far the frames reached with how long the file says it is.
+    def _check_length(self, read: int, last_s: float, container: Container | None) -> None:
+        """Compare how far the frames reached with how long the file, or the server of a recording, says it is.
 
         Where OpenCV estimates the number of frames it is wrong for uneven spacing, but the time of the last frame
         still agrees with the length. An MP4 counts its frames and its mean rate is exact, so that a gap in the middle
@@ -277,16 +276,18 @@ class _Capture:
         if self.info.frames is None:
             return
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
-        stated_s = min(self.info.frames / fps, container.duration_s or math.inf)
-        reached_s = read / fps if container.name == "MP4" else max(last_s + 1 / fps, read / fps)
+        kind = "" if container is None else container.name
+        stated_s = min(self.info.frames / fps, (container.duration_s if container else None) or math.inf)
+        reached_s = read / fps if kind == "MP4" else max(last_s + 1 / fps, read / fps)
         least_s, most_s = _TOLERANCE_S
-        indexed = container.name in ("MP4", "AVI")
+        indexed = kind in ("MP4", "AVI")
         tolerance_s = least_s if indexed else min(max(least_s, _TOLERANCE_SHARE * stated_s), most_s)
         if stated_s - reached_s > tolerance_s:
             damage = (
-                f"{quoted(self.info.name)} is damaged: {read} of about {self.info.frames} frames could be read, up to "
-                f"{reached_s:.2f} s of {stated_s:.2f} s"
+                f"{quoted(self.info.name)} {'broke off' if container is None else 'is damaged'}: {read} of about "
+                f"{self.info.frames} frames could be read, up to {reached_s:.2f} s of {stated_s:.2f} s"
             )
             if not self._allow_truncated:
-                raise VideoError(f"{damage}; copy the file again, {_PASS_ALLOW}")
+                remedy = "run it again" if container is None else "copy the file again"
+                raise VideoError(f"{damage}; {remedy}, {_PASS_ALLOW}")
             self.info = replace(self.info, notes=(*self.info.notes, damage))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +221,49 @@ def test_a_stream_that_does_not_open() -> None:
 def test_real_videos_are_whole(material: Path) -> None:
     for name, frames in (("highway-day.mp4", 221), ("two-cars.mp4", 38)):
         assert len(levels(str(material / "video" / name))) == frames
+
+
+class _BreaksOff(BaseHTTPRequestHandler):
+    """A server that promises a whole file and hangs up on the way."""
+
+    content = b""
+    share = 1.0
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "video/x-msvideo")
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.content[: int(self.share * len(self.content))])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_recording_behind_a_url_that_breaks_off_is_not_taken_for_a_whole_one(
+    share: float, make_video: Callable[..., Path]
+) -> None:
+    video = make_video("drive.avi", range(0, 200, 2), four_cc="MJPG", noise=True)
+    handler = type("Handler", (_BreaksOff,), {"content": video.read_bytes(), "share": share})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    url = f"http://user:secret@127.0.0.1:{server.server_port}/drive.avi"
+    try:
+        if share == 1.0:
+            assert len(list(open_source(url).frames())) == 100
+            return
+        with pytest.raises(
+            VideoError, match=r"broke off: \d\d of about 100 frames .*run it again.*--allow-truncated"
+        ) as e:
+            list(open_source(url).frames())
+        assert "secret" not in str(e.value)
+        allowed = open_source(url, allow_truncated=True)
+        assert 30 < len(list(allowed.frames())) < 70
+        assert "broke off" in allowed.info.notes[-1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
