@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from drivetl.config import StrictModel
+from drivetl.errors import ConfigError
+from drivetl.weather import parse_weather
 from drivetl.weather.mix import WeatherMix
 
 __all__ = ["TrainConfig"]
@@ -93,6 +95,13 @@ class TrainConfig(StrictModel):
     forgetting_price: float = Field(
         default=1.0, ge=0.0, le=100.0, description="mAP50-95 on the target that one on the retention pictures is worth"
     )
+    selection_weather: tuple[str, ...] = Field(
+        default=(),
+        description="weather in which shares are measured too, as condition:severity; costs a measurement each",
+    )
+    weather_share: Unit = Field(
+        default=0.5, description="how much of a selected share's gain is counted in that weather, the rest without"
+    )
     selection_folds: int = Field(
         default=3, ge=2, le=20, description="folds of the training pictures that select where the split is too small"
     )
@@ -125,6 +134,16 @@ class TrainConfig(StrictModel):
         if not value.strip():
             raise ValueError("give a path or a name such as yolo11n")
         return value
+
+    @field_validator("selection_weather")
+    @classmethod
+    def _known_weather(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for text in values:
+            try:
+                parse_weather(text)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return values
 
     @model_validator(mode="after")
     def _one_change(self) -> Self:

@@ -20,6 +20,7 @@ from drivetl.data.records import Sample
 from drivetl.errors import ConfigError
 from drivetl.files import atomic_file
 from drivetl.progress import Progress
+from drivetl.weather import parse_weather
 
 __all__ = ["Fits", "training_samples"]
 
@@ -82,7 +83,8 @@ class Fits:
                 f"{len(self._samples)} pictures chose the share, fewer than {config.min_selection_pictures}, so it is "
                 f"{most:.0%} at most."
             )
-        return tuple(choose_share(crossed, config.max_forgetting, config.forgetting_price, most=most))
+        price, weather_share = config.forgetting_price, config.weather_share
+        return tuple(choose_share(crossed, config.max_forgetting, price, weather_share=weather_share, most=most))
 
     def cross_validated(self) -> list[list[Trial]]:
         """Return the trials of each fold of the training pictures; none where a split selects, or nothing does."""
@@ -144,7 +146,11 @@ class Fits:
             kept = None
             if config.retention is not None:
                 kept = judge(self._folder.candidate, config.retention, config.retention_split, None)
-            trials.append(Trial(share, target, kept))
+            weather = {
+                text: judge(self._folder.candidate, config.data, split, pictures, parse_weather(text))
+                for text in config.selection_weather
+            }
+            trials.append(Trial(share, target, kept, weather))
         self._progress("choosing the share", len(shares), len(shares))
         self._folder.candidate.unlink()
         self.selection_seconds += time.monotonic() - began

@@ -3,6 +3,16 @@
 from drivetl.evaluate.evaluation import EvaluationResult, Run, evaluate
 from drivetl.evaluate.model import Model, open_model
 from drivetl.evaluate.scoring import Score
-from drivetl.evaluate.weather import WeatherResult, evaluate_weather
+from drivetl.evaluate.weather import WeatherResult, evaluate_weather, score_in
 
-__all__ = ["EvaluationResult", "Model", "Run", "Score", "WeatherResult", "evaluate", "evaluate_weather", "open_model"]
+__all__ = [
+    "EvaluationResult",
+    "Model",
+    "Run",
+    "Score",
+    "WeatherResult",
+    "evaluate",
+    "evaluate_weather",
+    "open_model",
+    "score_in",
+]

@@ -175,6 +175,12 @@ class Run:
                 f"{quoted(', '.join(self.model.class_names))}, the dataset {quoted(', '.join(dataset.names))}"
             )
 
+    @property
+    def missing_classes(self) -> tuple[str, ...]:
+        """Classes of the dataset that the model does not have."""
+        reached = set(self._mapping.values())
+        return tuple(name for index, name in enumerate(self._dataset.names) if index not in reached)
+
     def samples(self) -> Iterator[Sample]:
         """Yield the split's pictures in a fixed order."""
         samples = self._dataset.samples(self.split)
@@ -220,7 +226,6 @@ class Run:
             pictures.append(picture_of(number, sample, dataset.root))
             if "dataset" in sample.attributes:
                 members.setdefault(str(sample.attributes["dataset"]), []).append(number)
-        reached = set(self._mapping.values())
         return EvaluationResult(
             model=model.name,
             backend=model.backend,
@@ -231,7 +236,7 @@ class Run:
             per_dataset={name: collector.score(numbers) for name, numbers in members.items()},
             class_mapping={model.class_names[i]: names[j] for i, j in self._mapping.items()},
             dropped=dict(dropped.most_common()),
-            missing_classes=tuple(name for i, name in enumerate(names) if i not in reached),
+            missing_classes=self.missing_classes,
             seconds=time.perf_counter() - started,
             predictions=Predictions(
                 model.name, dataset.fingerprint, self.split, names, tuple(pictures), collector.found()

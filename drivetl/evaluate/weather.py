@@ -26,7 +26,7 @@ from drivetl.runtime import Geometry, Letterbox
 from drivetl.weather import CONDITIONS, SUITE, apply_weather, depth_prior
 from drivetl.weather.checks import MAX_SEVERITY, BgrImage
 
-__all__ = ["WeatherResult", "evaluate_weather"]
+__all__ = ["WeatherResult", "evaluate_weather", "score_in"]
 
 _SEVERITIES = range(1, MAX_SEVERITY + 1)
 T = TypeVar("T")
@@ -109,16 +109,36 @@ def evaluate_weather(run: Run, clean: float, *, progress: Progress = silent) -> 
     return WeatherResult(SUITE, clean, conditions)
 
 
+def score_in(run: Run, condition: str, severity: int) -> Score:
+    """Measure a model on a split in one weather, the same that `evaluate_weather` shows it.
+
+    Args:
+        run: the model and the split.
+        condition: a key of `drivetl.weather.CONDITIONS`.
+        severity: 1 to 5.
+
+    Raises:
+        ImageError: a picture cannot be decoded.
+    """
+    workers = usable_cores()
+    collector = run.collector()
+    make = partial(_pictures, condition=condition, letterbox=run.model.letterbox, levels=(severity,))
+    with ThreadPoolExecutor(workers) as pool:
+        for sample, pictures in _ahead(pool, make, run.samples(), 2 * workers):
+            collector.add(sample, run.detect(*pictures[severity]))
+    return collector.score()
+
+
 def _pictures(
-    sample: Sample, *, condition: str, letterbox: Letterbox
+    sample: Sample, *, condition: str, letterbox: Letterbox, levels: Iterable[int] = _SEVERITIES
 ) -> tuple[Sample, dict[int, tuple[BgrImage, Geometry]]]:
-    """Return a picture in one condition at every severity, letterboxed."""
+    """Return a picture in one condition at some severities, letterboxed."""
     image = decode_picture(sample.image)
     boxes = np.array([box.xyxy_px for box in sample.boxes], dtype=np.float32).reshape(-1, 4)
     depth_m = depth_prior(image, boxes_xyxy_px=boxes) if "depth_m" in CONDITIONS[condition].wants else None
     digest = hashlib.sha256(f"{SUITE}/{sample.image.name}/{condition}".encode()).digest()
     pictures = {}
-    for level in _SEVERITIES:
+    for level in levels:
         # The same seed for every severity: drops and flakes lie alike, and only the severity differs.
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         weathered = apply_weather(image, condition, level, rng=rng, depth_m=depth_m, boxes_xyxy_px=boxes)

@@ -165,12 +165,15 @@ def weight_section(points: Sequence[Mapping[str, Any]]) -> Section:
     """Show what mixing the adapted weights with the start gives: the target against what is kept of the source.
 
     Args:
-        points: ``weight_curve.json``: share of the adapted weights, target, retention, chosen.
+        points: ``weight_curve.json``: share of the adapted weights, target, retention, weather, chosen.
     """
     target = [(float(p["share"]), float(p["target"])) for p in points if p["target"] is not None]
     kept = [(float(p["share"]), float(p["retention"])) for p in points if p.get("retention") is not None]
     chosen = next((float(p["share"]) for p in points if p.get("chosen")), None)
+    weather = [(float(p["share"]), float(p["weather"])) for p in points if p.get("weather") is not None]
     series = [Line("target pictures", target, "a", dots=True), Line("source pictures", kept, "b", dots=True)]
+    if weather:
+        series.append(Line("target pictures in weather", weather, "c", dots=True))
     mark = None if chosen is None else (chosen, "chosen")
     chart = lines(series, x="share of the adapted weights", y="mAP50-95", x_range=(0, 1), mark=mark)
     source = Source("weight_curve.json in the run's folder", json.dumps(list(points)))

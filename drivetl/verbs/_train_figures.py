@@ -60,18 +60,24 @@ def figures_of(
 
 def judge_of(config: TrainConfig) -> Judge:
     """Return what measures weights for a run: `drivetl.evaluate` at the run's own size."""
-    from drivetl.evaluate import Run
+    from drivetl.evaluate import Run, score_in
 
-    def judge(weights: Path, data: Path, split: str, pictures: frozenset[Path] | None) -> ClassFigures:
+    def judge(
+        weights: Path,
+        data: Path,
+        split: str,
+        pictures: frozenset[Path] | None,
+        weather: tuple[str, int] | None = None,
+    ) -> ClassFigures:
         size_hw = (config.imgsz, config.imgsz)
         run = Run(
             weights, data, split=split, size_hw=size_hw, device=config.device, threads=config.threads, only=pictures
         )
-        result = run.evaluate()
+        found = run.evaluate().score if weather is None else score_in(run, *weather)
         return {
             name: (score.map50_95, score.boxes)
-            for name, score in result.score.per_class.items()
-            if score.map50_95 is not None and name not in result.missing_classes
+            for name, score in found.per_class.items()
+            if score.map50_95 is not None and name not in run.missing_classes
         }
 
     return judge

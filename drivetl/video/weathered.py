@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import ConfigError, quoted
-from drivetl.weather import WeatherClip
+from drivetl.errors import ConfigError
+from drivetl.weather import WeatherClip, parse_weather
 
 __all__ = ["VideoWeather"]
 
@@ -46,7 +46,7 @@ class VideoWeather:
 
 
 def _parsed(text: str) -> tuple[str, int]:
-    condition, colon, level = text.partition(":")
-    if colon and level not in ("1", "2", "3", "4", "5"):
-        raise ConfigError(f"--weather {quoted(text)}: the severity is 1 to 5, as in fog:4")
-    return condition, int(level) if colon else 3
+    try:
+        return parse_weather(text)
+    except ConfigError as error:
+        raise ConfigError(f"--weather {error}") from error

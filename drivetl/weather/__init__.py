@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from drivetl.weather.camera import jpeg_compression, motion_blur, sensor_noise
 from drivetl.weather.clip import WeatherClip
-from drivetl.weather.conditions import CONDITIONS, SUITE, Condition, Scene, apply_weather, find_condition
+from drivetl.weather.conditions import CONDITIONS, SUITE, Condition, Scene, apply_weather, find_condition, parse_weather
 from drivetl.weather.darkness import night
 from drivetl.weather.depth import depth_prior, ground_weight
 from drivetl.weather.lenses import dirty_lens, wet_lens
@@ -66,6 +66,7 @@ __all__ = [
     "jpeg_compression",
     "motion_blur",
     "night",
+    "parse_weather",
     "rain",
     "sensor_noise",
     "snow",

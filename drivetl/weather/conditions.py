@@ -57,7 +57,7 @@ from drivetl.weather.scattering import fog
 from drivetl.weather.snowfall import snow
 from drivetl.weather.sunlight import glare
 
-__all__ = ["CONDITIONS", "SUITE", "Condition", "Scene", "apply_weather", "find_condition"]
+__all__ = ["CONDITIONS", "SUITE", "Condition", "Scene", "apply_weather", "find_condition", "parse_weather"]
 
 # Name and version of this set of conditions and severities; figures are comparable only under the same one.
 SUITE = "drivetl-weather/2"
@@ -143,6 +143,22 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
         ]
     )
 )
+
+
+_USUAL_SEVERITY = 3
+
+
+def parse_weather(text: str) -> tuple[str, int]:
+    """Return condition and severity of ``fog:4``; the condition alone means severity 3.
+
+    Raises:
+        ConfigError: there is no such condition or severity.
+    """
+    name, colon, level = text.partition(":")
+    find_condition(name)
+    if colon and level not in ("1", "2", "3", "4", "5"):
+        raise ConfigError(f"{quoted(text)}: the severity is 1 to 5, as in fog:4")
+    return name, int(level) if colon else _USUAL_SEVERITY
 
 
 def find_condition(name: Any) -> Condition:

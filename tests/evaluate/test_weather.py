@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drivetl.evaluate import Model, Run, WeatherResult, evaluate_weather
+from drivetl.evaluate import Model, Run, WeatherResult, evaluate_weather, score_in
 from drivetl.evaluate.scoring import Score
 from drivetl.runtime import Letterbox
 from drivetl.weather import CONDITIONS, SUITE
@@ -67,6 +67,20 @@ def test_every_condition_is_measured_at_every_severity(data: Path) -> None:
     assert fog[0] == pytest.approx(1.0)
     # At night the road is as dark as the car: the model that lives from contrast must fail somewhere.
     assert 0 < result.mpc < 1 and result.rpc == pytest.approx(result.mpc)
+
+
+def test_one_weather_alone_gives_the_figure_that_it_has_in_the_table(data: Path) -> None:
+    seen: list[np.ndarray] = []
+    run = Run(finder(seen), data)
+    table = evaluate_weather(run, 1.0)
+    whole = len(seen)
+    for condition, severity in (("fog", 5), ("night", 2), ("jpeg", 1)):
+        del seen[whole:]
+        assert score_in(run, condition, severity) == table.conditions[condition][severity]
+        # The very pictures, too: each of these was among those of the table.
+        assert len(seen) - whole == run.pictures
+        for tensor in seen[whole:]:
+            assert any(np.array_equal(tensor, other) for other in seen[:whole])
 
 
 def test_every_model_meets_the_same_pictures(data: Path) -> None:
