@@ -209,7 +209,8 @@ def _try_provider(name: str) -> ProviderState:
     """Run `PROBE_GRAPH` on a provider and look at the answer."""
     import numpy as np
 
-    from drivetl.runtime.session import ORT_ERRORS, missing_for, open_session
+    from drivetl.runtime.requirements import missing_for
+    from drivetl.runtime.session import ORT_ERRORS, open_session
 
     missing = missing_for(name)
     if missing:

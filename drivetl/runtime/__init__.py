@@ -12,7 +12,8 @@ from drivetl.runtime.decode import decode
 from drivetl.runtime.detections import Detections
 from drivetl.runtime.detector import Detector
 from drivetl.runtime.letterbox import Geometry, Letterbox, to_tensor
-from drivetl.runtime.session import PROVIDERS, Session, open_session
+from drivetl.runtime.requirements import PROVIDERS
+from drivetl.runtime.session import Session, open_session
 
 __all__ = [
     "PROVIDERS",

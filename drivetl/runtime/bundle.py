@@ -76,6 +76,9 @@ class Bundle:
         if cuda_graph:
             check_replayable(self.contract, provider, str(self.path))
             options = CUDA_GRAPH
+        if provider == "cuda":
+            # Trying every algorithm pays off for one shape; for each new one it would take half a second.
+            options = {"cudnn_conv_algo_search": "HEURISTIC" if self.contract.dynamic else "EXHAUSTIVE", **options}
         if provider == "tensorrt":
             options = {**_engine_ranges(self.contract), **self._engine_cache(engine_cache)}
         where = str(self.path / MODEL_FILE)

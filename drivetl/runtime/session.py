@@ -7,8 +7,6 @@ runs on the provider that was asked for or raises `ProviderUnavailable` with wha
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +18,10 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from drivetl.errors import BundleError, ProviderUnavailable, quoted
+from drivetl.runtime.requirements import PROVIDERS, missing_for
 
-__all__ = ["ORT_ERRORS", "PROVIDERS", "Session", "missing_for", "open_session", "read_model", "reason_of"]
+__all__ = ["ORT_ERRORS", "Session", "open_session", "read_model", "reason_of"]
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
 _ERRORS_ONLY = 3
 # By itself CUDA rounds float32 factors to TF32's 10 bits. On an H100 that moved the raw scores of yolo11n by 0.017 and
 # lost 0.7 % of its detections; without it, by 0.00002 and none. Whoever wants the speed of fewer bits exports fp16.
@@ -73,26 +67,6 @@ class Session:
         return result
 
 
-def missing_for(provider: str) -> str | None:
-    """Return what this machine lacks to run a provider, as a sentence with the remedy; None when nothing is known.
-
-    Raises:
-        ProviderUnavailable: the name is no provider of drivetl.
-    """
-    if provider not in PROVIDERS:
-        raise ProviderUnavailable(f"there is no provider {quoted(provider)}; choose one of {', '.join(PROVIDERS)}")
-    if PROVIDERS[provider] not in ort.get_available_providers():
-        return (
-            f"this onnxruntime {ort.__version__} was built without {PROVIDERS[provider]}; "
-            f"install onnxruntime-gpu (pip install onnxruntime-gpu), or the vendor's build on a Jetson"
-        )
-    if provider != "cpu" and not _library_loads("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"):
-        return "no NVIDIA driver is installed (libcuda does not load); install the driver, then check with nvidia-smi"
-    if provider == "tensorrt" and not _library_loads("libnvinfer.so.10"):
-        return "TensorRT 10 is not installed (libnvinfer.so.10 does not load); pip install 'tensorrt-cu13<11'"
-    return None
-
-
 def open_session(
     model: bytes,
     provider: str = "cpu",
@@ -126,7 +100,6 @@ def open_session(
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if provider != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        ort.preload_dlls()
     try:
         # Without enable_fallback=0 the Python wrapper retries on the CPU by itself, here and inside run().
         chosen = [(PROVIDERS[provider], {**_OPTIONS.get(provider, {}), **(provider_options or {})})]
@@ -156,14 +129,6 @@ def _nodes_per_provider(session: Any) -> dict[str, int]:
     for subgraph in session.get_provider_graph_assignment_info():
         counts[subgraph.ep_name] += len(subgraph.get_nodes())
     return dict(counts)
-
-
-def _library_loads(name: str) -> bool:
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        return False
-    return True
 
 
 def read_model(path: Path) -> bytes:

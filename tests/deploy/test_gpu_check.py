@@ -11,7 +11,7 @@ import pytest
 
 from drivetl.deploy.cuda_graph import main as cuda_graph
 from drivetl.deploy.gpu_check import Answer, Road, command, gpu_check, main, table
-from drivetl.runtime.session import missing_for
+from drivetl.runtime.requirements import missing_for
 
 USABLE = {"cpu": {"usable": True}, "cuda": {"usable": True}, "tensorrt": {"usable": True}}
 ROAD = Road("road", "test")

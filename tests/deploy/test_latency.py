@@ -18,7 +18,7 @@ from drivetl.deploy.machine import Load, describe_machine, peak_memory_mb
 from drivetl.deploy.tails import Percentiles, histogram, intervals, jitter_ms
 from drivetl.errors import BundleError, ConfigError, ImageError, ProviderUnavailable
 from drivetl.runtime import Detector
-from drivetl.runtime.session import missing_for
+from drivetl.runtime.requirements import missing_for
 
 Make = Callable[..., Path]
 FEW = Sampling(iterations=20, warm_up=2)

@@ -81,7 +81,7 @@ def test_cuda_is_told_to_record_fixed_shapes_and_open_ones_are_refused(
     bundle = open_bundle(tiny_bundle())
     with pytest.raises(Opened):
         bundle.session("cuda", cuda_graph=True)
-    assert given == [CUDA_GRAPH]
+    assert given == [{"cudnn_conv_algo_search": "EXHAUSTIVE", **CUDA_GRAPH}]
 
     def open_shape(document: dict[str, Any]) -> None:
         document["input"]["dynamic"] = {"sizes_hw": [[64, 64], [64, 128]]}

@@ -15,7 +15,7 @@ import pytest
 
 from drivetl.errors import BundleError, ProviderUnavailable
 from drivetl.runtime import open_bundle, open_session
-from drivetl.runtime.session import missing_for
+from drivetl.runtime.requirements import missing_for
 
 
 def _has_driver() -> bool:
@@ -148,6 +148,25 @@ def test_a_graph_that_onnxruntime_refuses_is_a_bundle_error(
         bundle.session()
 
 
+def test_cudnn_searches_long_for_one_shape_and_not_for_many(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Callable[..., Path]
+) -> None:
+    given: list[dict[str, str]] = []
+
+    def record(model: bytes, provider: str, *, provider_options: dict[str, str], **_: Any) -> None:
+        given.append(provider_options)
+        raise _Recorded
+
+    def open_shape(document: dict[str, Any]) -> None:
+        document["input"]["dynamic"] = {"sizes_hw": [[64, 64], [64, 128]]}
+
+    monkeypatch.setattr("drivetl.runtime.bundle.open_session", record)
+    for bundle in (tiny_bundle("one"), tiny_bundle("many", change=open_shape)):
+        with pytest.raises(_Recorded):
+            open_bundle(bundle).session("cuda")
+    assert [options["cudnn_conv_algo_search"] for options in given] == ["EXHAUSTIVE", "HEURISTIC"]
+
+
 class _Recorded(Exception):
     """Raised in place of a session, with what ONNX Runtime would have been given."""
 
@@ -176,7 +195,7 @@ def test_tensorrt_keeps_its_engines_by_graph(
             "trt_timing_cache_path": str(folder),
         },
         {},
-        {},
+        {"cudnn_conv_algo_search": "EXHAUSTIVE"},
     ]
     (tmp_path / "file").touch()
     with pytest.raises(BundleError, match=r"engine cache .* cannot be made"):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drivetl.runtime.session import missing_for
+from drivetl.runtime.requirements import missing_for
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from drivetl import doctor
-from drivetl.runtime import session
+from drivetl.runtime import requirements, session
 from drivetl.verbs import doctor as verb
 
 
@@ -59,8 +59,8 @@ def test_json(own_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert document["providers"]["cpu"] == {"usable": True, "reason": None}
     for name, state in document["providers"].items():
         assert state["usable"] == (state["reason"] is None)
-        if session.missing_for(name) is not None:
-            assert state["reason"] == session.missing_for(name)
+        if requirements.missing_for(name) is not None:
+            assert state["reason"] == requirements.missing_for(name)
     assert document["packages"]["numpy"] == np.__version__
     assert document["packages"]["opencv-python"] == metadata.version("opencv-python")
     assert document["weights"]["found"] == {"mine": str(tmp_path / "weights/mine.pt")}
@@ -125,7 +125,7 @@ def test_a_gpu_that_cuda_cannot_use_is_a_problem(monkeypatch: pytest.MonkeyPatch
     answer = SimpleNamespace(stdout="NVIDIA T4, 15360 MiB, 580.1\nNVIDIA T4, 15360 MiB, 580.1\n")
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: answer)
-    monkeypatch.setattr(session, "missing_for", lambda name: None if name == "cpu" else "cuDNN is not installed")
+    monkeypatch.setattr(requirements, "missing_for", lambda name: None if name == "cpu" else "cuDNN is not installed")
     report = doctor.examine()
     assert report.machine.gpus == ("NVIDIA T4, 15360 MiB, driver 580.1",) * 2
     assert len(report.problems) == 1

@@ -1,0 +1,112 @@
+"""What an execution provider needs of a machine, and the remedy where it is missing.
+
+ONNX Runtime lists CUDA as available wherever its wheel holds it, and says the rest in the words of a dynamic linker, or
+not at all: without cuDNN it computes convolutions slowly and keeps silent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import onnxruntime as ort
+
+from drivetl.errors import ProviderUnavailable, quoted
+
+__all__ = ["PROVIDERS", "missing_for"]
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_WINDOWS = sys.platform == "win32"
+_DRIVER = "nvcuda.dll" if _WINDOWS else "libcuda.so.1"
+_CUDNN = "cudnn64_9.dll" if _WINDOWS else "libcudnn.so.9"
+_TENSORRT = "nvinfer_{}.dll" if _WINDOWS else "libnvinfer.so.{}"
+_CUBLAS = "cublasLt64_{}.dll" if _WINDOWS else "libcublasLt.so.{}"
+_TENSORRT_MAJOR, _TENSORRT_NEXT = 10, 11
+
+
+def missing_for(provider: str) -> str | None:
+    """Return what this machine lacks to run a provider, as a sentence with the remedy; None when nothing is known.
+
+    Raises:
+        ProviderUnavailable: the name is no provider of drivetl.
+    """
+    if provider not in PROVIDERS:
+        raise ProviderUnavailable(f"there is no provider {quoted(provider)}; choose one of {', '.join(PROVIDERS)}")
+    if PROVIDERS[provider] not in ort.get_available_providers():
+        return (
+            f"this onnxruntime {ort.__version__} was built without {PROVIDERS[provider]}; "
+            f"install onnxruntime-gpu (pip install onnxruntime-gpu), or the vendor's build on a Jetson"
+        )
+    if provider == "cpu":
+        return None
+    if not _library_loads(_DRIVER):
+        return "no NVIDIA driver is installed (libcuda does not load); install the driver, then check with nvidia-smi"
+    return _missing_cuda() or (_missing_tensorrt() if provider == "tensorrt" else None)
+
+
+def _missing_cuda() -> str | None:
+    """Hold the driver and the libraries against the CUDA that ONNX Runtime was built for, where its build says so."""
+    built = _built_for_cuda()
+    if built is None:
+        return None
+    driver = _driver_cuda()
+    if driver is not None and driver[0] < built:
+        newest = f"{driver[0]}.{driver[1]}"
+        return (
+            f"this onnxruntime {ort.__version__} is built for CUDA {built} and the NVIDIA driver knows CUDA {newest} at "
+            f"most; update the driver, or install an onnxruntime-gpu built for CUDA {driver[0]}"
+        )
+    # From the wheels of NVIDIA or torch, where there are any; the system's own libraries need no help.
+    ort.preload_dlls()
+    wheels = f"pip install 'onnxruntime-gpu[cuda,cudnn]=={ort.__version__}'"
+    if not _library_loads(_CUBLAS.format(built)):
+        return f"the libraries of CUDA {built} are not installed ({_CUBLAS.format(built)} does not load); {wheels}"
+    if not _library_loads(_CUDNN):
+        return (
+            f"cuDNN 9 is not installed ({_CUDNN} does not load), without which convolutions are slow and nothing says "
+            f"so; {wheels}"
+        )
+    return None
+
+
+def _missing_tensorrt() -> str | None:
+    if _library_loads(_TENSORRT.format(_TENSORRT_MAJOR)):
+        return None
+    remedy = f"pip install 'tensorrt-cu{_built_for_cuda() or 13}<{_TENSORRT_NEXT}'"
+    if _library_loads(_TENSORRT.format(_TENSORRT_NEXT)):
+        return f"TensorRT {_TENSORRT_NEXT} is installed and this onnxruntime needs {_TENSORRT_MAJOR}; {remedy}"
+    name = _TENSORRT.format(_TENSORRT_MAJOR)
+    return f"TensorRT {_TENSORRT_MAJOR} is not installed ({name} does not load); {remedy}"
+
+
+def _built_for_cuda() -> int | None:
+    """Return the major version of CUDA that this ONNX Runtime was built for; None where the build does not tell."""
+    try:
+        from onnxruntime.capi import build_and_package_info
+    except ImportError:
+        return None
+    major = str(getattr(build_and_package_info, "cuda_version", "")).partition(".")[0]
+    return int(major) if major.isdigit() else None
+
+
+def _driver_cuda() -> tuple[int, int] | None:
+    """Return the newest CUDA that the driver knows, as major and minor version; None where it does not tell."""
+    version = ctypes.c_int()
+    try:
+        if ctypes.CDLL(_DRIVER).cuDriverGetVersion(ctypes.byref(version)):
+            return None
+    except (OSError, AttributeError):
+        return None
+    return version.value // 1000, version.value % 1000 // 10
+
+
+def _library_loads(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""Each thing that a GPU provider can lack has a sentence of its own; fakes stand for machines that are not here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import onnxruntime as ort
+import pytest
+
+from drivetl.runtime import requirements
+from drivetl.runtime.requirements import missing_for
+
+DRIVER, CUBLAS, CUDNN, TRT10, TRT11 = (
+    "libcuda.so.1",
+    "libcublasLt.so.13",
+    "libcudnn.so.9",
+    "libnvinfer.so.10",
+    "libnvinfer.so.11",
+)
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the names of the libraries are Linux's")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make a machine of libraries that load, and of what driver and ONNX Runtime say of their CUDA."""
+
+    def make(*libraries: str, built: int | None = 13, driver: tuple[int, int] | None = (13, 0)) -> list[str]:
+        preloaded: list[str] = []
+        providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr(ort, "get_available_providers", lambda: providers)
+        monkeypatch.setattr(ort, "preload_dlls", lambda: preloaded.append("once"))
+        monkeypatch.setattr(requirements, "_library_loads", lambda name: name in libraries)
+        monkeypatch.setattr(requirements, "_built_for_cuda", lambda: built)
+        monkeypatch.setattr(requirements, "_driver_cuda", lambda: driver)
+        return preloaded
+
+    return make
+
+
+def test_a_whole_machine_lacks_nothing(machine: Any) -> None:
+    preloaded = machine(DRIVER, CUBLAS, CUDNN, TRT10)
+    assert missing_for("cuda") is None and missing_for("tensorrt") is None
+    # The libraries of NVIDIA's wheels are found only when they were loaded first.
+    assert preloaded == ["once", "once"]
+
+
+@pytest.mark.parametrize(
+    ("libraries", "driver", "provider", "sentence"),
+    [
+        ((), None, "cuda", "no NVIDIA driver is installed"),
+        ((DRIVER, CUBLAS, CUDNN), (12, 4), "cuda", "built for CUDA 13 and the NVIDIA driver knows CUDA 12.4 at most"),
+        ((DRIVER, CUDNN), (13, 1), "cuda", "the libraries of CUDA 13 are not installed (libcublasLt.so.13"),
+        ((DRIVER, CUBLAS), (13, 0), "cuda", "cuDNN 9 is not installed (libcudnn.so.9 does not load)"),
+        ((DRIVER, CUBLAS), (13, 0), "tensorrt", "cuDNN 9 is not installed"),
+        ((DRIVER, CUBLAS, CUDNN), (13, 0), "tensorrt", "TensorRT 10 is not installed (libnvinfer.so.10"),
+        ((DRIVER, CUBLAS, CUDNN, TRT11), (13, 0), "tensorrt", "TensorRT 11 is installed and this onnxruntime needs 10"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_remedy(
+    machine: Any, libraries: tuple[str, ...], driver: Any, provider: str, sentence: str
+) -> None:
+    machine(*libraries, driver=driver)
+    said = missing_for(provider)
+    assert said is not None and sentence in said
+    assert any(remedy in said for remedy in ("pip install", "update the driver", "install the driver"))
+
+
+def test_a_newer_driver_and_a_build_that_does_not_tell_are_no_fault(machine: Any) -> None:
+    machine(DRIVER, CUBLAS, CUDNN, driver=(14, 2))
+    assert missing_for("cuda") is None
+    # A vendor's build for a Jetson names no CUDA, and its libraries have other names.
+    machine(DRIVER, built=None, driver=None)
+    assert missing_for("cuda") is None
+
+
+def test_this_onnxruntime_says_what_it_was_built_for_and_its_libraries_load_once_preloaded() -> None:
+    pytest.importorskip("nvidia.cudnn", reason="NVIDIA's wheels, which torch for CUDA brings, are not installed")
+    built = requirements._built_for_cuda()
+    assert built is not None and built >= 12
+    # In a process of its own: what is loaded stays loaded.
+    code = (
+        "import onnxruntime as ort; from drivetl.runtime import requirements as r; ort.preload_dlls(); "
+        f"assert r._library_loads('libcudnn.so.9') and r._library_loads('libcublasLt.so.{built}')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
