@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from drivetl.deploy.profiles import load_profile
 from drivetl.runtime import Contract
@@ -18,11 +19,13 @@ class Place:
         provider: ``cpu``, ``cuda`` or ``tensorrt``; None takes the profile's, without one ``cpu``.
         threads: of one operator; None takes the profile's, without one ONNX Runtime's choice.
         cuda_graph: replay the network as one CUDA graph.
+        engine_cache: a folder where TensorRT keeps its engines; None builds them at every start.
     """
 
     provider: str | None = None
     threads: int | None = None
     cuda_graph: bool = False
+    engine_cache: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import typer
 
 from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
+from drivetl.verbs._engine import EngineCacheOption, EngineWatch
 from drivetl.verbs._options import ThreadsOption
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def bench(
     paced_hz: _PacedHz = None,
     against_bare: _AgainstBare = False,
     cuda_graph: _CudaGraph = False,
+    engine_cache: EngineCacheOption = None,
     versus: _Versus = None,
     predict: _Predict = None,
     as_json: JsonFlag = False,
@@ -98,14 +100,15 @@ def bench(
     if predict is not None:
         _predict(reporter, bundle, predict, budget_ms)
         return
-    with reporter.measuring():
+    with reporter.measuring(), EngineWatch(reporter, provider, engine_cache) as watch:
         result = run(
             bundle,
-            place=Place(provider, threads, cuda_graph),
+            place=Place(provider, threads, cuda_graph, engine_cache),
             profile=profile,
             budget_ms=budget_ms,
             image=image,
             sampling=Sampling(iterations, warm_up, against_bare, paced_hz),
+            progress=watch.progress,
         )
     reporter.gate(
         {"bundle": str(bundle), **result.document()}, _lines(result), result.passed, "; ".join(result.problems)

@@ -10,6 +10,7 @@ import typer
 
 from drivetl.errors import quoted
 from drivetl.verbs._console import JsonFlag, Reporter
+from drivetl.verbs._engine import EngineWatch
 
 if TYPE_CHECKING:
     from drivetl.deploy import ParityResult
@@ -51,9 +52,10 @@ def verify(
     reporter = Reporter("verify", as_json)
     with reporter.working():
         checkpoint = resolve_weights(weights)
-        result = verify_bundle(
-            bundle, checkpoint, data, split=split, provider=provider, limit=limit, progress=reporter.progress
-        )
+        with EngineWatch(reporter, provider) as watch:
+            result = verify_bundle(
+                bundle, checkpoint, data, split=split, provider=provider, limit=limit, progress=watch.progress
+            )
         contract = open_bundle(bundle).contract
         one_to_one = contract.decoding == "xyxy_one_to_one"
         reference = open_model(checkpoint, size_hw=contract.input_size_hw, one_to_one=one_to_one)

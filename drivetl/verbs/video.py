@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drivetl.verbs._console import SCHEMA_VERSION, JsonFlag, OverwriteFlag, Reporter
+from drivetl.verbs._engine import EngineCacheOption, EngineWatch
 
 if TYPE_CHECKING:
     from drivetl.video import Model, VideoResult
@@ -92,6 +93,7 @@ def _video(
     weather: _Weather = None,
     provider: _Provider = "cpu",
     threads: _Threads = 0,
+    engine_cache: EngineCacheOption = None,
     show: _Show = False,
     serve: _Serve = False,
     host: _Host = "127.0.0.1",
@@ -128,7 +130,8 @@ def _video(
     )
     reporter = Reporter("video", json)
     with reporter.working(), _first_interrupt_noted() as stopped:
-        models = _models((model, compare), provider, threads)
+        with EngineWatch(reporter, provider, engine_cache):
+            models = _models((model, compare), provider, threads, engine_cache)
         outputs = Outputs(out, detections, mot, stills, overwrite)
         with _page(serve, host, port, reporter) as page:
             result = run_video(
@@ -152,13 +155,19 @@ def _write_stats(target: Path | None, document: dict[str, Any], overwrite: bool)
         write_json(target, {"schema_version": SCHEMA_VERSION, "verb": "video", **document}, overwrite=overwrite)
 
 
-def _models(bundles: Sequence[Path | None], provider: str, threads: int) -> list[Model]:
+def _models(bundles: Sequence[Path | None], provider: str, threads: int, engine_cache: Path | None) -> list[Model]:
     """Open the bundles that are given."""
     from drivetl.runtime import Detector
     from drivetl.video import Model
 
     given = [path for path in bundles if path is not None]
-    return [Model(Detector(path, provider=provider, threads=threads), path.resolve().name) for path in given]
+    return [
+        Model(
+            Detector(path, provider=provider, threads=threads, engine_cache=engine_cache),
+            path.resolve().name,
+        )
+        for path in given
+    ]
 
 
 @contextmanager
