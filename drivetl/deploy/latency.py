@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from drivetl.data.pictures import decode_picture
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
 from drivetl.deploy.machine import Load, describe_machine, peak_memory_mb
-from drivetl.deploy.place import Place, limits_of
+from drivetl.deploy.place import Place, detector_at, limits_of
 from drivetl.deploy.sampling import STAGES, Sampling, back_to_back_ms, paced_ms
 from drivetl.deploy.tails import Percentiles, histogram, series
 from drivetl.errors import ConfigError, quoted
@@ -200,10 +200,7 @@ def bench(
     limits = limits_of(opened.contract, profile, place, budget_ms)
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
     begun_ns = perf_counter_ns()
-    kept, replayed = place.engine_cache, place.cuda_graph
-    detector = Detector(
-        opened, provider=limits.provider, threads=limits.threads, engine_cache=kept, cuda_graph=replayed
-    )
+    detector = detector_at(opened, place, limits)
     detector(image_bgr)
     cold_start_ms = (perf_counter_ns() - begun_ns) / _NS_PER_MS
     measured = _measured(detector, image_bgr, sampling, limits.budget_ms, progress)

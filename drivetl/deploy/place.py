@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivetl.deploy.profiles import load_profile
-from drivetl.runtime import Contract
+from drivetl.runtime import Bundle, Contract, Detector
 
-__all__ = ["Limits", "Place", "limits_of"]
+__all__ = ["Limits", "Place", "detector_at", "limits_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +60,19 @@ def limits_of(contract: Contract, profile: str | None, place: Place, budget_ms: 
         place.threads or hardware.threads or 0,
         budget_ms or hardware.budget_p99_ms,
         hardware.memory_mb,
+    )
+
+
+def detector_at(bundle: Bundle, place: Place, limits: Limits) -> Detector:
+    """Open the detector there.
+
+    Raises:
+        BundleError, ProviderUnavailable: see `drivetl.runtime.Detector`.
+    """
+    return Detector(
+        bundle,
+        provider=limits.provider,
+        threads=limits.threads,
+        engine_cache=place.engine_cache,
+        cuda_graph=place.cuda_graph,
     )

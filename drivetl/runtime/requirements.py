@@ -57,8 +57,8 @@ def _missing_cuda() -> str | None:
     if driver is not None and driver[0] < built:
         newest = f"{driver[0]}.{driver[1]}"
         return (
-            f"this onnxruntime {ort.__version__} is built for CUDA {built} and the NVIDIA driver knows CUDA {newest} at "
-            f"most; update the driver, or install an onnxruntime-gpu built for CUDA {driver[0]}"
+            f"this onnxruntime {ort.__version__} is built for CUDA {built} and the NVIDIA driver knows CUDA {newest} "
+            f"at most; update the driver, or install an onnxruntime-gpu built for CUDA {driver[0]}"
         )
     # From the wheels of NVIDIA or torch, where there are any; the system's own libraries need no help.
     ort.preload_dlls()

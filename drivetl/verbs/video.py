@@ -108,13 +108,13 @@ def _video(
 ) -> None:
     """Run a bundle on a video and write it with boxes, tracks, classes, confidence and a line of latency figures.
 
-    Of a file every frame is used; of a camera or stream the newest, and dropped ones are counted. A video that is cut
-    off is refused without --allow-truncated. Ctrl-C once finishes the file with the frames so far; twice drops it.
+    Of a file every frame is used, of a camera or stream the newest. Ctrl-C once finishes the file, twice drops it.
 
     Example: drivetl video drive.mp4 --model bundles/fog --out drive-boxes.mp4
     """
     from drivetl.video import Around, Outputs, VideoSettings, run_video
 
+    outputs = Outputs(out, detections, mot, stills, overwrite)
     settings = VideoSettings(
         confidence=confidence,
         classes=tuple(name.strip() for name in (classes or "").split(",") if name.strip()),
@@ -130,17 +130,19 @@ def _video(
     )
     reporter = Reporter("video", json)
     with reporter.working(), _first_interrupt_noted() as stopped:
-        with EngineWatch(reporter, provider, engine_cache):
-            models = _models((model, compare), provider, threads, engine_cache)
-        outputs = Outputs(out, detections, mot, stills, overwrite)
+        models = _models((model, compare), provider, threads, engine_cache, reporter)
         with _page(serve, host, port, reporter) as page:
-            result = run_video(
-                source, models, outputs, settings, Around(stopped, reporter.progress, reporter.say, page)
-            )
+            around = Around(stopped, reporter.progress, reporter.say, page)
+            result = run_video(source, models, outputs, settings, around)
         document = _document(result, provider, out)
         _write_stats(stats, document, overwrite)
-    reporter.finish(document, [*_lines(result, provider, out), *_written(detections, mot, stats, *result.stills)])
-    if result.interrupted:
+    _finish(reporter, document, [*_lines(result, provider, out), *_written(detections, mot, stats, *result.stills)])
+
+
+def _finish(reporter: Reporter, document: dict[str, Any], lines: list[str]) -> None:
+    """Write the result; exit with 130 where the run was interrupted, which leaves a whole file all the same."""
+    reporter.finish(document, lines)
+    if document["interrupted"]:
         raise typer.Exit(_INTERRUPTED)
 
 
@@ -155,19 +157,20 @@ def _write_stats(target: Path | None, document: dict[str, Any], overwrite: bool)
         write_json(target, {"schema_version": SCHEMA_VERSION, "verb": "video", **document}, overwrite=overwrite)
 
 
-def _models(bundles: Sequence[Path | None], provider: str, threads: int, engine_cache: Path | None) -> list[Model]:
+def _models(
+    bundles: Sequence[Path | None], provider: str, threads: int, engine_cache: Path | None, reporter: Reporter
+) -> list[Model]:
     """Open the bundles that are given."""
     from drivetl.runtime import Detector
     from drivetl.video import Model
 
-    given = [path for path in bundles if path is not None]
-    return [
-        Model(
-            Detector(path, provider=provider, threads=threads, engine_cache=engine_cache),
-            path.resolve().name,
-        )
-        for path in given
-    ]
+    models = []
+    with EngineWatch(reporter, provider, engine_cache):
+        for path in bundles:
+            if path is not None:
+                detector = Detector(path, provider=provider, threads=threads, engine_cache=engine_cache)
+                models.append(Model(detector, path.resolve().name))
+    return models
 
 
 @contextmanager
