@@ -11,7 +11,8 @@ from markupsafe import Markup
 __all__ = ["Line", "columns", "heat", "intervals", "lines"]
 
 _WIDTH, _HEIGHT = 480, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 42
+# Room for the figures at the axes in the larger letters of a phone, too.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 22, 14, 42
 _ROW = 26
 
 

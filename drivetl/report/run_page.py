@@ -75,7 +75,9 @@ def run_page(
         learning_curve: the run's ``learning_curve.json``, where it trained on several numbers of pictures.
     """
     start, weights = _start(recipe), str(recipe["started_from"]).rpartition(".")[0]
-    environment = recipe["scenes"]["preset"] if recipe.get("scenes") else recipe["data"]["format"]
+    environment = (
+        recipe["scenes"]["preset"] if recipe.get("scenes") else recipe["data"].get("card") or recipe["data"]["format"]
+    )
     images = stages.get("zero_shot", stages.get("adapted", {})).get("images", "no")
     records = records or {}
     sections = [
