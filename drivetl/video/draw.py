@@ -215,6 +215,8 @@ def _beside(box: _Rectangle, style: _Style, text: str, area: tuple[int, int, int
         (right + half - width, bottom + half),
         (right + half, top - half),
         (left - half - width, top - half),
+        (left - half, top - 2 * height),
+        (left - half, bottom + half + height),
         (left - half, top - half),
     ]
     return [_inside(x, y, width, height, area) for x, y in corners]
