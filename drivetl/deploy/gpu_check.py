@@ -29,8 +29,8 @@ Verdict = Literal["held", "failed", "refused"]
 
 _SCHEMA_VERSION = 1
 _GPU_PROVIDERS = ("cuda", "tensorrt")
-_PRECISIONS = ("fp32", "fp16")
 _INT8 = "int8"
+_PRECISIONS = ("fp32", "fp16", _INT8)
 _FRAMES = "1000"  # the fewest that give a p99
 _CAMERA_HZ = "30"
 _REPORT = "gpu-check.json"
@@ -149,12 +149,9 @@ def gpu_check(weights: str, road: Road | None, out: Path, run: Run) -> GpuCheck:
         if not state.get("usable"):
             reason = str(state.get("reason") or "drivetl doctor says nothing about it")
             claims += [claim for precision in _PRECISIONS for claim in _refused(provider, precision, reason)]
-            claims += _refused(provider, _INT8, reason)
     usable = [provider for provider in _GPU_PROVIDERS if doctor.get("providers", {}).get(provider, {}).get("usable")]
     for precision in _PRECISIONS if usable else ():
         claims += _with_precision(precision, usable, weights, road, out, run)
-    if usable:
-        claims += _with_precision(_INT8, usable, weights, road, out, run)
     return GpuCheck(weights, None if road is None else road.data, doctor, tuple(claims))
 
 

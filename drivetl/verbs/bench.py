@@ -86,7 +86,7 @@ def bench(
 
     Example: drivetl bench bundles/fog --profile x86-cpu --iterations 1000
     """
-    from drivetl.deploy import Place, Sampling
+    from drivetl.deploy import Place, Sampling, load_profile
     from drivetl.deploy import bench as run
 
     reporter = Reporter("bench", as_json)
@@ -100,7 +100,8 @@ def bench(
     if predict is not None:
         _predict(reporter, bundle, predict, budget_ms)
         return
-    with reporter.measuring(), EngineWatch(reporter, provider, engine_cache) as watch:
+    asked = provider or (load_profile(profile).provider if profile is not None else None)
+    with reporter.measuring(), EngineWatch(reporter, asked, engine_cache) as watch:
         result = run(
             bundle,
             place=Place(provider, threads, cuda_graph, engine_cache),

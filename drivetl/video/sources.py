@@ -275,7 +275,7 @@ class _Capture:
         """
         if self.info.frames is None:
             return
-        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        fps = self.info.fps
         kind = "" if container is None else container.name
         stated_s = min(self.info.frames / fps, (container.duration_s if container else None) or math.inf)
         reached_s = read / fps if kind == "MP4" else max(last_s + 1 / fps, read / fps)
