@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,15 @@ _STATUS = Path("/proc/self/status")
 _KIB_A_MIB = 1024
 
 
-def memory_curve(video: Path, bundle: Path, *, frames: int, threads: int = 1, every: int = _EVERY) -> dict[int, float]:
+def memory_curve(
+    video: Path,
+    bundle: Path,
+    *,
+    frames: int,
+    threads: int = 1,
+    every: int = _EVERY,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[int, float]:
     """Return the resident memory in MiB after every so many frames of a run with all outputs.
 
     Args:
@@ -36,6 +45,7 @@ def memory_curve(video: Path, bundle: Path, *, frames: int, threads: int = 1, ev
         frames: how many to run, at least ``every``.
         threads: of ONNX Runtime's operators.
         every: frames between two readings.
+        say: told each reading as it is taken.
 
     Raises:
         VideoError: the video cannot be read, or its repetition cannot be written.
@@ -46,6 +56,7 @@ def memory_curve(video: Path, bundle: Path, *, frames: int, threads: int = 1, ev
     def note(label: str, done: int, total: int | None) -> None:
         if done and done % every == 0:
             curve[done] = resident_mib()
+            say(f"{done:>7} frames {curve[done]:>8.1f} MiB")
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -85,6 +96,10 @@ def _repeated(video: Path, frames: int, target: Path) -> Path:
     return target
 
 
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
 def main() -> int:
     """Read the arguments, run, print; exit status 2 where the input cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -96,12 +111,10 @@ def main() -> int:
     if given.frames < 2 * _EVERY:
         parser.error(f"--frames is {given.frames}; two readings need at least {2 * _EVERY}")
     try:
-        curve = memory_curve(given.video, given.model, frames=given.frames, threads=given.threads)
+        curve = memory_curve(given.video, given.model, frames=given.frames, threads=given.threads, say=_say)
     except DrivetlError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
-    for done, mib in curve.items():
-        print(f"{done:>7} frames {mib:>8.1f} MiB")
     first, *later = curve.values()
     print(json.dumps({"frames": given.frames, "mib": curve, "growth_mib": round(max(later) - first, 1)}))
     return 0
