@@ -28,9 +28,9 @@ _DISTANCE_LABELS = ("to 15 m", "15 to 30 m", "30 to 60 m", "beyond 60 m")
 _FIRST = ("weather", "timeofday", "scene")
 _MOST_VALUES = 16
 _BINS = 4
-# What names an object, restates the distance or describes how the camera is mounted, and is no condition of the road.
+# What names an object, restates the distance, or describes the camera or its files, and is no condition of the road.
 _NOT_CONDITIONS = frozenset(
-    ("track_id", "depth_m", "seed", "index", "camera_height_m", "focal_px", "pitch_deg", "horizon_px")
+    ("track_id", "depth_m", "seed", "index", "camera_height_m", "focal_px", "pitch_deg", "horizon_px", "jpeg_quality")
 )
 # The code of a detection that has no value of its own, so that it counts as a false alarm in every slice.
 ANY = -2

@@ -39,7 +39,7 @@ def source_of(stage: Mapping[str, Any] | None, name: str, *keys: str) -> list[So
 
 def conditions_section(slices: Mapping[str, Any], sources: Sequence[Source]) -> Section:
     """Show accuracy by condition with intervals, the weakest one in words, and the weakest pairs."""
-    # What is the same everywhere cuts nothing, and its row would only repeat the mean.
+    # What is (nearly) the same everywhere cuts nothing, and its row would only repeat the mean.
     alike = [d for d in slices["dimensions"] if len(d["values"]) == 1]
     named = {d["name"] for d in alike}
     told = [entry for entry in slices["single"] if entry["by"][0] not in named]
@@ -61,7 +61,7 @@ def conditions_section(slices: Mapping[str, Any], sources: Sequence[Source]) -> 
     paragraphs += [f"{d['name']}: {d['note']}" for d in slices["dimensions"] if d["note"] and d["name"] not in named]
     if alike:
         values = ", ".join(f"{d['name']} {d['values'][0]}" for d in alike)
-        paragraphs.append(f"The same everywhere: {values}.")
+        paragraphs.append(f"Too much alike to compare: {values}.")
     sure = sorted((e for e in slices["pairs"] if e["too_small"] is None), key=lambda e: e["map50_95"])[:10]
     small = sum(entry["too_small"] is not None for entry in slices["pairs"])
     tables = []

@@ -154,9 +154,11 @@ def test_what_is_missing_or_cannot_be_cut_by_is_said() -> None:
 
 def test_how_the_camera_is_mounted_is_no_condition_of_the_road() -> None:
     truth, found, groups, facts = labelled()
-    facts.of_pictures = [{**said, "focal_px": 600.0 + row} for row, said in enumerate(facts.of_pictures)]
+    facts.of_pictures = [
+        {**said, "focal_px": 600.0 + row, "jpeg_quality": 80 + row % 16} for row, said in enumerate(facts.of_pictures)
+    ]
     cut = evaluate_slices(truth, found, groups, facts)
-    assert all("focal_px" not in entry.by for entry in (*cut.single, *cut.pairs))
+    assert not {"focal_px", "jpeg_quality"} & {name for entry in (*cut.single, *cut.pairs) for name in entry.by}
     assert cut.weakest is not None and cut.weakest.value == ("fog",)
 
 

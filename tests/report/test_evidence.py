@@ -18,7 +18,7 @@ from drivetl.evaluate.anatomy import anatomy
 from drivetl.evaluate.benchmark import synthetic
 from drivetl.report import RunPictures, render_page, run_page
 from drivetl.report.charts import Line, columns, heat, intervals, lines
-from drivetl.report.evidence import latency_drawing, overfitting, weight_section
+from drivetl.report.evidence import conditions_section, latency_drawing, overfitting, weight_section
 from drivetl.report.learning import learning_section
 from drivetl.report.verdicts import verdicts
 from drivetl.report.words import evidence_document, markdown, model_card
@@ -161,6 +161,20 @@ def test_the_page_says_what_there_is_and_what_there_is_not() -> None:
         assert text in html, text
     assert html.count("<svg") == 10
     assert EVIL not in html and "&lt;img src=x" in html
+
+
+def test_what_is_alike_on_all_pictures_has_no_row() -> None:
+    slices = adapted()["slices"]
+    slices["single"].append(slice_of("timeofday", "daytime", 0.4))
+    slices["dimensions"] = [
+        {"name": "timeofday", "of": "pictures", "values": ["daytime"], "note": "Missing on 3 of 60 pictures."},
+        {"name": "weather", "of": "pictures", "values": ["fog", "clear"], "note": "Missing on 5 of 60 pictures."},
+    ]
+    section = conditions_section(slices, [])
+    assert "Too much alike to compare: timeofday daytime." in section.paragraphs
+    assert "weather: Missing on 5 of 60 pictures." in section.paragraphs
+    assert not any("Missing on 3" in text for text in section.paragraphs)
+    assert "timeofday" not in section.drawings[0].svg and "weather" in section.drawings[0].svg
 
 
 def test_verdicts_follow_the_figures() -> None:
