@@ -18,6 +18,8 @@ from pydantic import Field, model_validator
 
 from drivetl import __version__
 from drivetl.config import StrictModel
+from drivetl.errors import DatasetError, quoted
+from drivetl.files import sha256_file
 
 __all__ = [
     "DataStage",
@@ -31,6 +33,8 @@ __all__ = [
     "source_state",
 ]
 
+# How much of a source is read to see whether it changed: a second or two from memory, some thousand pictures.
+_READ_WHOLE_BYTES = 2 * 1024**3
 
 # Settings of ``drivetl train`` under its names; what is left out keeps its default. `drivetl run` checks them against
 # `drivetl.adapt.config.TrainConfig` before it starts, so that there is one list of them.
@@ -185,11 +189,24 @@ class Stage:
 
 
 def source_state(path: Path) -> str:
-    """Return a digest of the names, sizes and modification times of a file or of everything below a folder."""
+    """Return a digest of the names and contents of a file or of everything below a folder.
+
+    Dates do not count up to 2 GiB in all: a dataset that was copied or mounted again has new ones, and
+    hours of training are not repeated for that. Above, where reading takes minutes, sizes and dates stand for contents.
+
+    Raises:
+        DatasetError: a file cannot be read.
+    """
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    states = [(file, file.stat()) for file in files if file.exists()]
+    whole = sum(status.st_size for _, status in states) <= _READ_WHOLE_BYTES
     digest = hashlib.sha256()
-    for file in files:
-        if file.exists():
-            status = file.stat()
-            digest.update(f"{file.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    for file, status in states:
+        try:
+            content = sha256_file(file) if whole else str(status.st_mtime_ns)
+        except OSError as error:
+            raise DatasetError(
+                f"cannot read {quoted(file)}: {error.strerror}; make it readable or move it away"
+            ) from error
+        digest.update(f"{file.relative_to(path)}\0{status.st_size}\0{content}\n".encode())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from drivetl.comparison_recipe import ComparisonRecipe
 from drivetl.config import load_yaml, parse_model, set_values
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, DatasetError
 from drivetl.recipe import Recipe, source_state
 from drivetl.recipe_stages import stages
 from drivetl.verbs._stages import check_train_settings
@@ -140,12 +141,31 @@ def test_a_recipe_imports_or_renders_and_not_both() -> None:
         demo("scenes.presett=x")
 
 
-def test_source_state_sees_names_sizes_and_times(tmp_path: Path) -> None:
+def test_source_state_sees_names_and_contents_and_no_dates(tmp_path: Path) -> None:
     states = [source_state(tmp_path)]
-    (tmp_path / "a").write_text("1")
-    states.append(source_state(tmp_path))
-    (tmp_path / "a").write_text("12")
-    states.append(source_state(tmp_path))
+    for content in ("1", "12", "13"):
+        (tmp_path / "a").write_text(content)
+        states.append(source_state(tmp_path))
     (tmp_path / "a").rename(tmp_path / "b")
     states.append(source_state(tmp_path))
-    assert len(set(states)) == 4
+    assert len(set(states)) == 5
+    os.utime(tmp_path / "b", (0, 0))
+    assert source_state(tmp_path) == states[-1], "a dataset that was copied again is the same dataset"
+
+
+def test_a_source_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("drivetl.recipe.sha256_file", refuse)
+    (tmp_path / "label.xml").write_text("<a/>")
+    with pytest.raises(DatasetError, match=r"cannot read .*label\.xml.*: Permission denied; make it readable"):
+        source_state(tmp_path)
+
+
+def test_source_state_of_what_is_too_much_to_read_sees_dates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivetl.recipe._READ_WHOLE_BYTES", 3)
+    (tmp_path / "a").write_text("1234")
+    before = source_state(tmp_path)
+    os.utime(tmp_path / "a", (0, 0))
+    assert source_state(tmp_path) != before
