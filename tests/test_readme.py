@@ -1,4 +1,4 @@
-"""Every command in the README is one that the command line takes."""
+"""Every command in the READMEs is one that the command line takes, and every link leads somewhere."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import typer.main
 
 from drivetl.cli import app
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PROJECT = Path(__file__).resolve().parent.parent
+READMES = [PROJECT / "README.md", PROJECT / "configs" / "README.md"]
 
 
 def commands() -> list[str]:
     """Return the words after ``drivetl`` in blocks and inline; those with an ellipsis leave something out."""
-    text = README.read_text(encoding="utf-8").replace("\\\n", " ")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in READMES).replace("\\\n", " ")
     blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
     lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines()]
     inline = [" ".join(found.split()) for found in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))]
@@ -54,3 +55,33 @@ def test_a_wrong_command_would_be_found(wrong: str) -> None:
 
 def test_there_are_commands() -> None:
     assert len(commands()) > 30
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a file's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(path: Path) -> list[str]:
+    """Return the relative links of a file that lead to no file, or to no heading of it."""
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if link.startswith("http"):
+            continue
+        target, _, anchor = link.partition("#")
+        file = (path.parent / target).resolve() if target else path
+        if not file.is_file() or (anchor and anchor not in anchors(file)):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    assert not broken_links(path)
+
+
+def test_a_broken_link_would_be_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One: two\n[a](page.md#one-two) [b](page.md#three) [c](nowhere.md)\n", encoding="utf-8")
+    assert broken_links(page) == ["page.md#three", "nowhere.md"]
