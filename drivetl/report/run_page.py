@@ -281,6 +281,6 @@ def _video_section(stages: Mapping[str, Any], pictures: RunPictures) -> Section 
         return None
     video = stages["video"]
     speed = f"{video['frames_out']} frames, {video['fps']:.1f} frames/s with reading and writing"
-    text = f"{speed}; the file is video.mp4 beside this page."
+    text = f"{speed}; the file is video.mp4 in the folder of the run."
     figure = Figure(jpeg_uri(pictures.video, width_px=_SHEET_WIDTH_PX), "Frames of the video.", "Sheet of video frames")
     return Section("The drive", [text], figures=[figure], wide=True)

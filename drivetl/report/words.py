@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,4 +103,4 @@ def model_card(recipe: Mapping[str, Any], stages: Mapping[str, Any], page: Page)
 
 def _plain(text: str) -> str:
     """Return words that cannot become markup in Markdown or the HTML it turns into."""
-    return text.replace("\n", " ").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("[", "\\[")
+    return re.sub(r"([\\|*\[`])", r"\\\1", text.replace("\n", " ")).replace("<", "&lt;")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,18 +31,19 @@ def report(
 ) -> None:
     """Write the page of a run: one HTML file with its figures and pictures, which loads nothing from anywhere.
 
-    Beside it go evidence.md and evidence.json, the same without pictures, and model_card.md. A run that has not come
-    to its end has a page too, which says what is missing.
+    Beside it go evidence.md and evidence.json, the same without pictures, and model_card.md; with --out fog.html they
+    are fog.evidence.md and so on. A run that has not come to its end has a page too, which says what is missing.
 
     Example: drivetl report runs/demo --overwrite
     """
-    from drivetl.files import atomic_file, write_json
+    from drivetl.files import atomic_file, json_bytes
     from drivetl.report import render_page, run_page
     from drivetl.report.words import evidence_document, markdown, model_card
 
     reporter = Reporter("report", json)
-    target = out or run / "page.html"
-    with reporter.working(), atomic_file(target, overwrite=overwrite) as temporary:
+    targets = _targets(run, out)
+    with reporter.working(), ExitStack() as stack:
+        files = {name: stack.enter_context(atomic_file(path, overwrite=overwrite)) for name, path in targets.items()}
         recipe = _read(run / "recipe.json")
         records = _records(run)
         stages = {name: record["result"] for name, record in records.items()}
@@ -57,23 +59,26 @@ def report(
             weight_curve=_weight_curve(run / "train" / "weight_curve.json"),
             learning_curve=_learning_curve(run / "train" / "learning_curve.json"),
         )
-        temporary.write_text(render_page(page), encoding="utf-8")
-        texts = {"evidence.md": markdown(page), "model_card.md": model_card(recipe, stages, page)}
+        evidence = json_bytes(evidence_document(page, stages, missing)).decode()
+        texts = {"page": render_page(page), "markdown": markdown(page), "json": evidence}
+        texts["model_card"] = model_card(recipe, stages, page)
         for name, text in texts.items():
-            with atomic_file(target.parent / name, overwrite=True) as written:
-                written.write_text(text, encoding="utf-8")
-        write_json(target.parent / "evidence.json", evidence_document(page, stages, missing), overwrite=True)
-    beside = {name.partition(".")[0]: str(target.parent / name) for name in texts}
+            files[name].write_text(text, encoding="utf-8")
     document = {
-        "page": str(target),
-        "bytes": target.stat().st_size,
+        **{name: str(path) for name, path in targets.items()},
+        "bytes": targets["page"].stat().st_size,
         "missing": missing,
-        "markdown": beside["evidence"],
-        "json": str(target.parent / "evidence.json"),
-        "model_card": beside["model_card"],
         "verdicts": [list(entry) for entry in page.verdicts],
     }
-    reporter.finish(document, [str(target), *(f"{mark}: {sentence}" for mark, sentence in page.verdicts)])
+    reporter.finish(document, [str(targets["page"]), *(f"{mark}: {sentence}" for mark, sentence in page.verdicts)])
+
+
+def _targets(run: Path, out: Path | None) -> dict[str, Path]:
+    """Return the files to write; pages in one folder elsewhere each have their own evidence."""
+    page = out or run / "page.html"
+    prefix = "" if out is None else f"{page.stem}."
+    names = {"markdown": "evidence.md", "json": "evidence.json", "model_card": "model_card.md"}
+    return {"page": page, **{name: page.parent / f"{prefix}{file}" for name, file in names.items()}}
 
 
 def _text(path: Path) -> str:
@@ -95,7 +100,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _records(run: Path) -> dict[str, Any]:
     """Return what the run has kept of every stage: its command and the JSON of its verb."""
-    documents = {path.stem: _read(path) for path in sorted(run.glob("*.json")) if path.name != "recipe.json"}
+    # A name with a leading dot is half written: by this very verb, or by one that was killed.
+    files = [path for path in sorted(run.glob("[!.]*.json")) if path.name != "recipe.json"]
+    documents = {path.stem: _read(path) for path in files}
     records = {name: document for name, document in documents.items() if "result" in document}
     if not records:
         raise ConfigError(f"the run {quoted(run)} has not come as far as its first stage; carry it out first")

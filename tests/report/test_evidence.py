@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from drivetl.cli import app
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, OutputError
 from drivetl.evaluate.anatomy import anatomy
 from drivetl.evaluate.benchmark import synthetic
 from drivetl.report import RunPictures, render_page, run_page
@@ -279,3 +280,32 @@ def test_the_verb_writes_the_page_of_an_unfinished_run(tmp_path: Path) -> None:
     (run / "train" / "learning_curve.json").write_text(json.dumps(learning_curve()))
     CliRunner().invoke(app, ["report", str(run), "--overwrite"], catch_exceptions=False)
     assert "How much labelling is enough" in (run / "page.html").read_text()
+
+
+def test_a_page_elsewhere_has_its_own_evidence_and_replaces_nothing_unasked(tmp_path: Path) -> None:
+    run, docs = tmp_path / "run", tmp_path / "docs"
+    run.mkdir()
+    docs.mkdir()
+    (run / "recipe.json").write_text(json.dumps(RECIPE))
+    (run / "zero_shot.json").write_text(json.dumps({"command": ["drivetl"], "result": {**stages()["zero_shot"]}}))
+    (docs / "model_card.md").write_text("by hand")
+    command = ["report", str(run), "--out", str(docs / "fog.html")]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    names = {"fog.html", "fog.evidence.md", "fog.evidence.json", "fog.model_card.md", "model_card.md"}
+    assert {path.name for path in docs.iterdir()} == names
+    assert (docs / "model_card.md").read_text() == "by hand"
+    (docs / "fog.html").unlink()
+    (docs / "fog.evidence.md").write_text("by hand too")
+    with pytest.raises(OutputError, match=r"fog\.evidence\.md.*exists; pass --overwrite"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert (docs / "fog.evidence.md").read_text() == "by hand too"
+    assert not (docs / "fog.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("\\[x](javascript:a)", "\\\\\\[x](javascript:a)"), ("`a` | <b> *c*", "\\`a\\` \\| &lt;b> \\*c\\*")],
+)
+def test_markdown_takes_words_as_words(words: str, expected: str) -> None:
+    page = run_page(RECIPE, stages(), log(), RunPictures())
+    assert expected in markdown(replace(page, lead=words))
