@@ -76,7 +76,7 @@ def predict(bundle: Path, profile: str, budget_ms: float | None = None) -> Predi
     hardware = load_profile(profile)
     peaks = _peaks(hardware, profile)
     opened = open_bundle(bundle)
-    layers = graph_layers(onnx.load_from_string(opened.model))
+    layers = graph_layers(onnx.load_from_string(opened.model), opened.contract.input_shape)
     return _prediction(bundle.name, layers, hardware, profile, peaks, budget_ms or hardware.budget_p99_ms)
 
 

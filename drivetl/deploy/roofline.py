@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.errors import BundleError, quoted
+
 __all__ = ["Constants", "Peaks", "estimate_ms", "fit", "graph_layers"]
 
 Layers = Sequence[tuple[float, float]]
@@ -93,24 +95,54 @@ def _times_ms(layers: Layers, peaks: Peaks, precision: str) -> tuple[NDArray[np.
     return table[:, 0] / (peaks.tflops * 1e9), table[:, 1] * _BYTES[precision] / (peaks.bandwidth_gb_s * 1e6)
 
 
-def graph_layers(model: Any) -> list[tuple[float, float]]:
+def graph_layers(model: Any, input_shape: Sequence[int]) -> list[tuple[float, float]]:
     """Return operations and values moved of every convolution of an ONNX graph, as `estimate_ms` wants them.
 
     Activations and other cheap operators are left out: inference engines fuse them into the convolutions.
+
+    Args:
+        model: the graph; dimensions that it leaves open are those of ``input_shape``.
+        input_shape: of its input, batch included.
+
+    Raises:
+        BundleError: there is no convolution, or the size of one does not follow from the graph.
     """
     from onnx import shape_inference
 
-    graph = shape_inference.infer_shapes(model).graph
+    closed = _closed(model, input_shape)
+    graph = shape_inference.infer_shapes(closed, data_prop=True).graph
     shapes = {
         value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
         for value in (*graph.value_info, *graph.input, *graph.output)
     }
     weights = {value.name: list(value.dims) for value in graph.initializer}
+    # In int8 a convolution gets its weights through this operator, which keeps their shape.
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]]
     found = []
     for node in graph.node:
         if node.op_type == "Conv" and node.input[1] in weights:
-            read, kernel, written = shapes[node.input[0]], weights[node.input[1]], shapes[node.output[0]]
+            read, kernel = shapes.get(node.input[0], []), weights[node.input[1]]
+            written = shapes.get(node.output[0], [])
+            if len(read) != 4 or len(written) != 4 or 0 in (*read, *written):
+                raise BundleError(f"the size of the convolution {quoted(node.name)} does not follow from the graph")
             size = float(np.prod(kernel))
-            moved = float(np.prod(read)) + size + float(np.prod(written))
-            found.append((2.0 * size * written[2] * written[3], moved))
+            operations = 2.0 * size * written[0] * written[2] * written[3]
+            found.append((operations, float(np.prod(read)) + size + float(np.prod(written))))
+    if not found:
+        raise BundleError("the graph has no convolution whose weights it holds, so its work cannot be counted")
     return found
+
+
+def _closed(model: Any, input_shape: Sequence[int]) -> Any:
+    """Return a copy of a graph whose input has a fixed shape, and what is written inside follows from it."""
+    closed = type(model)()
+    closed.CopyFrom(model)
+    dimensions = closed.graph.input[0].type.tensor_type.shape.dim
+    for dimension, size in zip(dimensions, input_shape, strict=True):
+        dimension.dim_value = size
+    for value in closed.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del closed.graph.value_info[:]
+    return closed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,10 @@ import onnx
 import pytest
 import yaml
 
-from drivetl.deploy import predict, rank
+from drivetl.deploy import GraphOptions, export, predict, rank
 from drivetl.deploy.prediction import ERROR, T4, T4_CONSTANTS, T4_LATENCY_MS
 from drivetl.deploy.roofline import Constants, Peaks, estimate_ms, fit, graph_layers
-from drivetl.errors import ConfigError
+from drivetl.errors import BundleError, ConfigError
 from drivetl.resources import resource_dir
 from drivetl.yolo.layers import conv_layers
 
@@ -32,13 +33,51 @@ def test_operations_are_those_that_ultralytics_publishes(networks: dict[str, lis
 
 @pytest.mark.material
 def test_a_graph_and_its_description_cost_the_same(yolo_bundle: Path) -> None:
-    found = graph_layers(onnx.load(str(yolo_bundle / "model.onnx")))
+    found = graph_layers(onnx.load(str(yolo_bundle / "model.onnx")), (1, 3, 256, 320))
     described = conv_layers("yolo11n", (256, 320))
     # The export holds the convolution of the distribution focal loss besides, which reads sixteen values for each side.
     assert len(found) == len(described) + 1
     for column in (0, 1):
         total = sum(row[column] for row in described)
         assert sum(row[column] for row in found) == pytest.approx(total, rel=0.02)
+
+
+@pytest.mark.material
+def test_open_shapes_cost_what_their_usual_size_costs_and_a_batch_its_pictures(
+    yolo_bundle: Path, material: Path, tmp_path: Path
+) -> None:
+    fixed = graph_layers(onnx.load(str(yolo_bundle / "model.onnx")), (1, 3, 256, 320))
+    options = GraphOptions(batch=2, dynamic=True, size_range_hw=((64, 64), (320, 320)))
+    bundle = export(material / "weights" / "yolo11n.pt", tmp_path / "open", size_hw=(256, 320), options=options).bundle
+    opened = onnx.load(str(bundle / "model.onnx"))
+    assert graph_layers(opened, (1, 3, 256, 320)) == fixed
+    twice = graph_layers(opened, (2, 3, 256, 320))
+    assert [row[0] for row in twice] == [2 * row[0] for row in fixed]
+
+
+def quantised_weights(model: onnx.ModelProto) -> None:
+    """Let the convolution get its weights through DequantizeLinear, as int8 graphs do."""
+    weight = next(value for value in model.graph.initializer if value.name == "weight")
+    levels = onnx.numpy_helper.from_array(np.zeros(tuple(weight.dims), np.int8), "levels")
+    scale = onnx.numpy_helper.from_array(np.float32(1), "scale")
+    model.graph.initializer.remove(weight)
+    model.graph.initializer.extend([levels, scale])
+    model.graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", ["levels", "scale"], ["weight"]))
+
+
+def test_int8_costs_the_same_operations(tiny_bundle: Callable[..., Path]) -> None:
+    models = [onnx.load(str(tiny_bundle(name, graph=graph) / "model.onnx")) for name, graph in
+              (("float", None), ("int8", quantised_weights))]  # fmt: skip
+    assert graph_layers(models[1], (1, 3, 64, 64)) == graph_layers(models[0], (1, 3, 64, 64)) != []
+
+
+def test_a_graph_whose_work_cannot_be_counted_has_no_estimate(tiny_bundle: Callable[..., Path]) -> None:
+    model = onnx.load(str(tiny_bundle() / "model.onnx"))
+    with pytest.raises(BundleError, match="does not follow from the graph"):
+        graph_layers(model, (1, 3, 0, 64))
+    del model.graph.node[0]
+    with pytest.raises(BundleError, match="no convolution"):
+        graph_layers(model, (1, 3, 64, 64))
 
 
 @pytest.mark.parametrize(("fitted", "tested"), [FAMILIES, FAMILIES[::-1]])
