@@ -29,6 +29,8 @@ __all__ = ["AgainstBare", "LatencyResult", "Paced", "bench"]
 _BLOCKS = 5
 _BLOCK = 30
 _NS_PER_MS = 1e6
+# What a budget leaves beyond its p99.
+_MISSES_ALLOWED = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,13 @@ class LatencyResult:
         if self.paced is not None:
             when = f" at {self.paced.rate_hz:g} Hz"
             found += _over_budget(when, self.paced.latency_ms["end_to_end"], self.budget_ms)
+            missed = self.paced.deadline_miss_rate
+            # The percentiles are those of frames that ran; one that was overtaken has no latency and is late too.
+            if self.paced.lost and missed is not None and missed > _MISSES_ALLOWED:
+                found.append(
+                    f"{missed:.1%} of the frames{when} were late or overtaken by the next one ({self.paced.lost} were "
+                    f"overtaken), over {_MISSES_ALLOWED:.0%}"
+                )
         limit, peak = self.memory_limit_mb, self.peak_memory_mb
         if limit is not None and (peak is None or peak > limit):
             shown = "unknown on this system" if peak is None else f"{peak:.0f} MiB"

@@ -81,7 +81,13 @@ def open_model(
 
 
 def _open_bundle(path: Path, size_hw: tuple[int, int] | None, device: str, threads: int) -> Model:
-    detector = Detector(path, provider=device.partition(":")[0], threads=threads)
+    provider, _, index = device.partition(":")
+    if index not in ("", "0"):
+        raise ConfigError(
+            f"--device {quoted(device)}: a bundle runs on the first device that is visible; give --device "
+            f"{quoted(provider)}, with CUDA_VISIBLE_DEVICES={quoted(index)} in the environment for another GPU"
+        )
+    detector = Detector(path, provider=provider, threads=threads)
     contract = detector.contract
     if size_hw not in (None, contract.input_size_hw):
         raise ConfigError(

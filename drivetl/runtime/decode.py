@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.errors import BundleError
 from drivetl.runtime.detections import Detections
 from drivetl.runtime.letterbox import Geometry
 
@@ -53,23 +54,29 @@ def decode(
 
     Returns:
         Detections in pixels of the original picture, most confident first.
+
+    Raises:
+        BundleError: scores, or boxes that score enough, are no finite numbers. No comparison holds for such a score, so
+            it would pass for an empty road.
     """
     if decoding in BOX_ROWS:
         return _rows(raw[0], geometry, confidence, max_detections)
     scores = raw[0, 4:]
+    best = scores.max(axis=0)
+    _require_finite(best)
     if multi_label:
         class_id, anchor = np.nonzero(scores > confidence)
         kept = scores[class_id, anchor]
     else:
-        best = scores.max(axis=0)
         anchor = np.flatnonzero(best > confidence)
         kept = best[anchor]
         class_id = _best_class(scores, anchor)
-        del best  # the largest array of a frame
+    del best  # the largest array of a frame
     if len(kept) > _MAX_CANDIDATES:
         strongest = np.argsort(-kept, kind="stable")[:_MAX_CANDIDATES]
         class_id, anchor, kept = class_id[strongest], anchor[strongest], kept[strongest]
     centre_size = raw[0, :4, anchor]  # (n, 4): advanced indexing moves the anchors to the front
+    _require_finite(centre_size)
     corner_size = centre_size.astype(np.float64)
     corner_size[:, :2] -= corner_size[:, 2:] / 2
     order = _suppress(corner_size, kept, class_id, iou)[:max_detections]
@@ -82,10 +89,20 @@ def decode(
 
 def _rows(rows: NDArray[np.float32], geometry: Geometry, confidence: float, max_detections: int) -> Detections:
     """Return the detections that rows ``(n, 6)`` above the threshold stand for."""
+    _require_finite(rows[:, 4])
     kept = rows[rows[:, 4] > confidence]
+    _require_finite(kept)
     # A stable sort of what comes sorted: it only matters where a device's top-k breaks its promise.
     kept = kept[np.argsort(-kept[:, 4], kind="stable")[:max_detections]]
     return Detections(geometry.to_image(kept[:, :4]), kept[:, 4], kept[:, 5].astype(np.int64))
+
+
+def _require_finite(values: NDArray[np.float32]) -> None:
+    if not np.isfinite(values).all():
+        raise BundleError(
+            "the model's output holds values that are no numbers, so nothing can be said of the picture; if it is "
+            "fp16, its weights may not fit: export it again in fp32"
+        )
 
 
 def _best_class(scores: NDArray[np.float32], anchor: NDArray[np.int64]) -> NDArray[np.int64]:

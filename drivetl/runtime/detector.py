@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import BundleError, quoted
+from drivetl.errors import BundleError, ConfigError, quoted
 from drivetl.runtime.bundle import Bundle, open_bundle
 from drivetl.runtime.contract import Contract
 from drivetl.runtime.decode import BOX_ROWS, decode
@@ -53,8 +53,11 @@ class Detector:
 
         Raises:
             BundleError: the bundle cannot be used, at that size or at all.
+            ConfigError: the threshold is none.
             ProviderUnavailable: the provider cannot run here, or has no CUDA graph.
         """
+        if confidence is not None and not 0 <= confidence <= 1:
+            raise ConfigError(f"confidence is {quoted(confidence)}; it is a share from 0 to 1, such as 0.25")
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self._contract = self._bundle.contract
         if size_hw is not None:
@@ -143,7 +146,7 @@ class Detector:
         """Return the detections in picture pixels; see `drivetl.runtime.decode.decode`.
 
         Raises:
-            BundleError: a row of the output names a class that the contract lacks.
+            BundleError: the output holds what is no number, or names a class that the contract lacks.
         """
         limits = self.contract.thresholds
         if self.contract.decoding in BOX_ROWS:

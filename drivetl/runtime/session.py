@@ -111,9 +111,9 @@ def open_session(
         raise ProviderUnavailable(
             f"{provider} was asked for and the session could not be made on it: {reason}"
         ) from error
-    nodes = _nodes_per_provider(session)
+    nodes = _nodes_per_provider(session, provider)
     foreign = {name: count for name, count in nodes.items() if name != PROVIDERS[provider]}
-    if PROVIDERS[provider] not in session.get_providers() or foreign:
+    if PROVIDERS[provider] not in session.get_providers() or foreign or not nodes:
         raise ProviderUnavailable(f"{provider} was asked for, but the graph's nodes were assigned to {nodes}")
     return Session(session, provider, nodes, threads)
 
@@ -123,8 +123,13 @@ def reason_of(error: Exception) -> str:
     return quoted((str(error).strip() or type(error).__name__).splitlines()[0], 200)
 
 
-def _nodes_per_provider(session: Any) -> dict[str, int]:
+def _nodes_per_provider(session: Any, provider: str) -> dict[str, int]:
     """Return how many nodes each execution provider was given."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        raise ProviderUnavailable(
+            f"{provider} was asked for, and this onnxruntime {ort.__version__} cannot say which nodes ran on it; "
+            "without that proof nothing is run: install onnxruntime 1.31 or newer"
+        )
     counts: Counter[str] = Counter()
     for subgraph in session.get_provider_graph_assignment_info():
         counts[subgraph.ep_name] += len(subgraph.get_nodes())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -39,13 +40,20 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_status
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read the lines has enough. Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Run a drivetl bundle on a camera, a stream or a video file.")
     parser.add_argument("bundle", type=Path, help="the bundle folder")
-    parser.add_argument("--source", help="camera number, stream address or video file; without one: only the self-test")
+    parser.add_argument(
+        "--source",
+        help="camera number, device, GStreamer pipeline, stream address or video file; without one: only the self-test",
+    )
     parser.add_argument("--provider", choices=list(PROVIDERS), default="cpu", help="where it must run; no fallback")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of one operator; 0: ONNX Runtime's choice")
     parser.add_argument(
@@ -99,12 +107,13 @@ def _rows(detections: Detections, detector: Detector) -> list[dict[str, Any]]:
 
 def _pictures(source: str) -> Iterator[np.ndarray]:
     """Yield the frames of a file one after another; of a camera or a stream always the newest."""
-    live = source.isdigit() or "://" in source
+    # Devices and pipelines have names that are no files; what OpenCV counts up (frame_%04d.png) is a recording.
+    recorded = Path(source).is_file() or ("%" in source and "!" not in source and "://" not in source)
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
         raise VideoError(f"the source {quoted(source)} cannot be opened; check its path, its address or its cable")
     try:
-        yield from _newest(capture, source) if live else _all(capture, source)
+        yield from _all(capture, source) if recorded else _newest(capture, source)
     finally:
         capture.release()
 

@@ -233,7 +233,9 @@ def test_nothing_is_trimmed(tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch) 
     assert [problem.partition(" is ")[0] for problem in result.problems] == [
         "the slowest frame end to end",
         "the slowest frame end to end at 50 Hz",
+        *[late for late in result.problems if "overtaken by the next one" in late],
     ]
+    assert len(result.problems) == 3
 
 
 def test_frames_that_are_overtaken_are_lost_and_count_as_missed(
@@ -246,8 +248,11 @@ def test_frames_that_are_overtaken_are_lost_and_count_as_missed(
         return original(*arguments, **options)
 
     monkeypatch.setattr(Detector, "infer", slow)
-    paced = bench(tiny_bundle(), sampling=Sampling(20, 0, paced_hz=50), budget_ms=10_000).paced
+    result = bench(tiny_bundle(), sampling=Sampling(20, 0, paced_hz=50), budget_ms=10_000)
+    paced = result.paced
     assert paced is not None
+    assert not result.passed and "overtaken by the next one" in result.problems[0]
+    assert bench(tiny_bundle("no-budget"), sampling=Sampling(20, 0, paced_hz=50)).passed, "nobody asked for a gate"
     # 50 ms of work and a frame every 20 ms: at most every second frame, on a busy machine fewer.
     assert 10 <= paced.lost < 20
     assert paced.deadline_miss_rate == paced.lost / 20, "the others were well within ten seconds"

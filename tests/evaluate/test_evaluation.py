@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -117,3 +118,10 @@ def test_zero_shot_on_fog_is_near_ultralytics(material: Path, fog: Path) -> None
     assert result.map50_95 == pytest.approx(0.341, abs=0.02)
     assert result.missing_classes == ()
     assert result.score.boxes == 341
+
+
+def test_a_bundle_does_not_pretend_to_run_on_another_gpu(tiny_bundle: Callable[..., Path]) -> None:
+    bundle = tiny_bundle()
+    assert open_model(bundle, device="cpu:0").backend == "onnxruntime cpu"
+    with pytest.raises(ConfigError, match=r"'cpu:7': a bundle runs on the first device.*CUDA_VISIBLE_DEVICES='7'"):
+        open_model(bundle, device="cpu:7")

@@ -101,6 +101,43 @@ def test_of_a_camera_the_newest_frame_counts_and_a_failed_read_is_the_end(progra
     assert seen == sorted(seen) and len(seen) <= 3
 
 
+SOURCES = {
+    "0": True,
+    "/dev/video0": True,
+    "nvarguscamerasrc ! video/x-raw(memory:NVMM) ! appsink": True,
+    "rtsp://c/a%20b": True,
+    "frame_%04d.png": False,
+    __file__: False,
+}
+
+
+@pytest.mark.parametrize(("source", "live"), SOURCES.items())
+def test_only_a_recording_may_end(
+    source: str, live: bool, program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [np.zeros((2, 2, 3), np.uint8)]
+
+    def read() -> tuple[bool, Any]:
+        return (True, frames.pop()) if frames else (False, None)
+
+    capture = SimpleNamespace(read=read, isOpened=lambda: True, release=lambda: None)
+    monkeypatch.setattr(program.cv2, "VideoCapture", lambda _: capture)
+    if live:
+        with pytest.raises(program.VideoError, match="stopped sending"):
+            list(program._pictures(source))
+    else:
+        assert len(list(program._pictures(source))) == 1
+
+
+def test_a_reader_that_has_enough_is_no_error(bundle: Path, clip: Path) -> None:
+    command = [sys.executable, str(FOLDER / "run_bundle.py"), str(bundle), "--source", str(clip)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait() == 0
+
+
 def test_a_camera_that_hangs_is_reported(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivetl.errors import BundleError
+from drivetl.errors import BundleError, ConfigError
 from drivetl.runtime import Contract, Detector, open_bundle
 
 Make = Callable[..., Path]
@@ -243,3 +243,8 @@ def test_terminal_markup_in_a_path_is_shown_not_obeyed(tmp_path: Path) -> None:
     with pytest.raises(BundleError) as caught:
         open_bundle(tmp_path / "\x1b[31mred")
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_threshold_outside_0_to_1_is_refused(tiny_bundle: Make) -> None:
+    with pytest.raises(ConfigError, match="confidence is 25; it is a share"):
+        Detector(tiny_bundle(), confidence=25)

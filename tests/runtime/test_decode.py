@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from drivetl.errors import BundleError
 from drivetl.runtime import Detections, Letterbox, decode, to_tensor
 from drivetl.runtime.letterbox import Geometry
 
@@ -116,6 +117,29 @@ def test_nothing_above_the_threshold_gives_empty_arrays_of_the_right_shape() -> 
     assert len(found) == 0
     assert found.xyxy_px.shape == (0, 4) and found.xyxy_px.dtype == np.float32
     assert found.class_id.dtype == np.int64
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_score_that_is_no_number_is_no_empty_road(value: float, multi_label: bool) -> None:
+    raw = _raw((50, 50, 20, 20, 0.9, 0.1), (50, 80, 20, 20, 0.1, value))
+    with pytest.raises(BundleError, match="no numbers"):
+        decode(raw, SQUARE, multi_label=multi_label)
+
+
+def test_a_box_that_is_no_number_is_an_error_where_it_would_be_reported() -> None:
+    assert len(decode(_raw((50, 50, 20, 20, 0.9), (np.nan, 80, 20, 20, 0.1)), SQUARE)) == 1
+    with pytest.raises(BundleError, match="no numbers"):
+        decode(_raw((50, 50, 20, 20, 0.9), (np.nan, 80, 20, 20, 0.8)), SQUARE)
+
+
+@pytest.mark.parametrize("place", [0, 4])
+def test_rows_that_hold_no_numbers_are_an_error(place: int) -> None:
+    rows = np.array([[[10, 10, 20, 20, 0.9, 0], [30, 30, 40, 40, 0.8, 1]]], np.float32)
+    assert len(decode(rows, SQUARE, decoding="xyxy_nms")) == 2
+    rows[0, 1, place] = np.nan
+    with pytest.raises(BundleError, match="no numbers"):
+        decode(rows, SQUARE, decoding="xyxy_nms")
 
 
 def test_above_is_strict() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from drivetl.doctor import _try_provider
 from drivetl.errors import BundleError, ProviderUnavailable
 from drivetl.runtime import open_bundle, open_session
 from drivetl.runtime.requirements import missing_for
@@ -59,9 +60,24 @@ def test_an_unknown_provider_lists_the_known_ones() -> None:
 def test_nodes_on_a_foreign_provider_are_an_error(
     monkeypatch: pytest.MonkeyPatch, tiny_bundle: Callable[..., Path]
 ) -> None:
-    monkeypatch.setattr("drivetl.runtime.session._nodes_per_provider", lambda session: {"OtherExecutionProvider": 3})
+    monkeypatch.setattr("drivetl.runtime.session._nodes_per_provider", lambda *_: {"OtherExecutionProvider": 3})
     with pytest.raises(ProviderUnavailable, match="OtherExecutionProvider"):
         open_bundle(tiny_bundle()).session("cpu")
+    # Nothing is no proof.
+    monkeypatch.setattr("drivetl.runtime.session._nodes_per_provider", lambda *_: {})
+    with pytest.raises(ProviderUnavailable, match=r"assigned to \{\}"):
+        open_bundle(tiny_bundle("again")).session("cpu")
+
+
+def test_an_onnxruntime_that_cannot_prove_where_it_ran_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Callable[..., Path]
+) -> None:
+    name = "get_provider_graph_assignment_info"
+    monkeypatch.delattr(next(kind for kind in ort.InferenceSession.__mro__ if name in vars(kind)), name)
+    with pytest.raises(ProviderUnavailable, match=r"cannot say which nodes ran on it.*install onnxruntime 1\.31"):
+        open_bundle(tiny_bundle()).session("cpu")
+    state = _try_provider("cpu")
+    assert not state.usable and "1.31" in str(state.reason)
 
 
 def test_the_wrapper_may_not_fall_back_to_another_provider(tiny_bundle: Callable[..., Path]) -> None:
