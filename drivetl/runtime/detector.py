@@ -57,7 +57,7 @@ class Detector:
             ProviderUnavailable: the provider cannot run here, or has no CUDA graph.
         """
         if confidence is not None and not 0 <= confidence <= 1:
-            raise ConfigError(f"confidence is {quoted(confidence)}; it is a share from 0 to 1, such as 0.25")
+            raise ConfigError(f"confidence is {confidence:g}; it is a share from 0 to 1, such as 0.25")
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self._contract = self._bundle.contract
         if size_hw is not None:
