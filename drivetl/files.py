@@ -96,7 +96,12 @@ def writing(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _refuse_existing(target: Path, overwrite: bool) -> None:
+def refuse_existing(target: Path, *, overwrite: bool) -> None:
+    """Say at the start of long work what `atomic_file` would say at its end.
+
+    Raises:
+        OutputError: the target exists and may not be replaced.
+    """
     if target.exists() and not overwrite:
         raise OutputError(f"{quoted(target)} exists; pass --overwrite to replace it, or choose another --out")
 
@@ -110,7 +115,7 @@ def atomic_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: the target exists and ``overwrite`` is false, or the system refuses to write.
     """
-    _refuse_existing(target, overwrite)
+    refuse_existing(target, overwrite=overwrite)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
@@ -138,7 +143,7 @@ def refuse_existing_dir(target: Path, *, marker: str, overwrite: bool) -> None:
         if not target.is_dir() or (any(target.iterdir()) and not (target / marker).is_file()):
             raise OutputError(f"{quoted(target)} exists and was not made by drivetl; choose another --out")
         if any(target.iterdir()):
-            _refuse_existing(target, overwrite)
+            refuse_existing(target, overwrite=overwrite)
 
 
 @contextlib.contextmanager

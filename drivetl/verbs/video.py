@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from drivetl.video.server import LivePage
 
 __all__ = ["register"]
-
-_INTERRUPTED = 130
 
 
 def register(app: typer.Typer) -> None:
@@ -108,11 +106,13 @@ def _video(
 ) -> None:
     """Run a bundle on a video and write it with boxes, tracks, classes, confidence and a line of latency figures.
 
-    Of a file every frame is used, of a camera or stream the newest. Ctrl-C once finishes the file, twice drops it.
+    Of a file every frame is used, of a camera or stream the newest. Ctrl-C once finishes the file, as do
+    SIGTERM and SIGHUP; twice drops it.
 
     Example: drivetl video drive.mp4 --model bundles/fog --out drive-boxes.mp4
     """
     from drivetl.video import Around, Outputs, VideoSettings, run_video
+    from drivetl.video.outputs import check_files
 
     outputs = Outputs(out, detections, mot, stills, overwrite)
     settings = VideoSettings(
@@ -129,6 +129,8 @@ def _video(
         stills=still_count,
     )
     reporter = Reporter("video", json)
+    targets = {"--out": out, "--detections": detections, "--mot": mot, "--stats": stats}
+    check_files(targets, source, overwrite=overwrite)
     with reporter.working(), _first_interrupt_noted() as stopped:
         models = _models((model, compare), provider, threads, engine_cache, reporter)
         with _page(serve, host, port, reporter) as page:
@@ -136,14 +138,15 @@ def _video(
             result = run_video(source, models, outputs, settings, around)
         document = _document(result, provider, out)
         _write_stats(stats, document, overwrite)
-    _finish(reporter, document, [*_lines(result, provider, out), *_written(detections, mot, stats, *result.stills)])
+    lines = [*_lines(result, provider, out), *_written(detections, mot, stats, *result.stills)]
+    _finish(reporter, document, lines, stopped.signal)
 
 
-def _finish(reporter: Reporter, document: dict[str, Any], lines: list[str]) -> None:
-    """Write the result; exit with 130 where the run was interrupted, which leaves a whole file all the same."""
+def _finish(reporter: Reporter, document: dict[str, Any], lines: list[str], number: int) -> None:
+    """Write the result; exit with 128 + the signal that stopped the run, which leaves a whole file all the same."""
     reporter.finish(document, lines)
     if document["interrupted"]:
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(128 + (number or signal.SIGINT))
 
 
 def _written(*paths: Path | None) -> list[str]:
@@ -188,21 +191,44 @@ def _page(serve: bool, host: str, port: int, reporter: Reporter) -> Iterator[Liv
         yield page
 
 
+class _Stopped:
+    """Tells whether the run is to end.
+
+    Attributes:
+        signal: the number of the signal that said so; 0 before.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __call__(self) -> bool:
+        return self.signal != 0
+
+
 @contextmanager
-def _first_interrupt_noted() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C was pressed; a second Ctrl-C interrupts at once, as usual."""
-    pressed = False
+def _first_interrupt_noted() -> Iterator[_Stopped]:
+    """Yield what tells whether Ctrl-C was pressed, or the system or the terminal ended the program.
+
+    So the recording of a service that is stopped is finished like any other. A second one ends it at once, as usual.
+    """
+    stopped = _Stopped()
+    kinds = [kind for name in ("SIGINT", "SIGTERM", "SIGHUP") if (kind := getattr(signal, name, None)) is not None]
 
     def note(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stopped.signal = number
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+    for kind in kinds:
+        # nohup lets SIGHUP be ignored, and so it stays.
+        if kind == signal.SIGINT or before[kind] is not signal.SIG_IGN:
+            signal.signal(kind, note)
     try:
-        yield lambda: pressed
+        yield stopped
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _document(result: VideoResult, provider: str, out: Path | None) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Job:
         views: one for each model.
         taken_ms: durations of the stages that all models share.
         placed: scale, left and top in pixels that put a frame of another size into the output.
+        shown_s: see `drivetl.video.source_info.Source`.
     """
 
     index: int
@@ -61,6 +62,7 @@ class Job:
     views: list[View]
     taken_ms: dict[str, float] = field(default_factory=dict)
     placed: tuple[float, int, int] = (1.0, 0, 0)
+    shown_s: float | None = None
 
 
 class Lane:

@@ -87,6 +87,7 @@ class LiveSource:
         """
         self.info = info
         self.captured_s = 0.0
+        self.shown_s: float | None = None
         self.dropped = self.reconnects = 0
         self.longest_silence_s = 0.0
         self._feed, self._connect = feed, connect

@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from drivetl.files import atomic_file, writing
+from drivetl.errors import OutputError, quoted
+from drivetl.files import atomic_file, refuse_existing, writing
 from drivetl.video.lane import Job, View
 
-__all__ = ["LINES_SCHEMA", "DetectionLines", "MotLines"]
+__all__ = ["LINES_SCHEMA", "DetectionLines", "MotLines", "check_files"]
 
 LINES_SCHEMA = 1
+
+
+def check_files(files: Mapping[str, Path | None], source: str, *, overwrite: bool) -> None:
+    """Say before any work what would cost a result at its end.
+
+    Args:
+        files: option → the file that it names; None where it is not given.
+        source: of the frames; no result may take its place.
+        overwrite: whether what stands there may be replaced.
+
+    Raises:
+        OutputError: a file exists, is the source, or is named twice.
+    """
+    named: dict[Path, str] = {}
+    for option, path in files.items():
+        if path is None:
+            continue
+        place = path.absolute()
+        if place in named:
+            raise OutputError(f"{named[place]} and {option} are both {quoted(path)}; give each a file of its own")
+        named[place] = option
+        refuse_existing(path, overwrite=overwrite)
+        with contextlib.suppress(OSError, ValueError):  # no such source: it has its own sentence
+            if path.samefile(source):
+                raise OutputError(f"{option} {quoted(path)} is the source itself; choose another file")
 
 
 class _Lines:
@@ -47,9 +73,9 @@ class _Lines:
 class DetectionLines(_Lines):
     """One JSON document for each frame, one a line.
 
-    A line holds ``schema``, ``frame`` (from 0, of the frames handed on), ``time_s``, ``size_wh``, and ``detections``:
-    each with ``class``, ``confidence``, ``xyxy_px`` in pixels of the source's frame, and ``track`` (None before an
-    object has a number). With two models ``detections`` is replaced by ``models``: a list of ``model`` and
+    A line holds ``schema``, ``frame`` (from 0, of the frames handed on), ``time_s`` and ``detections``: each with
+    ``class``, ``confidence``, ``xyxy_px`` in pixels of the source's frame, and ``track`` (None before an object has a
+    number). With two models ``detections`` is replaced by ``models``: a list of ``model`` and
     ``detections``.
     """
 

@@ -63,6 +63,7 @@ class PictureSource:
         self._pictures = pictures
         self.dropped = 0
         self.captured_s = 0.0
+        self.shown_s: float | None = None
         self.info = SourceInfo("pictures", str(place), fps, len(pictures))
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.errors import ConfigError, quoted
 from drivetl.video.draw import fit_into
 from drivetl.video.lane import Job, Lane, View, percentiles
 from drivetl.video.line import Line
 from drivetl.video.meter import Latencies, Stopwatch
-from drivetl.video.outputs import DetectionLines, MotLines
+from drivetl.video.outputs import DetectionLines, MotLines, check_files
 from drivetl.video.settings import Around, Controls, Model, Outputs, VideoResult, VideoSettings
 from drivetl.video.source_info import Source
 from drivetl.video.sources import LiveOptions, open_source
@@ -44,7 +45,7 @@ def run_video(
 ) -> VideoResult:
     """Detect, track, annotate and write every frame of a source; of cameras and streams the newest ones.
 
-    A file keeps its frame rate (that of unevenly spaced frames is their mean) and its size. The size of a folder of
+    Every frame of a file keeps its time, and the file its size. The size of a folder of
     pictures is that of the first, as is that of a video whose size changes; other frames are fitted into it.
 
     Args:
@@ -63,7 +64,12 @@ def run_video(
     """
     outputs, settings, around = outputs or Outputs(), settings or VideoSettings(), around or Around()
     if outputs.video is not None:
-        check_target(source, outputs.video)
+        check_target(outputs.video)
+    files = {"--out": outputs.video, "--detections": outputs.detections, "--mot": outputs.mot}
+    check_files(files, source, overwrite=outputs.overwrite)
+    if outputs.mot is not None and not (settings.track or (settings.track is None and tracking_available())):
+        remedy = "leave out --no-track" if settings.track is False else "pip install 'drivetl[video]'"
+        raise ConfigError(f"--mot {quoted(outputs.mot)} would hold no track, because none are followed; {remedy}")
     confidence = settings.confidence
     controls = Controls(models[0].detector.confidence if confidence is None else confidence)
 
@@ -169,7 +175,6 @@ class _Run:
         if self._around.page is not None:
             self._around.page.begin(self._controls, facts)
         self._started_s = self._ended_s = time.perf_counter()
-        self._first_s = self._source.captured_s
 
     def _jobs(self, frames: Iterator[NDArray[np.uint8]], stopped: Callable[[], bool]) -> Iterator[Job]:
         """Yield the frames of the source until it ends, the limit is reached or the user has had enough."""
@@ -193,7 +198,9 @@ class _Run:
                 due_s = max(due_s + 1 / self._fps, time.perf_counter())
                 time.sleep(max(0.0, due_s - time.perf_counter() - 1 / self._fps))
             self._taken += 1
-            yield Job(index, image_bgr, self._source.captured_s, [View() for _ in self._lanes], taken)
+            job = Job(index, image_bgr, self._source.captured_s, [View() for _ in self._lanes], taken)
+            job.shown_s = self._source.shown_s
+            yield job
 
     def _prepare(self, job: Job) -> None:
         if self._weather.active:
@@ -220,7 +227,7 @@ class _Run:
             return
         watch = Stopwatch()
         self._refresh_figures()
-        now_s = job.captured_s if self._live else job.index / self._fps
+        now_s = job.captured_s if self._live else self._time_s(job)
         panes = [job.image_bgr, *(job.image_bgr.copy() for _ in self._lanes[1:])]
         for lane, view, pane, figures in zip(self._lanes, job.views, panes, self._figures, strict=True):
             lane.draw(pane, view, figures, now_s)
@@ -229,12 +236,15 @@ class _Run:
 
     def _deliver(self, job: Job) -> None:
         """Hand a finished frame to everybody who wants it."""
+        if not self._frames_out:
+            self._first_s = job.captured_s  # that of the warm-up is not in the video
         self._frames_out += 1
-        time_s = job.captured_s - self._first_s if self._live else job.index / self._fps
+        time_s = self._time_s(job)
         self._show(job)
         if self._video is not None:
             watch = Stopwatch()
-            self._video.write(job.image_bgr, time_s if self._live else None)
+            timed = self._live or job.shown_s is not None
+            self._video.write(job.image_bgr, time_s if timed else None)
             job.taken_ms["write"] = watch.lap_ms()
             self._controls.ended |= self._video.failed
         if self._lines is not None:
@@ -248,6 +258,12 @@ class _Run:
         self._ended_s = time.perf_counter()
         for stage, taken_ms in job.taken_ms.items():
             self._latencies[stage].note(taken_ms)
+
+    def _time_s(self, job: Job) -> float:
+        """Return when a frame is shown, in seconds after the first one that was delivered."""
+        if self._live:
+            return job.captured_s - self._first_s
+        return job.index / self._fps if job.shown_s is None else job.shown_s
 
     def _show(self, job: Job) -> None:
         """Hand a frame to those who watch; that comes before writing, which they need not wait for."""

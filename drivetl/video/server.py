@@ -12,9 +12,11 @@ import http.server
 import ipaddress
 import json
 import secrets
+import socket
 import sys
 import threading
 from collections import Counter, deque
+from errno import EACCES, EADDRINUSE
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +34,7 @@ from drivetl.video.settings import Controls, Page
 
 __all__ = ["LivePage"]
 
+_HTTP_PORT = 80
 _HISTORY = 300  # frames of the latency curve
 _MOST_STREAMS = 8
 _MOST_BODY_BYTES = 1000
@@ -70,13 +73,16 @@ class LivePage(Page):
         self.token = secrets.token_urlsafe(24)
         self.host = host
         try:
-            self._server = _Server((host, port), _Handler)
+            self._server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise VideoError(
-                f"cannot serve on {quoted(f'{host}:{port}')}: {reason}; choose another port with --port, or --port 0 "
-                f"for any free one"
-            ) from error
+            wrong_port = isinstance(error, OverflowError) or getattr(error, "errno", None) in (EADDRINUSE, EACCES)
+            remedy = (
+                "choose another port with --port, or --port 0 for any free one"
+                if wrong_port
+                else "--host takes an address of this machine, such as 127.0.0.1"
+            )
+            raise VideoError(f"cannot serve on {quoted(f'{host}:{port}')}: {reason}; {remedy}") from error
         self._server.page = self
         self.port = int(self._server.server_address[1])
         shown = f"[{host}]" if ":" in host else host
@@ -183,12 +189,13 @@ class LivePage(Page):
 
     def expects(self, host: str) -> bool:
         """Say whether a ``Host`` header names this server by an address, ``localhost`` or the name it was given."""
-        parts = urlsplit(f"//{host}")
         try:
+            parts = urlsplit(f"//{host}")
             name, port = parts.hostname or "", parts.port
         except ValueError:
             return False
-        if port != self.port or parts.username is not None or parts.path:
+        # Browsers leave out the port of http.
+        if (_HTTP_PORT if port is None else port) != self.port or parts.username is not None or parts.path:
             return False
         return name in ("localhost", self.host) or _is_address(name)
 
@@ -223,6 +230,10 @@ class _Server(http.server.ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Server
     timeout = _SOCKET_TIMEOUT_S
@@ -233,7 +244,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not self._may_ask():
             return
         page = self.server.page
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "that is no address")
+            return
         if parts.path == "/" and parts.query:
             given = parse_qs(parts.query).get("token", [""])[0]
             if not secrets.compare_digest(given.encode(), page.token.encode()):

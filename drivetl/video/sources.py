@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ _MAX_FPS = 1000.0
 _TOLERANCE_SHARE = 0.1
 _TOLERANCE_S = (0.25, 1.5)
 _MOST_FRAMES = 1e9
+_MOST_DIGITS = 4
 _NETWORK_TIMEOUT_MS = 5000
 _PASS_ALLOW = "or pass --allow-truncated to use the frames that can be read"
 
@@ -79,6 +81,13 @@ def open_source(
     if source.isascii() and source.isdigit():
         return _open_camera(source, live)
     path = Path(source)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        # A name that is too long or holds a NUL is no file either, and no reason for a traceback.
+        if not isinstance(error, FileNotFoundError):
+            reason = getattr(error, "strerror", None) or str(error)
+            raise VideoError(f"cannot read the source {quoted(source)}: {reason}; give another path") from error
     if path.is_dir():
         return PictureSource(path, pictures_in(path), picture_fps)
     if not path.is_file():
@@ -92,14 +101,23 @@ def open_source(
 
 
 def printable_source(source: str) -> str:
-    """Return a source without what is secret in it: user name, password and query of a URL."""
-    if "://" not in source:
-        return source
-    scheme, _, rest = source.partition("://")
-    # Passwords may hold / ? # @, so everything up to the last @ is taken for secret.
-    _, at, rest = rest.rpartition("@")
-    address, query, _ = rest.partition("?")
-    return f"{scheme}://{'…@' if at else ''}{address}{'?…' if query else ''}"
+    """Return a source without what may be secret in it: user name, password, parameters and query of a URL.
+
+    Of a path, what holds one of ``= & ;`` is left out, because some recorders take their passwords there.
+    """
+    scheme, colon, rest = source.partition("://")
+    if not colon:
+        # One slash is a slip of the fingers, and what follows it a password all the same.
+        slip = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/.*@", source)
+        return source if slip is None else f"{source.partition(':')[0]}:/…"
+    user, at, address = rest.rpartition("@")
+    if re.search("[/?#]", user):
+        # A password with such a letter, or an @ in the query: nothing says which, and either may be secret.
+        return f"{scheme}://…"
+    address, *query = re.split("[?#]", address, maxsplit=1)
+    host, slash, path = address.partition("/")
+    shown = f"{host}{slash}…" if re.search("[=&;]", path) else f"{address}{'?…' if query else ''}"
+    return f"{scheme}://{'…@' if at else ''}{shown}"
 
 
 def _quieten_opencv() -> None:
@@ -140,7 +158,8 @@ def _open_stream(url: str, live: LiveOptions, allow_truncated: bool) -> Source:
 
 
 def _open_camera(index: str, live: LiveOptions) -> Source:
-    capture = _opened(cv2.VideoCapture(int(index)))
+    # OpenCV takes its backend from the hundreds of millions; no system counts so many cameras.
+    capture = _opened(cv2.VideoCapture(int(index))) if len(index) <= _MOST_DIGITS else None
     if capture is None:
         raise VideoError(
             f"camera {quoted(index)} does not open; check that it is connected and free, and that you may read "
@@ -222,6 +241,36 @@ def _open_file(path: Path, allow_truncated: bool) -> _Capture:
     return _Capture(capture, SourceInfo("file", str(path), fps, frames, notes), container, allow_truncated)
 
 
+class _Clock:
+    """Gives each frame of a file its time: that of an even rate as long as the file's own time is near it.
+
+    Attributes:
+        uneven: whether a frame came at another time.
+    """
+
+    def __init__(self, fps: float) -> None:
+        self.uneven = False
+        self._fps, self._count = fps, 0
+        self._first_s = self._last_s = 0.0
+
+    def __call__(self, place_s: float) -> float:
+        """Return the seconds from the first frame to the next one, which the container places at ``place_s``."""
+        even_s = self._count / self._fps
+        if not self._count:
+            self._first_s = place_s
+        found_s = place_s - self._first_s
+        # Containers round times to milliseconds, some readers give none: half a frame beside the even time is even.
+        if abs(found_s - even_s) <= 0.5 / self._fps:
+            found_s = even_s
+        elif not math.isfinite(found_s) or found_s <= self._last_s:
+            found_s = self._last_s + 1 / self._fps
+        else:
+            self.uneven = True
+        self._count += 1
+        self._last_s = found_s
+        return found_s
+
+
 class _Capture:
     """What OpenCV's VideoCapture reads."""
 
@@ -235,23 +284,31 @@ class _Capture:
         self.info = info
         self.dropped = 0
         self.captured_s = 0.0
+        self.shown_s: float | None = None
         self._capture = capture
         self._container = container
         self._allow_truncated = allow_truncated
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         read, last_ms = 0, 0.0
+        clock = _Clock(self.info.fps)
         while True:
             arrived, image_bgr = self._capture.read()
             if not arrived:
                 break
             read += 1
             self.captured_s = time.perf_counter()
-            last_ms = max(last_ms, float(self._capture.get(cv2.CAP_PROP_POS_MSEC)))
+            place_ms = float(self._capture.get(cv2.CAP_PROP_POS_MSEC))
+            last_ms = max(last_ms, place_ms)
+            self.shown_s = clock(place_ms / 1000)
             yield np.asarray(image_bgr, np.uint8)
         if not read:
             raise VideoError(self._nothing_read())
         self._check_length(read, last_ms / 1000, self._container)
+        if clock.uneven and self.shown_s:
+            rate = (read - 1) / self.shown_s
+            note = f"its frames are unevenly spaced, {rate:.1f} a second in the mean; each keeps its time"
+            self.info = replace(self.info, notes=(*self.info.notes, note))
 
     def close(self) -> None:
         self._capture.release()

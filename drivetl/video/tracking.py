@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -192,7 +192,7 @@ class Tracker:
         if self._frame % _FORGET_FRAMES:
             return
         over = [n for n, seen in self._seen.items() if seen < self._frame - _FORGET_FRAMES]
-        self._names.forget(over)
+        self._names.forget(self._frame - _FORGET_FRAMES)
         for number in over:
             del self._seen[number], self._votes[number], self._sure[number]
         self._smoother.forget(self._frame - _FORGET_FRAMES)
@@ -207,6 +207,8 @@ class _Names:
 
     def __init__(self) -> None:
         self._number: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+        self._frame = 0
         self._before: dict[int, NDArray[np.float32]] = {}
 
     def __call__(self, track_id: NDArray[np.int64], xyxy_px: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -220,15 +222,17 @@ class _Names:
             for row, column in zip(*np.nonzero(iou >= _STAYED_IOU), strict=True):
                 one, other = gone[row], back[column]
                 self._number[one], self._number[other] = self._number[other], self._number[one]
+        self._frame += 1
         for number in now:
             self._number.setdefault(number, number)
+            self._last[number] = self._frame
         self._before = {number: xyxy_px[place] for number, place in now.items()}
         return np.array([self._number.get(number, -1) for number in track_id.tolist()], np.int64)
 
-    def forget(self, numbers: Collection[int]) -> None:
-        """Drop the tracks whose numbers are over."""
-        for own in [own for own, number in self._number.items() if number in numbers]:
-            del self._number[own]
+    def forget(self, before: int) -> None:
+        """Drop tracks that were last seen before a frame, those that were never shown included."""
+        for own in [own for own, frame in self._last.items() if frame < before]:
+            del self._number[own], self._last[own]
 
 
 def _second_boxes(detections: Detections) -> NDArray[np.bool_]:

@@ -31,18 +31,16 @@ def h264_available() -> bool:
     return importlib.util.find_spec("av") is not None
 
 
-def check_target(source: str, out: Path) -> None:
+def check_target(out: Path) -> None:
     """Say before any work that a video cannot be written there.
 
     Raises:
-        OutputError: the ending is not one of `VIDEO_ENDINGS`, or the target is a folder or the source itself.
+        OutputError: the ending is not one of `VIDEO_ENDINGS`, or the target is a folder.
     """
     if out.suffix.lower() not in VIDEO_ENDINGS:
         raise OutputError(f"--out {quoted(out)} must end in {', '.join(VIDEO_ENDINGS[:-1])} or {VIDEO_ENDINGS[-1]}")
     if out.is_dir():
         raise OutputError(f"--out {quoted(out)} is a folder; give the name of a video file")
-    if out.exists() and Path(source).exists() and out.samefile(source):
-        raise OutputError(f"--out {quoted(out)} is the source itself; choose another --out")
 
 
 class _Writer(Protocol):
@@ -181,7 +179,7 @@ class _Mpeg4:
 
     def __init__(self, path: Path, fps: float, size_wh: tuple[int, int], target: Path) -> None:
         width, height = size_wh
-        self._path, self._target = path, target
+        self._path, self._target, self._fps = path, target, fps
         self._written = 0
         self._untimed = False
         # OpenCV would cut an odd last row or column off without a word.
@@ -209,7 +207,8 @@ class _Mpeg4:
         return None  # OpenCV reports none; `close` finds out
 
     def write(self, image_bgr: NDArray[np.uint8], time_s: float | None) -> None:
-        if time_s is not None and not self._untimed:
+        late_s = 0.0 if time_s is None else abs(time_s - self._written / self._fps)
+        if late_s > 1 / self._fps and not self._untimed:
             self._untimed = True
             self.notes += ("frames keep no times of their own in this format, so the video plays at an even rate",)
         right, bottom = self._pad

@@ -97,6 +97,26 @@ def test_its_own_names(page: LivePage, host: str) -> None:
     assert Answer(page, "GET", "/state", **pass_for(page), Host=host.format(port=page.port)).status == 200
 
 
+def test_the_port_of_http_goes_without_saying(page: LivePage) -> None:
+    assert not page.expects("127.0.0.1")
+    page.port = 80
+    assert page.expects("127.0.0.1") and page.expects("127.0.0.1:80") and not page.expects("127.0.0.1:81")
+
+
+def test_ipv6() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        with pytest.raises(VideoError, match="--host takes an address of this machine"):
+            LivePage("::1", 0)
+        return
+    with LivePage("::1", 0) as page:
+        assert page.url.startswith(f"http://[::1]:{page.port}/")
+        with socket.create_connection(("::1", page.port), timeout=5) as client:
+            client.sendall(f"GET / HTTP/1.0\r\nHost: [::1]:{page.port}\r\n\r\n".encode())
+            assert b" 403 " in client.recv(1000), "known by its name, and asked for the token"
+
+
 def test_other_sites_may_not_steer(page: LivePage) -> None:
     def post(**headers: str) -> int:
         return Answer(page, "POST", "/control", '{"paused": true}', **pass_for(page), **headers).status
@@ -142,6 +162,11 @@ def test_rubbish_on_the_socket(page: LivePage, capfd: pytest.CaptureFixture[str]
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # hang up with a reset
     for method in ("PUT", "DELETE", "OPTIONS", "BREW"):
         assert Answer(page, method, "/").status == 501
+    host = f"Host: 127.0.0.1:{page.port}"
+    for target, header, status in (("/", "Host: [", 403), ("http://[", host, 400)):
+        with socket.create_connection(("127.0.0.1", page.port), timeout=5) as client:
+            client.sendall(f"GET {target} HTTP/1.0\r\n{header}\r\n\r\n".encode())
+            assert f" {status} ".encode() in client.recv(1000)
     assert Answer(page, "GET", "/state", **pass_for(page)).status == 200
     assert "Traceback" not in capfd.readouterr().err
 

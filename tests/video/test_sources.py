@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from drivetl.errors import ImageError, VideoError
 from drivetl.video import open_source
-from drivetl.video.sources import printable_source
+from drivetl.video.sources import _Clock, printable_source
 
 MakeVideo = Callable[..., Path]
 Grey = Callable[..., NDArray[np.uint8]]
@@ -144,7 +144,33 @@ def test_uneven_spacing_is_no_damage(tmp_path: Path, grey: Grey) -> None:
                 frame.pts, frame.time_base = 40 * index + 200 * (index // 10), Fraction(1, 1000)
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
-        assert len(levels(str(tmp_path / name))) == 38, name
+        opened = open_source(str(tmp_path / name))
+        times_s = [opened.shown_s for _ in opened.frames()]
+        wanted_s = [(40 * index + 200 * (index // 10)) / 1000 for index in range(38)]
+        assert len(times_s) == 38, name
+        # Until frames leave the even rate by more than half of their distance, they are taken to keep it.
+        np.testing.assert_allclose(np.array(times_s, float), wanted_s, atol=0.5 / opened.info.fps, err_msg=name)
+        assert "unevenly spaced" in opened.info.notes[-1]
+
+
+def test_even_frames_keep_their_exact_rate(make_video: Callable[..., Path]) -> None:
+    for name, four_cc in (("a.mp4", "mp4v"), ("a.mkv", "mp4v"), ("a.avi", "MJPG")):
+        opened = open_source(str(make_video(name, [10, 20, 30, 40], fps=29.97, four_cc=four_cc)))
+        fps = opened.info.fps
+        assert [opened.shown_s for _ in opened.frames()] == [index / fps for index in range(4)]
+        assert not any("unevenly" in note for note in opened.info.notes)
+
+
+def test_a_container_without_times_is_even() -> None:
+    clock = _Clock(10.0)
+    assert [clock(0.0) for _ in range(3)] == pytest.approx([0, 0.1, 0.2])
+    assert clock(float("nan")) == pytest.approx(0.3) and not clock.uneven
+
+
+@pytest.mark.parametrize("source", ["99999999999999999999", "a" * 300 + ".mp4", "a\0b.mp4"])
+def test_names_that_no_system_takes(source: str) -> None:
+    with pytest.raises(VideoError, match=r"does not open|cannot read the source"):
+        open_source(source)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +227,15 @@ def test_a_file_named_like_a_url_protocol(make_video: MakeVideo, monkeypatch: py
     ("url", "shown"),
     [
         ("rtsp://me:geheim@10.0.0.5:554/live", "rtsp://…@10.0.0.5:554/live"),
-        ("rtsp://me:ge@/h?eim@10.0.0.5/live", "rtsp://…@10.0.0.5/live"),
+        ("rtsp://me:ge@/h?eim@10.0.0.5/live", "rtsp://…"),
+        ("rtsp://cam/stream?user=admin&password=p@geheim", "rtsp://…"),
+        ("rtsp://10.0.0.5:554/user=admin&password=geheim&channel=1&stream=0.sdp?real", "rtsp://10.0.0.5:554/…"),
+        ("rtsp://10.0.0.5/live;pwd=geheim", "rtsp://10.0.0.5/…"),
+        ("http://10.0.0.5/v.mjpg#geheim", "http://10.0.0.5/v.mjpg?…"),
+        ("rtsp:/admin:geheim@cam/live", "rtsp:/…"),
+        ("rtsp://10.0.0.5:554/cam/realmonitor", "rtsp://10.0.0.5:554/cam/realmonitor"),
+        ("C:/me@home/drive.mp4", "C:/me@home/drive.mp4"),
+        ("me@home/drive.mp4", "me@home/drive.mp4"),
         ("http://10.0.0.5/v.mjpg?token=geheim", "http://10.0.0.5/v.mjpg?…"),
         ("http://[::1/x", "http://[::1/x"),
         ("drive.mp4", "drive.mp4"),

@@ -98,6 +98,15 @@ def test_what_is_over_is_forgotten() -> None:
         tracker.update(found(car(10 + 100 * (index // 40 % 5), kind=0)), CONFIDENCE)
     assert sum((+tracker.objects).values()) > 10
     assert len(tracker._votes) < 40 and len(tracker._smoother._states) < 40
+    assert len(tracker._names._number) == len(tracker._names._last) < 40
+
+
+def test_tracks_that_were_never_shown_are_forgotten() -> None:
+    names = _Names()
+    for number in range(1000):
+        names(np.array([number], np.int64), np.zeros((1, 4), np.float32))
+    names.forget(990)
+    assert len(names._number) == len(names._last) == 11
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +226,9 @@ def test_a_near_car_keeps_its_number_when_the_track_of_the_far_one_behind_it_tak
     assert _numbers(names, t9=both) == {"t9": 4}
     # The tracker's other track now stands for the far car, as its number does.
     assert _numbers(names, t9=near, t4=far) == {"t9": 4, "t4": 9}
-    names.forget({9})
+    _numbers(names, t9=near)
+    names.forget(5)
+    assert names._number == {9: 4}
     assert _numbers(names, t9=near) == {"t9": 4}
 
 

@@ -78,6 +78,25 @@ def test_options_that_make_no_sense(bundle: Path, make_video: MakeVideo, words: 
     assert isinstance(result.exception, DrivetlError) and str(result.exception).startswith(message)
 
 
+def test_results_that_would_be_lost_are_refused_before_the_run(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path
+) -> None:
+    source, taken = make_video("in.mp4", [0]), tmp_path / "taken.json"
+    taken.write_text("by hand")
+    same = tmp_path / "same.txt"
+    cases = [
+        (["--stats", taken], r"taken\.json.*exists; pass --overwrite"),
+        (["--detections", same, "--mot", same], "--detections and --mot are both"),
+        (["--detections", source, "--overwrite"], "--detections .*is the source itself"),
+        (["--mot", same, "--no-track"], "would hold no track.*leave out --no-track"),
+    ]
+    for words, message in cases:
+        result = run(source, "--model", bundle, "--out", tmp_path / "out.mp4", *words)
+        assert isinstance(result.exception, DrivetlError) and re.search(message, str(result.exception)), words
+        assert not (tmp_path / "out.mp4").exists() and not same.exists()
+    assert taken.read_text() == "by hand"
+
+
 def test_passwords_stay_out_of_json(bundle: Path) -> None:
     result = run("http://me:geheim@127.0.0.1:9/live?key=geheim", "--model", bundle, "--json")
     assert isinstance(result.exception, DrivetlError)
@@ -93,28 +112,35 @@ def test_words_for_people(bundle: Path, make_video: MakeVideo) -> None:
     assert "detections over all frames: car 1\n" in result.stdout
 
 
-def test_ctrl_c_finishes_the_file(
-    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_frames: Read
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_whoever_stops_the_program_gets_a_finished_file(
+    name: str,
+    bundle: Path,
+    make_video: MakeVideo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read_frames: Read,
 ) -> None:
+    number = getattr(signal, name)
     source = make_video("in.mp4", [200] * 40, size_wh=(256, 128))
     infer, calls = Detector.infer, []
 
     def pressed_at_the_fourth(self: Detector, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         calls.append(tensor.shape)
         if len(calls) == 5:  # the first call is the warm-up
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         if len(calls) >= 5:
             time.sleep(0.05)  # the handler runs in the main thread
         return infer(self, tensor)
 
     monkeypatch.setattr(Detector, "infer", pressed_at_the_fourth)
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     result = run(source, "--model", bundle, "--out", tmp_path / "out.mp4", "--json")
-    assert result.exit_code == 130
+    assert result.exit_code == 128 + number
     document = json.loads(result.stdout)
     assert document["interrupted"] and 4 <= document["frames_out"] < 40
     assert len(read_frames(tmp_path / "out.mp4")) == document["frames_out"] == document["frames_in"]
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 def test_ctrl_c_twice_drops_the_file(
