@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from drivetl import __version__
 from drivetl.data import open_dataset
 from drivetl.data.pictures import decode_picture
-from drivetl.data.records import Sample
+from drivetl.data.records import spread
 from drivetl.deploy.matching import Agreement, compare_detections
 from drivetl.deploy.tolerances import Tolerances
 from drivetl.errors import BundleError, WeightsError, quoted
@@ -120,6 +120,11 @@ class ParityResult:
                 self.matched >= limits.matched,
                 f"{self.matched:.2%} of the detections match, required {limits.matched:.1%}",
             ),
+            (
+                self.agreement.excused <= limits.most_excused(self.agreement.matched),
+                f"{self.agreement.excused} detections without a partner stand at a threshold, where rounding explains "
+                f"{limits.most_excused(self.agreement.matched)} beside {self.agreement.matched} that match",
+            ),
             (delta is not None, "accuracy was not compared (no boxes in the split?)"),
             (
                 delta is None or self._accuracy_kept(delta),
@@ -217,7 +222,7 @@ def verify_bundle(
     tally.letterbox_odd_sizes()
     total = dataset.splits[split]
     count = min(limit or total, total)
-    for sample in tracked(_spread(samples, total, count), "compare", count, progress):
+    for sample in tracked(spread(samples, total, count), "compare", count, progress):
         tally.add(sample.image.name, decode_picture(sample.image))
     return ParityResult(
         provider=provider,
@@ -246,13 +251,6 @@ def _check_source(bundle: Bundle, weights: Path) -> None:
             f"{quoted(weights)} has sha256 {found[:12]}…, but {quoted(bundle.path)} was exported from weights with "
             f"{quoted(wanted[:12])}…; give those weights, or export these"
         )
-
-
-def _spread(samples: Iterator[Sample], total: int, count: int) -> Iterator[Sample]:
-    """Yield ``count`` of ``total`` samples, evenly spread."""
-    return (
-        sample for index, sample in enumerate(samples) if (index * count) // total != ((index - 1) * count) // total
-    )
 
 
 class _Tally:
@@ -325,12 +323,13 @@ class _Tally:
             self._worst_share, self.worst = share, Worst(name, scores, px)
 
     def _agree(self, reference: Detections, tested: Detections) -> None:
+        contract = self._detector.contract
         self.agreement += compare_detections(
             reference,
             tested,
             min_iou=self.tolerances.iou,
             confidence=self.tolerances.confidence,
-            nms_iou=self._detector.contract.thresholds.iou,
+            nms_iou=None if contract.decoding == "xyxy_one_to_one" else contract.thresholds.iou,
             near=self.tolerances.near,
         )
 
