@@ -186,13 +186,15 @@ def verify_bundle(
     split: str = "val",
     provider: str = "cpu",
     limit: int | None = None,
+    engine_cache: Path | None = None,
+    accuracy: Callable[[Detector], tuple[float | None, float | None]] | None = None,
     progress: Progress = silent,
 ) -> ParityResult:
     """Compare a bundle with the checkpoint that it was exported from, picture by picture.
 
     In this order: class names, golden frames, letterbox (bit for bit against Ultralytics'), raw tensors, matched
-    detections. Accuracy is measured elsewhere and joined with `ParityResult.with_accuracy`; without it the verdict is
-    no. One picture is in memory at a time.
+    detections, accuracy. Without accuracy the verdict is no. One picture is in memory at a time, and one detector does
+    all of it, because TensorRT takes minutes to build each.
 
     Args:
         bundle: the folder.
@@ -201,6 +203,9 @@ def verify_bundle(
         split: which split of it.
         provider: where the bundle runs: ``cpu``, ``cuda`` or ``tensorrt``.
         limit: compare at most this many pictures, spread evenly over the split; None compares all.
+        engine_cache: a folder where TensorRT keeps its engines; None builds one anew.
+        accuracy: measures mAP50-95 of weights and bundle on the split, None for either without boxes. It is handed
+            in, because it belongs to evaluation; None leaves it to `ParityResult.with_accuracy`.
         progress: told after every picture.
 
     Raises:
@@ -215,16 +220,17 @@ def verify_bundle(
     _check_source(opened, weights)
     dataset = open_dataset(data)
     samples = dataset.samples(split)
-    golden = self_test(opened, provider)
+    detector = Detector(opened, provider=provider, engine_cache=engine_cache)
+    golden = self_test(detector)
     model = TorchModel(weights, one_to_one=opened.contract.decoding == "xyxy_one_to_one")
     tolerances = Tolerances.for_precision(opened.contract)
-    tally = _Tally(Detector(opened, provider=provider), model.raw, reference_letterbox, tolerances)
+    tally = _Tally(detector, model.raw, reference_letterbox, tolerances)
     tally.letterbox_odd_sizes()
     total = dataset.splits[split]
     count = min(limit or total, total)
     for sample in tracked(spread(samples, total, count), "compare", count, progress):
         tally.add(sample.image.name, decode_picture(sample.image))
-    return ParityResult(
+    result = ParityResult(
         provider=provider,
         split=split,
         dataset_fingerprint=dataset.fingerprint,
@@ -238,6 +244,7 @@ def verify_bundle(
         worst=tally.worst,
         tolerances=tally.tolerances,
     )
+    return result if accuracy is None else result.with_accuracy(*accuracy(detector))
 
 
 def _check_source(bundle: Bundle, weights: Path) -> None:

@@ -15,12 +15,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from typer.testing import CliRunner
 
+from drivetl.cli import app
 from drivetl.deploy import GraphOptions, ParityResult, Tolerances, export, record_verification, verify_bundle
 from drivetl.deploy.matching import Agreement, compare_detections
 from drivetl.deploy.parity import Worst, _Tally
 from drivetl.errors import BundleError, WeightsError
-from drivetl.runtime import Contract, Detections, Letterbox, open_bundle
+from drivetl.runtime import Bundle, Contract, Detections, Letterbox, open_bundle
 from drivetl.runtime.contract import METADATA_KEY
 from drivetl.runtime.selftest import SelfTest
 
@@ -70,6 +72,27 @@ def test_the_real_bundle_is_its_weights(material: Path, yolo_bundle: Path, road_
     assert result.worst.picture.endswith(".jpg")
     assert result.problems == ("accuracy was not compared (no boxes in the split?)",)
     assert result.with_accuracy(0.31, 0.3105).passed
+
+
+@pytest.mark.material
+def test_one_session_does_the_whole_of_verify(
+    material: Path, yolo_bundle: Path, road_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT takes minutes to build each; the cache that its message advises is an option of verify, too."""
+    opened: list[Any] = []
+    session = Bundle.session
+
+    def noted(bundle: Bundle, provider: str = "cpu", **options: Any) -> Any:
+        opened.append(options["engine_cache"])
+        return session(bundle, provider, **options)
+
+    shutil.copytree(yolo_bundle, tmp_path / "bundle")
+    monkeypatch.setattr(Bundle, "session", noted)
+    words = ["--weights", str(material / "weights" / "yolo11n.pt"), "--data", str(road_pictures), "--limit", "1"]
+    cache = tmp_path / "engines"
+    done = CliRunner().invoke(app, ["verify", str(tmp_path / "bundle"), *words, "--engine-cache", str(cache)])
+    assert opened == [cache]
+    assert done.exit_code == 1 and "accuracy was not compared (no boxes in the split?)" in done.output
 
 
 @pytest.mark.material
