@@ -130,12 +130,9 @@ def export(
     progress("export", 0, _STEPS)
     with atomic_dir(out, marker=CONTRACT_FILE, overwrite=overwrite) as folder:
         # Only now: loading torch takes seconds, and a place that may not be written is known before.
-        from drivetl.yolo import export_onnx, load_checkpoint
+        from drivetl.yolo import export_onnx
 
-        if size_hw is None or options.size_range_hw is not None:
-            checkpoint = load_checkpoint(weights)
-            size_hw = size_hw or (checkpoint.imgsz, checkpoint.imgsz)
-            _check_range(size_hw, options.size_range_hw, int(checkpoint.model.stride.max()))
+        size_hw = _size_hw(weights, size_hw, options)
         described = export_onnx(
             weights,
             folder / MODEL_FILE,
@@ -156,6 +153,19 @@ def export(
         write_json(folder / REPORT_FILE, _report(result, weights))
     progress("export", _STEPS, _STEPS)
     return result
+
+
+def _size_hw(weights: Path, size_hw: tuple[int, int] | None, options: GraphOptions) -> tuple[int, int]:
+    """Return the usual input size: the one given, or the checkpoint's; a range has to hold it."""
+    if size_hw is not None and options.size_range_hw is None:
+        return size_hw
+    from drivetl.yolo import load_checkpoint
+
+    checkpoint = load_checkpoint(weights)
+    size_hw = size_hw or (checkpoint.imgsz, checkpoint.imgsz)
+    model: Any = checkpoint.model
+    _check_range(size_hw, options.size_range_hw, int(model.stride.max()))
+    return size_hw
 
 
 def _check_range(

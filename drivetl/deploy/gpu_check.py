@@ -4,7 +4,7 @@
 
 Each claim is a command of drivetl's own, run as a user would run it, and its answer is taken as it is. A claim that
 cannot be checked here is refused with the reason; nothing falls back to the CPU, and nothing is left out. Latency is
-held against the budget of the profile rtx-workstation, the frame rate of a camera: without one no figure would be wrong.
+held against the budget of the profile rtx-workstation, the rate of a camera: without one no figure would be wrong.
 """
 
 from __future__ import annotations

@@ -64,9 +64,9 @@ class Tolerances:
 
         int8 has 256 levels for a whole tensor, so a single score may move by tenths: raw values are reported and not
         judged. Judged are the detections that a car acts on (confidence 0.25, overlap 0.5), of which nine in ten must
-        be there, and accuracy, which may lose what ``export --max-drop`` allowed. Many detections stand within the tenth
-        that a score may move: a bundle that kept to its budget was excused 12 and 18 % of its matches on two sets of fog
-        pictures, so a quarter may be.
+        be there, and accuracy, which may lose what ``export --max-drop`` allowed. Many detections stand within the
+        tenth that a score may move: a bundle that kept to its budget was excused 12 and 18 % of its matches on two sets
+        of fog pictures, so a quarter may be.
         """
         if contract.precision == "fp16":
             return cls(0.05, 8.0, 0.05, iou=0.9, matched=0.99, near=0.05, map50_95=3e-3)

@@ -94,7 +94,7 @@ class DatasetAccuracy:
     def _collected(
         self, contract: Contract, raws: tuple[_Raw, ...], split: str, most: int | None = None
     ) -> tuple[list[Collector], int, dict[str, list[int]]]:
-        """Run every raw function over at most so many pictures; also return how many, and their numbers by condition."""
+        """Run every raw function over at most so many pictures; also return how many, and which of each condition."""
         from drivetl.data.pictures import decode_picture
         from drivetl.evaluate import Run
 

@@ -81,8 +81,8 @@ def error_lines(document: dict[str, Any]) -> list[str]:
         lines.append(
             f"{entry['wanted']}: no threshold gives it"
             if gives is None
-            else f"{entry['wanted']}: threshold {gives['threshold']:{_FLOAT32_DIGITS}} (recall {gives['recall']:.3f}, precision "
-            f"{gives['precision']:.3f}, {gives['false_alarms_per_picture']:.2f} false alarms a picture)"
+            else f"{entry['wanted']}: threshold {gives['threshold']:{_FLOAT32_DIGITS}} (recall {gives['recall']:.3f}, "
+            f"precision {gives['precision']:.3f}, {gives['false_alarms_per_picture']:.2f} false alarms a picture)"
         )
     return lines
 

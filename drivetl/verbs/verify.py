@@ -45,7 +45,7 @@ def verify(
 
     Example: drivetl verify bundles/fog --weights runs/fog/weights/adapted.pt --data datasets/fog
     """
-    from drivetl.deploy import record_verification, verify_bundle
+    from drivetl.deploy import Place, record_verification, verify_bundle
     from drivetl.yolo import resolve_weights
 
     reporter = Reporter("verify", as_json)
@@ -57,9 +57,8 @@ def verify(
                 checkpoint,
                 data,
                 split=split,
-                provider=provider,
+                place=Place(provider, engine_cache=engine_cache),
                 limit=limit,
-                engine_cache=engine_cache,
                 accuracy=lambda detector: _accuracy(detector, checkpoint, data, split, reporter),
                 progress=watch.progress,
             )

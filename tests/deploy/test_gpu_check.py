@@ -110,7 +110,12 @@ def test_nodes_on_the_processor_are_a_broken_claim_not_a_footnote() -> None:
     [
         ({"verify": (1, {"problems": ["raw scores differ"]})}, "parity", "failed", "raw scores differ"),
         ({"bench": (1, {"passed": False, "problems": ["too slow"]})}, "latency", "failed", "too slow"),
-        ({"bench": (0, {"budget_ms": None})}, "latency", "failed", "it was held against no budget, which nothing can miss"),
+        (
+            {"bench": (0, {"budget_ms": None})},
+            "latency",
+            "failed",
+            "it was held against no budget, which nothing can miss",
+        ),
         ({"bench": (1, {"error": {"message": "no cuDNN"}})}, "latency", "refused", "no cuDNN"),
         ({"graph": (0, {"max_abs_diff": 0.5})}, "CUDA graph", "failed", "the replayed output differs by 0.5"),
         ({"export": (2, {"error": {"message": "no such weights"}})}, "parity", "refused", "no such weights"),

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from drivetl.cli import app
 from drivetl.deploy import GraphOptions, ParityResult, Tolerances, export, record_verification, verify_bundle
 from drivetl.deploy.matching import Agreement, compare_detections
-from drivetl.deploy.parity import Worst, _Tally
+from drivetl.deploy.tally import Tally, Worst
 from drivetl.errors import BundleError, WeightsError
 from drivetl.runtime import Bundle, Contract, Detections, Letterbox, open_bundle
 from drivetl.runtime.contract import METADATA_KEY
@@ -378,9 +378,9 @@ def test_a_head_that_answers_once_knows_no_suppression(
         asked.append(nms_iou)
         return Agreement()
 
-    monkeypatch.setattr("drivetl.deploy.parity.compare_detections", noted)
+    monkeypatch.setattr("drivetl.deploy.tally.compare_detections", noted)
     detector: Any = SimpleNamespace(contract=replace(CONTRACT, decoding=decoding))
-    tally = _Tally(detector, lambda tensor: tensor, lambda image, size_hw: image, Tolerances())
+    tally = Tally(detector, lambda tensor: tensor, lambda image, size_hw: image, Tolerances())
     tally._agree(_detections(), _detections())
     assert asked == [expected]
 
