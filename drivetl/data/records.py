@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Attribute", "Box", "IgnoreRegion", "Sample", "Xyxy"]
+__all__ = ["Attribute", "Box", "IgnoreRegion", "Sample", "Xyxy", "spread"]
 
 Xyxy = tuple[float, float, float, float]
 Attribute = str | int | float | bool
@@ -62,3 +62,11 @@ class Sample:
     boxes: tuple[Box, ...] = ()
     ignore: tuple[IgnoreRegion, ...] = ()
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+def spread(samples: Iterable[Sample], total: int, count: int) -> Iterator[Sample]:
+    """Yield exactly ``count`` of ``total`` samples, at most as many as there are, evenly spread over their order."""
+    count = min(count, total)
+    return (
+        sample for index, sample in enumerate(samples) if (index * count) // total != ((index - 1) * count) // total
+    )

@@ -8,6 +8,7 @@ In the order of the work::
     calibration, qdq, sensitivity, quantise     8 bits within an accuracy budget
     golden      the frames with expected detections that a device tests itself with
     tolerances  how far a bundle may be from its weights, by precision
+    matching, tally     what bundle and weights give for the same pictures, and what rounding excuses
     parity      is the bundle the model that it was exported from? letterbox, raw tensors, detections, accuracy
     record      the verdict, written into the bundle
     profiles, place     what a piece of hardware must keep to, and where to measure

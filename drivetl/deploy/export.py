@@ -120,7 +120,8 @@ def export(
 
     Raises:
         WeightsError: the checkpoint cannot be used, or finds nothing at any confidence.
-        ConfigError: ``size_hw`` does not fit the model, or options contradict each other.
+        ConfigError: ``size_hw`` does not fit the model or lies outside the size range, the range does not fit the
+            model, or options contradict each other.
         DatasetError, ImageError: ``golden`` cannot be used.
         GateFailed: int8 does not keep to the accuracy budget; see `drivetl.deploy.quantise.quantise`.
         OutputError: ``out`` exists or cannot be written; nothing is left behind.
@@ -129,11 +130,9 @@ def export(
     progress("export", 0, _STEPS)
     with atomic_dir(out, marker=CONTRACT_FILE, overwrite=overwrite) as folder:
         # Only now: loading torch takes seconds, and a place that may not be written is known before.
-        from drivetl.yolo import export_onnx, load_checkpoint
+        from drivetl.yolo import export_onnx
 
-        if size_hw is None:
-            side = load_checkpoint(weights).imgsz
-            size_hw = (side, side)
+        size_hw = _size_hw(weights, size_hw, options)
         described = export_onnx(
             weights,
             folder / MODEL_FILE,
@@ -154,6 +153,36 @@ def export(
         write_json(folder / REPORT_FILE, _report(result, weights))
     progress("export", _STEPS, _STEPS)
     return result
+
+
+def _size_hw(weights: Path, size_hw: tuple[int, int] | None, options: GraphOptions) -> tuple[int, int]:
+    """Return the usual input size: the one given, or the checkpoint's; a range has to hold it."""
+    if size_hw is not None and options.size_range_hw is None:
+        return size_hw
+    from drivetl.yolo import load_checkpoint
+
+    checkpoint = load_checkpoint(weights)
+    size_hw = size_hw or (checkpoint.imgsz, checkpoint.imgsz)
+    model: Any = checkpoint.model
+    _check_range(size_hw, options.size_range_hw, int(model.stride.max()))
+    return size_hw
+
+
+def _check_range(
+    size_hw: tuple[int, int], range_hw: tuple[tuple[int, int], tuple[int, int]] | None, stride: int
+) -> None:
+    """Raise where the usual size lies outside the range, or an end of the range is no multiple of the stride."""
+    if range_hw is None:
+        return
+    shown = ",".join(f"{height}x{width}" for height, width in range_hw)
+    if any(side % stride or side < stride for end in range_hw for side in end):
+        raise ConfigError(f"--size-range takes multiples of {stride} in pixels, not {quoted(shown)}")
+    low, high = range_hw
+    if not all(least <= side <= most for least, side, most in zip(low, size_hw, high, strict=True)):
+        raise ConfigError(
+            f"the input size {size_hw[0]}x{size_hw[1]} lies outside --size-range {quoted(shown)}; give an --imgsz "
+            "inside it, or a wider range"
+        )
 
 
 def _settle_output(path: Path, size_hw: tuple[int, int], options: GraphOptions) -> tuple[int, ...]:

@@ -205,10 +205,10 @@ def bench(
     if place.cuda_graph and sampling.against_bare:
         raise ConfigError("a bare session.run loop has no CUDA graph; leave --against-bare or --cuda-graph out")
     _check_numbers(sampling, budget_ms)
-    opened = open_bundle(bundle)
-    limits = limits_of(opened.contract, profile, place, budget_ms)
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
     begun_ns = perf_counter_ns()
+    opened = open_bundle(bundle)
+    limits = limits_of(opened.contract, profile, place, budget_ms)
     detector = detector_at(opened, place, limits)
     detector(image_bgr)
     cold_start_ms = (perf_counter_ns() - begun_ns) / _NS_PER_MS
@@ -299,6 +299,9 @@ def _against_bare(detector: Detector, image_bgr: NDArray[np.uint8], progress: Pr
     """
     column = STAGES.index("inference")
     tensor, _ = detector.preprocess(image_bgr)
+    if not detector.contract.dynamic:
+        # `Detector.infer` fills a fixed batch up; the bare loop gets a full one.
+        tensor = np.repeat(tensor, detector.contract.batch, axis=0)
     ours: list[float] = []
     bare: list[float] = []
     for index in range(_BLOCKS):

@@ -32,7 +32,7 @@ class Agreement:
 
 
 def compare_detections(
-    reference: Detections, tested: Detections, *, min_iou: float, confidence: float, nms_iou: float, near: float
+    reference: Detections, tested: Detections, *, min_iou: float, confidence: float, nms_iou: float | None, near: float
 ) -> Agreement:
     """Match two sets of detections that were decoded with the same thresholds.
 
@@ -41,28 +41,42 @@ def compare_detections(
         tested: detections of the exported one.
         min_iou: overlap that makes a pair.
         confidence: the confidence threshold of both.
-        nms_iou: the limit of non-maximum suppression of both.
+        nms_iou: the limit of non-maximum suppression of both; None where nothing is suppressed.
         near: how close to either threshold a detection without a partner must stand to be excused. A hard threshold
             turns any rounding into a whole detection more or less, so such a miss says nothing of the model.
     """
     pairs = match(reference, tested, min_iou)
-    alone_here = _without(reference, [i for i, _ in pairs])
-    alone_there = _without(tested, [j for _, j in pairs])
-    excused = _excused(alone_here, tested, confidence, nms_iou, near)
-    excused += _excused(alone_there, reference, confidence, nms_iou, near)
+    paired_here, alone_here = _divided(reference, [i for i, _ in pairs])
+    paired_there, alone_there = _divided(tested, [j for _, j in pairs])
+    excused = _excused(alone_here, paired_there, confidence, nms_iou, near)
+    excused += _excused(alone_there, paired_here, confidence, nms_iou, near)
     return Agreement(len(pairs), len(alone_here) + len(alone_there) - excused, excused)
 
 
-def _without(detections: Detections, indices: list[int]) -> Detections:
-    keep = np.ones(len(detections), dtype=bool)
-    keep[indices] = False
-    return Detections(detections.xyxy_px[keep], detections.confidence[keep], detections.class_id[keep])
+def _divided(detections: Detections, indices: list[int]) -> tuple[Detections, Detections]:
+    """Return the detections at ``indices``, and the others."""
+    chosen = np.zeros(len(detections), dtype=bool)
+    chosen[indices] = True
+    first, second = (
+        Detections(detections.xyxy_px[keep], detections.confidence[keep], detections.class_id[keep])
+        for keep in (chosen, ~chosen)
+    )
+    return first, second
 
 
-def _excused(alone: Detections, others: Detections, confidence: float, nms_iou: float, near: float) -> int:
-    """Count detections just above the confidence threshold, or that a survivor over there just about suppresses."""
-    at_threshold = alone.confidence <= confidence + near
-    iou = box_iou(alone.xyxy_px, others.xyxy_px)
-    same_class = alone.class_id[:, None] == others.class_id[None]
-    at_limit = ((np.abs(iou - nms_iou) <= near) & same_class).any(axis=1)
-    return int((at_threshold | at_limit).sum())
+def _excused(alone: Detections, paired: Detections, confidence: float, nms_iou: float | None, near: float) -> int:
+    """Count detections just above the confidence threshold, or that a survivor over there just about suppresses.
+
+    Args:
+        alone: detections of one side without a partner.
+        paired: detections of the other side with one. A box without a partner over there excuses nothing: it may be
+            the very box in question, in another place.
+        confidence, nms_iou, near: see `compare_detections`.
+    """
+    excused = alone.confidence <= confidence + near
+    if nms_iou is not None:
+        iou = box_iou(alone.xyxy_px, paired.xyxy_px)
+        # Suppression works downwards only: a less confident box over there cannot have removed this one.
+        suppresses = (alone.class_id[:, None] == paired.class_id) & (paired.confidence > alone.confidence[:, None])
+        excused |= ((np.abs(iou - nms_iou) <= near) & suppresses).any(axis=1)
+    return int(excused.sum())

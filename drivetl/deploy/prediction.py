@@ -69,15 +69,17 @@ def predict(bundle: Path, profile: str, budget_ms: float | None = None) -> Predi
 
     Raises:
         BundleError: the bundle cannot be used.
-        ConfigError: the profile cannot be used, or does not say what an estimate needs.
+        ConfigError: the profile cannot be used, or does not say what an estimate needs, or the budget is no positive
+            number.
     """
     import onnx
 
     hardware = load_profile(profile)
+    budget_ms = _budget_ms(budget_ms, hardware)
     peaks = _peaks(hardware, profile)
     opened = open_bundle(bundle)
     layers = graph_layers(onnx.load_from_string(opened.model), opened.contract.input_shape)
-    return _prediction(bundle.name, layers, hardware, profile, peaks, budget_ms or hardware.budget_p99_ms)
+    return _prediction(bundle.name, layers, hardware, profile, peaks, budget_ms)
 
 
 def rank(profile: str, budget_ms: float | None = None, progress: Progress = silent) -> list[dict[str, Any]]:
@@ -86,14 +88,15 @@ def rank(profile: str, budget_ms: float | None = None, progress: Progress = sile
     Accuracy is the published one on COCO; on a target domain sizes keep their order more often than their distance.
 
     Raises:
-        ConfigError: the profile cannot be used, leaves unknown what an estimate needs, or nobody gives a budget.
+        ConfigError: the profile cannot be used, leaves unknown what an estimate needs, or nobody gives a budget that is
+            a positive number.
         MissingExtraError: Ultralytics, which describes the networks, is not installed.
     """
     from drivetl.yolo.layers import conv_layers
 
     hardware = load_profile(profile)
+    budget_ms = _budget_ms(budget_ms, hardware)
     peaks = _peaks(hardware, profile)
-    budget_ms = budget_ms or hardware.budget_p99_ms
     if budget_ms is None:
         raise ConfigError(f"the profile {quoted(profile)} has no budget; give one with --budget-ms")
     names = [(family, index) for family in _COCO_MAP for index in range(len(_SIZES))]
@@ -103,6 +106,14 @@ def rank(profile: str, budget_ms: float | None = None, progress: Progress = sile
         found = _prediction(name, conv_layers(name, _PUBLISHED_SIZE_HW), hardware, profile, peaks, budget_ms).document()
         rows.append({**found, "input_size_hw": list(_PUBLISHED_SIZE_HW), "coco_map50_95": _COCO_MAP[family][index]})
     return sorted(rows, key=lambda row: (row["fits"] == "no", -row["coco_map50_95"], row["estimate_ms"]))
+
+
+def _budget_ms(given: float | None, hardware: Profile) -> float | None:
+    if given is None:
+        return hardware.budget_p99_ms
+    if not 0 < given < float("inf"):
+        raise ConfigError(f"--budget-ms must be a positive number of milliseconds, not {quoted(given)}")
+    return given
 
 
 def _peaks(hardware: Profile, name: str) -> Peaks:

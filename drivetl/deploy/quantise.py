@@ -36,8 +36,11 @@ _HELD_OUT = ("test", "val")
 class Accuracy(Protocol):
     """Accuracy as the evaluation stage measures it; the command line hands it in."""
 
-    def map50_95(self, contract: Contract, raw: Raw, split: str, most: int) -> float:
-        """Return mAP50-95 in [0, 1] on at most ``most`` pictures of a split."""
+    def require_boxes(self, contract: Contract, split: str) -> None:
+        """Raise DatasetError where a split has no box that the model could find: accuracy would say nothing."""
+
+    def map50_95(self, contract: Contract, raw: Raw, split: str, most: int) -> tuple[float, int]:
+        """Return mAP50-95 in [0, 1] on at most ``most`` pictures of a split, and how many these were."""
 
     def compare(self, contract: Contract, before: Raw, after: Raw, split: str) -> dict[str, Any]:
         """Return a JSON document with ``before``, ``after``, ``difference`` and its paired ``interval`` on a split."""
@@ -89,6 +92,7 @@ class _Search:
     contract: Contract
     options: Int8Options
     progress: Progress
+    pictures: int = 0
     fp32_map50_95: float | None = None
     trials: list[Trial] = field(default_factory=list)
     sensitivity: list[Sensitivity] = field(default_factory=list)
@@ -105,7 +109,9 @@ class _Search:
     def measure(self, model: Any) -> float | None:
         if self.options.accuracy is None:
             return None
-        return self.options.accuracy.map50_95(self.contract, raw_of(model), _TRAIN, self.options.search_pictures)
+        most = self.options.search_pictures
+        found, self.pictures = self.options.accuracy.map50_95(self.contract, raw_of(model), _TRAIN, most)
+        return found
 
     def holds(self, trial: Trial) -> bool:
         return trial.drop_points is None or trial.drop_points <= _SEARCH_SHARE * self.options.max_drop
@@ -127,13 +133,18 @@ def quantise(
         GateFailed: no variant keeps to the budget, on the training pictures or on the held-out ones. The message has
             the figures.
         ConfigError: ``max_drop`` is negative.
-        DatasetError: the dataset has no training split or no held-out one, or cannot be used.
+        DatasetError: the dataset has no training split or no held-out one, one of them has no boxes to measure
+            accuracy on, or it cannot be used.
         ImageError: a picture cannot be decoded.
     """
     if not 0 <= options.max_drop <= _POINTS:
         raise ConfigError(f"--max-drop must be 0 to 100 mAP points, not {quoted(options.max_drop)}")
     dataset = open_dataset(options.data)
     held_out = _held_out_split(dataset)
+    if options.accuracy is not None:
+        # Before the search, which takes minutes.
+        for split in (_TRAIN, held_out):
+            options.accuracy.require_boxes(contract, split)
     samples = chosen_samples(dataset, _TRAIN, options.calibration_pictures)
     search = _Search(model, contract, options, progress)
     search.fp32_map50_95 = search.measure(model)
@@ -207,7 +218,7 @@ def _account(
     if options.accuracy is not None:
         compared = options.accuracy.compare(search.contract, raw_of(search.model), raw_of(chosen), held_out)
         reported = {"split": held_out, **compared}
-        lost = -_POINTS * float(compared["difference"] or 0.0)
+        lost = -_POINTS * float(compared["difference"])
         if lost > options.max_drop:
             raise GateFailed(
                 f"int8 kept to the budget on the training pictures and loses {lost:.2f} mAP points on the held-out "
@@ -226,7 +237,7 @@ def _account(
         "max_drop_points": options.max_drop,
         "search": {
             "split": _TRAIN,
-            "pictures": min(options.search_pictures, dataset.splits[_TRAIN]),
+            "pictures": search.pictures,
             "fp32_map50_95": search.fp32_map50_95,
             "trials": [{**asdict(trial), "float_groups": list(trial.float_groups)} for trial in search.trials],
             "sensitivity": [asdict(entry) for entry in search.sensitivity],
@@ -250,5 +261,5 @@ def _warnings(contract: Contract, dataset: Dataset, pictures: int, options: Int8
             f"({', '.join(without[:5])}{', …' if len(without) > 5 else ''}): nothing is known of their loss"
         )
     if options.accuracy is None:
-        found.append("accuracy was not measured: the dataset shares no class with the model")
+        found.append("accuracy was not measured: nothing is known of what int8 loses")
     return found

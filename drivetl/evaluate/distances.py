@@ -92,17 +92,26 @@ def mmd_test(kernel: _Array, first: NDArray[np.bool_], labels: NDArray[np.bool_]
 def two_means(values: _Array, first: NDArray[np.bool_], labels: NDArray[np.bool_]) -> tuple[float, float, float, float]:
     """Return the means of both sides, their difference in standard deviations, and its two-sided p-value.
 
-    Values that are NaN are left out.
+    Values that are NaN are left out, and with them relabellings that leave a side without any.
+
+    Args:
+        values: ``(n,)``, one of each picture.
+        first: bool ``(n,)``: which side each picture is on.
+        labels: from `relabelled`.
+
+    Raises:
+        ValueError: a side has no value at all, and so no mean.
     """
     known = ~np.isnan(values)
+    if not (known & first).any() or not (known & ~first).any():
+        raise ValueError("a side without any value has no mean to compare")
     clean = np.where(known, values, 0.0)
     every = np.concatenate([first[None], labels])
-    means = []
-    for side in (every, ~every):
-        means.append((side @ clean) / np.maximum((side & known).sum(axis=1), 1))
+    every = every[(every & known).any(axis=1) & (~every & known).any(axis=1)]
+    means = [(side @ clean) / (side & known).sum(axis=1) for side in (every, ~every)]
     gap = np.abs(means[1] - means[0])
     sides = [values[known & first], values[known & ~first]]
-    pooled = np.sqrt(np.mean([side.var() if len(side) else 0.0 for side in sides]))
+    pooled = np.sqrt(np.mean([side.var() for side in sides]))
     effect = (means[1][0] - means[0][0]) / pooled if pooled > 0 else 0.0
     p_value = (1 + (gap[1:] >= gap[0] - 1e-12).sum()) / len(gap)
     return float(means[0][0]), float(means[1][0]), float(effect), float(p_value)

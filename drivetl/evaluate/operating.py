@@ -24,7 +24,7 @@ class Curve:
     """What each possible threshold gives, from the highest confidence down; equal confidences are one threshold.
 
     Attributes:
-        confidence: float64 ``(n,)``: the thresholds.
+        confidence: float64 ``(n,)``: the confidences, each a float32; a threshold just below keeps them.
         hits, alarms: int64 ``(n,)``: detections of at least that confidence that found a box, and that did not.
         boxes: boxes to be found.
         pictures: pictures they stand in, empty ones included.
@@ -37,10 +37,14 @@ class Curve:
     pictures: int
 
     def at(self, index: int) -> dict[str, float]:
-        """Return one threshold and what it gives."""
+        """Return one threshold and what it gives.
+
+        The detector keeps what scores more than its threshold, in float32: to keep a confidence, the threshold is the
+        next float32 below it, and no digit of it may be rounded away.
+        """
         hits, alarms = int(self.hits[index]), int(self.alarms[index])
         return {
-            "threshold": float(self.confidence[index]),
+            "threshold": float(np.nextafter(np.float32(self.confidence[index]), np.float32(0))),
             "recall": hits / self.boxes if self.boxes else 0.0,
             "precision": hits / (hits + alarms),
             "false_alarms_per_picture": alarms / self.pictures,
@@ -126,7 +130,7 @@ def threshold_for(
         false_alarms: the most false alarms per picture, instead.
 
     Returns:
-        The threshold and what it gives; None where no threshold does.
+        The threshold for a detector, see `Curve.at`, and what it gives; None where no threshold does.
     """
     if not len(found.confidence):
         return None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from drivetl.data.records import Box
 
-__all__ = ["FIGURES", "picture_figures"]
+__all__ = ["BOX_FIGURES", "FIGURES", "picture_figures"]
 
 # name -> what it is, for people
 FIGURES = {
@@ -22,6 +22,8 @@ FIGURES = {
     "box size": "median square root of box area, as a share of the picture's",
     "boxes": "boxes per picture",
 }
+# Those that come from labels; without any they say nothing of the road.
+BOX_FIGURES = ("box size", "boxes")
 
 _WIDTH_PX = 320
 _PATCH_PX = 9

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivetl.errors import DatasetError
 from drivetl.evaluate.description import Described
@@ -19,7 +20,7 @@ from drivetl.evaluate.distances import (
     relabelled,
     two_means,
 )
-from drivetl.evaluate.picture_figures import FIGURES
+from drivetl.evaluate.picture_figures import BOX_FIGURES, FIGURES
 
 __all__ = ["FEWEST", "Difference", "Shift", "domain_shift"]
 
@@ -38,7 +39,8 @@ class Difference:
         name: see `drivetl.evaluate.picture_figures.FIGURES`.
         source, target: its mean.
         effect: target minus source in standard deviations within a dataset.
-        p_value: of "no difference", by permutation of groups, times the number of figures (Bonferroni), at most 1.
+        p_value: of "no difference", by permutation of groups, times the number of compared figures (Bonferroni), at
+            most 1.
         named: sure and large enough to be named.
     """
 
@@ -62,6 +64,7 @@ class Shift:
         found: whether that is below 0.05.
         differences: of the plain figures, the largest first.
         farthest: the target pictures farthest from the source, with their distance.
+        notes: sentences about what could not be compared.
     """
 
     pictures: tuple[int, int]
@@ -72,6 +75,7 @@ class Shift:
     found: bool
     differences: tuple[Difference, ...]
     farthest: tuple[tuple[str, float], ...]
+    notes: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return a JSON document."""
@@ -86,6 +90,7 @@ class Shift:
             "named": [entry.name for entry in self.differences if entry.named],
             "differences": [{**asdict(entry), "what": FIGURES[entry.name]} for entry in self.differences],
             "farthest": [{"picture": path, "distance": distance} for path, distance in self.farthest],
+            "notes": list(self.notes),
             "sentence": self.sentence(),
         }
 
@@ -124,13 +129,7 @@ def domain_shift(source: Described, target: Described, *, seed: int = 0) -> Shif
     labels = relabelled(groups, first, np.random.default_rng(seed))
     components = reduced(np.concatenate([source.features, target.features]))
     mmd2, p_value = mmd_test(kernel_of(components), first, labels)
-    figures = np.concatenate([source.figures, target.figures])
-    differences = []
-    for column, name in enumerate(FIGURES):
-        known, there, effect, chance = two_means(figures[:, column], first, labels)
-        chance = min(1.0, chance * len(FIGURES))
-        named = chance < _ALPHA and abs(effect) >= _EFFECT
-        differences.append(Difference(name, known, there, effect, chance, named))
+    differences, notes = _differences(source, target, first, labels)
     away = nearest(components[~first], components[first])
     order = np.argsort(-away, kind="stable")[:_FARTHEST]
     return Shift(
@@ -142,4 +141,29 @@ def domain_shift(source: Described, target: Described, *, seed: int = 0) -> Shif
         p_value < _ALPHA,
         tuple(sorted(differences, key=lambda entry: -abs(entry.effect))),
         tuple((str(target.paths[index]), float(away[index])) for index in order.tolist()),
+        notes,
     )
+
+
+def _differences(
+    source: Described, target: Described, first: NDArray[np.bool_], labels: NDArray[np.bool_]
+) -> tuple[list[Difference], tuple[str, ...]]:
+    """Compare the plain figures; those of boxes only where both sides have labels, and say where they have not."""
+    bare = [name for name, side in (("source", source), ("target", target)) if _unlabelled(side)]
+    names = [name for name in FIGURES if not bare or name not in BOX_FIGURES]
+    figures = np.concatenate([source.figures, target.figures])
+    differences = []
+    for name in names:
+        known, there, effect, chance = two_means(figures[:, list(FIGURES).index(name)], first, labels)
+        chance = min(1.0, chance * len(names))
+        named = chance < _ALPHA and abs(effect) >= _EFFECT
+        differences.append(Difference(name, known, there, effect, chance, named))
+    if not bare:
+        return differences, ()
+    who = "neither side has" if len(bare) == 2 else f"the {bare[0]} has no"
+    return differences, (f"Boxes are not compared: {who} labels.",)
+
+
+def _unlabelled(side: Described) -> bool:
+    """Whether no picture of a side has a box."""
+    return bool(np.isnan(side.figures[:, list(FIGURES).index("box size")]).all())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.data import open_dataset
+from drivetl.data.records import spread
 from drivetl.errors import DatasetError, quoted
 from drivetl.progress import Progress, tracked
+from drivetl.taxonomy import map_detections
 
 if TYPE_CHECKING:
     from drivetl.evaluate import Model
@@ -32,29 +33,47 @@ class DatasetAccuracy:
         self._data = data
         self._progress = progress
 
-    def map50_95(self, contract: Contract, raw: _Raw, split: str, most: int) -> float:
-        """Return mAP50-95 in [0, 1] on at most ``most`` pictures of a split, spread evenly.
+    def require_boxes(self, contract: Contract, split: str) -> None:
+        """Raise where a split has no box of a class that the model has: nothing could be lost on it.
+
+        Raises:
+            DatasetError: it has none.
+        """
+        dataset = open_dataset(self._data)
+        reached = {dataset.names[index] for index in map_detections(contract.class_names, dataset.names).values()}
+        if not any(box.class_name in reached for sample in dataset.samples(split) for box in sample.boxes):
+            raise self._no_boxes(split)
+
+    def map50_95(self, contract: Contract, raw: _Raw, split: str, most: int) -> tuple[float, int]:
+        """Return mAP50-95 in [0, 1] on at most ``most`` pictures of a split, spread evenly, and how many these were.
 
         Raises:
             DatasetError: these pictures have no boxes.
         """
-        total = open_dataset(self._data).splits[split]
-        step = max(-(-total // most), 1)
-        collectors, _ = self._collected(contract, (raw,), split, step)
+        collectors, pictures, _ = self._collected(contract, (raw,), split, most)
         found = collectors[0].score().map50_95
         if found is None:
-            raise DatasetError(
-                f"the split {split!r} of {quoted(self._data)} has no boxes to measure accuracy on; label some pictures"
-            )
-        return found
+            raise self._no_boxes(split)
+        return found, pictures
+
+    def _no_boxes(self, split: str) -> DatasetError:
+        return DatasetError(
+            f"the split {split!r} of {quoted(self._data)} has no boxes of the model's classes to measure accuracy on; "
+            "label some of its pictures"
+        )
 
     def compare(self, contract: Contract, before: _Raw, after: _Raw, split: str) -> dict[str, Any]:
-        """Return what ``after`` loses against ``before``: paired, for all, for each class and for each condition."""
+        """Return what ``after`` loses against ``before``: paired, for all, for each class and for each condition.
+
+        Raises:
+            DatasetError: the split has no boxes of the model's classes.
+        """
         from drivetl.evaluate.comparison import compare_test_sets
         from drivetl.evaluate.matching import match
         from drivetl.evaluate.pairing import TestSet
 
-        collectors, members = self._collected(contract, (before, after), split, 1)
+        self.require_boxes(contract, split)
+        collectors, _, members = self._collected(contract, (before, after), split)
         dataset = open_dataset(self._data)
         groups = tuple(sample.group for sample in dataset.samples(split))
         matches = [(match(collector.truth(), collector.found()),) for collector in collectors]
@@ -73,17 +92,18 @@ class DatasetAccuracy:
         }
 
     def _collected(
-        self, contract: Contract, raws: tuple[_Raw, ...], split: str, step: int
-    ) -> tuple[list[Collector], dict[str, list[int]]]:
-        """Run every raw function over every ``step``-th picture; also return the pictures' numbers by condition."""
+        self, contract: Contract, raws: tuple[_Raw, ...], split: str, most: int | None = None
+    ) -> tuple[list[Collector], int, dict[str, list[int]]]:
+        """Run every raw function over at most so many pictures; also return how many, and which of each condition."""
         from drivetl.data.pictures import decode_picture
         from drivetl.evaluate import Run
 
         runs = [Run(_model(contract, raw), self._data, split=split) for raw in raws]
         collectors = [run.collector() for run in runs]
         members: dict[str, list[int]] = {}
-        samples = islice(runs[0].samples(), 0, None, step)
-        count = -(-runs[0].pictures // step)
+        total = runs[0].pictures
+        count = min(most or total, total)
+        samples = spread(runs[0].samples(), total, count)
         for number, sample in enumerate(tracked(samples, f"accuracy on {split}", count, self._progress)):
             letterboxed, geometry = contract.letterbox(decode_picture(sample.image))
             for run, collector in zip(runs, collectors, strict=True):
@@ -91,7 +111,7 @@ class DatasetAccuracy:
             for name in _CONDITIONS:
                 if value := sample.attributes.get(name):
                     members.setdefault(f"{name}={value}", []).append(number)
-        return collectors, members
+        return collectors, count, members
 
 
 def _model(contract: Contract, raw: _Raw) -> Model:

@@ -60,6 +60,7 @@ def shift(
             f"{row.name:<12}  {row.source:>6.2f}  {row.target:>6.2f}  {row.effect:>+6.2f}  {row.p_value:>6.3f}"
             for row in result.differences
         ),
+        *result.notes,
         f"farthest from the source: {', '.join(Path(path).name for path, _ in result.farthest)}",
     ]
     reporter.finish(document, lines)

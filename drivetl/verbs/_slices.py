@@ -9,6 +9,8 @@ from drivetl.verbs._options import percent
 __all__ = ["agreement_lines", "error_lines", "slice_lines"]
 
 _MOST_PAIRS = 10
+# As many digits as give back the very same float32: a threshold that is rounded up loses the detection it stands for.
+_FLOAT32_DIGITS = ".9g"
 
 
 def slice_lines(document: dict[str, Any]) -> list[str]:
@@ -79,8 +81,8 @@ def error_lines(document: dict[str, Any]) -> list[str]:
         lines.append(
             f"{entry['wanted']}: no threshold gives it"
             if gives is None
-            else f"{entry['wanted']}: threshold {gives['threshold']:.3f} (recall {gives['recall']:.3f}, precision "
-            f"{gives['precision']:.3f}, {gives['false_alarms_per_picture']:.2f} false alarms a picture)"
+            else f"{entry['wanted']}: threshold {gives['threshold']:{_FLOAT32_DIGITS}} (recall {gives['recall']:.3f}, "
+            f"precision {gives['precision']:.3f}, {gives['false_alarms_per_picture']:.2f} false alarms a picture)"
         )
     return lines
 

@@ -158,9 +158,14 @@ def _int8(checkpoint: Path, data: Path, max_drop: float, reporter: Reporter) -> 
     from drivetl.verbs._accuracy import DatasetAccuracy
     from drivetl.yolo import load_checkpoint
 
-    shared = map_detections(load_checkpoint(checkpoint).names, open_dataset(data).names)
-    accuracy = DatasetAccuracy(data, reporter.progress) if shared else None
-    return Int8Options(data, accuracy, max_drop=max_drop)
+    names, labelled = load_checkpoint(checkpoint).names, open_dataset(data).names
+    if not map_detections(names, labelled):
+        raise ConfigError(
+            f"--max-drop cannot be checked: {quoted(checkpoint)} and {quoted(data)} share no class; the model has "
+            f"{quoted(', '.join(names))}, the dataset {quoted(', '.join(labelled))}; give --calibrate a dataset that "
+            "labels what the model finds, or ship fp16"
+        )
+    return Int8Options(data, DatasetAccuracy(data, reporter.progress), max_drop=max_drop)
 
 
 def _lines(result: ExportResult) -> list[str]:
@@ -205,8 +210,6 @@ def _int8_lines(account: Mapping[str, Any] | None) -> list[str]:
 
 
 def _held_out_lines(held_out: Mapping[str, Any]) -> list[str]:
-    if held_out["difference"] is None:
-        return [f"held out ({held_out['split']}, {held_out['pictures']} pictures): no boxes to compare on"]
     low, high = held_out["interval"] or (float("nan"), float("nan"))
     lines = [
         f"held out ({held_out['split']}, {held_out['pictures']} pictures): mAP50-95 {held_out['before']:.4f} to "

@@ -10,10 +10,11 @@ import typer
 
 from drivetl.errors import quoted
 from drivetl.verbs._console import JsonFlag, Reporter
-from drivetl.verbs._engine import EngineWatch
+from drivetl.verbs._engine import EngineCacheOption, EngineWatch
 
 if TYPE_CHECKING:
     from drivetl.deploy import ParityResult
+    from drivetl.runtime import Detector
 
 __all__ = ["register"]
 
@@ -35,6 +36,7 @@ def verify(
         int | None,
         typer.Option("--limit", min=1, help="Compare tensors on at most this many pictures; accuracy takes all."),
     ] = None,
+    engine_cache: EngineCacheOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Hold a bundle against its weights: letterbox, raw tensors, detections and accuracy on real pictures.
@@ -43,26 +45,23 @@ def verify(
 
     Example: drivetl verify bundles/fog --weights runs/fog/weights/adapted.pt --data datasets/fog
     """
-    from drivetl.deploy import record_verification, verify_bundle
-    from drivetl.evaluate import evaluate
-    from drivetl.evaluate.model import open_model
-    from drivetl.runtime import open_bundle
+    from drivetl.deploy import Place, record_verification, verify_bundle
     from drivetl.yolo import resolve_weights
 
     reporter = Reporter("verify", as_json)
     with reporter.working():
         checkpoint = resolve_weights(weights)
-        with EngineWatch(reporter, provider) as watch:
+        with EngineWatch(reporter, provider, engine_cache) as watch:
             result = verify_bundle(
-                bundle, checkpoint, data, split=split, provider=provider, limit=limit, progress=watch.progress
+                bundle,
+                checkpoint,
+                data,
+                split=split,
+                place=Place(provider, engine_cache=engine_cache),
+                limit=limit,
+                accuracy=lambda detector: _accuracy(detector, checkpoint, data, split, reporter),
+                progress=watch.progress,
             )
-        contract = open_bundle(bundle).contract
-        one_to_one = contract.decoding == "xyxy_one_to_one"
-        reference = open_model(checkpoint, size_hw=contract.input_size_hw, one_to_one=one_to_one)
-        reference = replace(reference, multi_label=contract.decoding != "xyxy_nms")
-        original = evaluate(reference, data, split=split, progress=reporter.progress)
-        exported = evaluate(bundle, data, split=split, device=provider, progress=reporter.progress)
-        result = result.with_accuracy(original.score.map50_95, exported.score.map50_95)
         record_verification(bundle, result)
     reporter.gate(
         {"bundle": str(bundle), "weights": str(checkpoint), "data": str(data), **result.document()},
@@ -70,6 +69,31 @@ def verify(
         result.passed,
         f"{quoted(bundle)} is not the model that it was exported from: {'; '.join(result.problems)}",
     )
+
+
+def _accuracy(
+    detector: Detector, checkpoint: Path, data: Path, split: str, reporter: Reporter
+) -> tuple[float | None, float | None]:
+    """Return mAP50-95 of the weights and of the bundle, which the detector runs already; None without boxes."""
+    from drivetl.evaluate import Model, evaluate, open_model
+
+    contract = detector.contract
+    one_to_one = contract.decoding == "xyxy_one_to_one"
+    reference = open_model(checkpoint, size_hw=contract.input_size_hw, one_to_one=one_to_one)
+    reference = replace(reference, multi_label=contract.decoding != "xyxy_nms")
+    exported = Model(
+        detector.bundle.path.name,
+        contract.class_names,
+        contract.letterbox,
+        detector.infer,
+        contract.thresholds.iou,
+        contract.thresholds.max_detections,
+        f"onnxruntime {detector.provider}",
+        contract.to_input,
+        contract.decoding,
+    )
+    first, second = (evaluate(model, data, split=split, progress=reporter.progress) for model in (reference, exported))
+    return first.score.map50_95, second.score.map50_95
 
 
 def _lines(result: ParityResult) -> list[str]:

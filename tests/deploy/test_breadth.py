@@ -65,6 +65,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return write
 
 
+@pytest.mark.parametrize(
+    ("size_hw", "range_hw", "sentence"),
+    [
+        ((96, 96), ((32, 32), (64, 64)), r"input size 96x96 lies outside --size-range '32x32,64x64'; give an --imgsz"),
+        ((32, 64), ((64, 64), (96, 96)), r"input size 32x64 lies outside"),
+        (None, ((96, 96), (128, 128)), r"input size 64x64 lies outside"),
+        ((64, 64), ((64, 50), (64, 96)), r"--size-range takes multiples of 32 in pixels, not '64x50,64x96'"),
+        ((64, 64), ((64, 64), (64, 100)), r"--size-range takes multiples of 32"),
+    ],
+)
+def test_a_size_range_holds_the_usual_size_and_fits_the_stride(
+    size_hw: tuple[int, int] | None,
+    range_hw: tuple[tuple[int, int], tuple[int, int]],
+    sentence: str,
+    checkpoint: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    options = GraphOptions(dynamic=True, size_range_hw=range_hw)
+    with pytest.raises(ConfigError, match=sentence):
+        export(checkpoint("yolo11n"), tmp_path / "out", size_hw=size_hw, options=options)
+    assert not (tmp_path / "out").exists()
+
+
 def _settle(model: Any, pictures: Any, torch: Any) -> None:
     """Measure the batch norms on pictures, then give the last layers' outputs a mean and a spread.
 

@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import numpy_helper
 
+from drivetl.deploy.cuda_graph import cuda_graph as measured
 from drivetl.deploy.cuda_graph import main as cuda_graph
 from drivetl.deploy.gpu_check import Answer, Road, command, gpu_check, main, table
+from drivetl.errors import BundleError
+from drivetl.runtime import Bundle, Contract
+from drivetl.runtime.replay import Replay
 from drivetl.runtime.requirements import missing_for
+from drivetl.runtime.session import Session
 
 USABLE = {"cpu": {"usable": True}, "cuda": {"usable": True}, "tensorrt": {"usable": True}}
 ROAD = Road("road", "test")
@@ -39,6 +46,7 @@ class Machine:
                 "nodes_per_provider": {EP.get(provider, ""): 120},
                 "latency_ms": {"end_to_end": ms, "inference": ms},
                 "passed": True,
+                "budget_ms": 33.3,
             },
             "verify": {
                 "problems": [],
@@ -70,6 +78,8 @@ def test_on_a_machine_with_a_gpu_every_claim_is_checked_and_holds() -> None:
     assert len(found) == 2 * 2 * 3 + 2 * 2 + 2 and {verdict for verdict, _ in found.values()} == {"held"}
     assert sum("--cuda-graph" in asked and "bench" in asked for asked in machine.asked) == 2
     assert sum(asked.startswith("drivetl export") for asked in machine.asked) == 3
+    timed = [asked for asked in machine.asked if "drivetl bench out/fp" in asked]
+    assert len(timed) == 6 and all("--profile rtx-workstation" in asked for asked in timed)
     assert any("--precision int8" in asked and "--calibrate road" in asked for asked in machine.asked)
     assert sum("verify" in asked and "--data road --split test" in asked for asked in machine.asked) == 4
     lines = table(gpu_check("yolo11n", ROAD, Path("out"), Machine()))
@@ -100,6 +110,12 @@ def test_nodes_on_the_processor_are_a_broken_claim_not_a_footnote() -> None:
     [
         ({"verify": (1, {"problems": ["raw scores differ"]})}, "parity", "failed", "raw scores differ"),
         ({"bench": (1, {"passed": False, "problems": ["too slow"]})}, "latency", "failed", "too slow"),
+        (
+            {"bench": (0, {"budget_ms": None})},
+            "latency",
+            "failed",
+            "it was held against no budget, which nothing can miss",
+        ),
         ({"bench": (1, {"error": {"message": "no cuDNN"}})}, "latency", "refused", "no cuDNN"),
         ({"graph": (0, {"max_abs_diff": 0.5})}, "CUDA graph", "failed", "the replayed output differs by 0.5"),
         ({"export": (2, {"error": {"message": "no such weights"}})}, "parity", "refused", "no such weights"),
@@ -137,6 +153,53 @@ def test_the_command_writes_one_json_and_its_status_is_the_verdict(
     assert main(["yolo11n", "--out", str(tmp_path / "out")], Machine({})) == 1
     (tmp_path / "file").touch()
     assert main(["yolo11n", "--out", str(tmp_path / "file")], Machine({})) == 2
+
+
+class OnTheCpu(Replay):
+    """The same calls without a GPU; from the ``stale``-th run on, a replay that computes nothing."""
+
+    stale = 1_000_000
+
+    def __init__(self, session: Session, contract: Contract) -> None:
+        super().__init__(session, contract, "cpu")
+        self.runs = 0
+
+    def run(self) -> None:
+        self.runs += 1
+        if self.runs < self.stale:
+            super().run()
+
+
+class Stale(OnTheCpu):
+    """It records, as ONNX Runtime does in its second run, and replays nothing."""
+
+    stale = 3
+
+
+@pytest.mark.parametrize(("replay", "equal"), [(OnTheCpu, True), (Stale, False)])
+def test_a_graph_that_replays_nothing_is_found(
+    replay: type[OnTheCpu], equal: bool, tiny_bundle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = iter((replay, OnTheCpu))  # the graph first, then node by node
+    session = Bundle.session
+    monkeypatch.setattr(Bundle, "session", lambda self, provider, *, cuda_graph: session(self))
+    monkeypatch.setattr("drivetl.deploy.cuda_graph.Replay", lambda *given: next(made)(*given))
+    document = measured(tiny_bundle(), runs=2)
+    assert (document["max_abs_diff"] == 0) is equal, document
+
+
+def test_a_network_that_says_the_same_of_everything_proves_no_replay(
+    tiny_bundle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blind(model: Any) -> None:
+        weight = next(value for value in model.graph.initializer if value.name == "weight")
+        weight.CopyFrom(numpy_helper.from_array(np.zeros((6, 3, 8, 8), np.float32), "weight"))
+
+    session = Bundle.session
+    monkeypatch.setattr(Bundle, "session", lambda self, provider, *, cuda_graph: session(self))
+    monkeypatch.setattr("drivetl.deploy.cuda_graph.Replay", OnTheCpu)
+    with pytest.raises(BundleError, match="the same output for two different frames"):
+        measured(tiny_bundle(graph=blind), runs=2)
 
 
 @pytest.mark.skipif(missing_for("cuda") is None, reason="this machine can run CUDA")

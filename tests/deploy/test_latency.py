@@ -17,7 +17,7 @@ from drivetl.deploy import Place, Sampling, bench
 from drivetl.deploy.machine import Load, describe_machine, peak_memory_mb
 from drivetl.deploy.tails import Percentiles, histogram, intervals, jitter_ms
 from drivetl.errors import BundleError, ConfigError, ImageError, ProviderUnavailable
-from drivetl.runtime import Detector
+from drivetl.runtime import Bundle, Detector, open_bundle
 from drivetl.runtime.requirements import missing_for
 
 Make = Callable[..., Path]
@@ -118,6 +118,15 @@ def test_the_comparison_with_a_bare_loop_alternates_five_blocks(tiny_bundle: Mak
     pairs = [mine / theirs for mine, theirs in zip(comparison.ours_p50_ms, comparison.bare_p50_ms, strict=True)]
     assert len(pairs) == 5
     assert comparison.ratio == pytest.approx(sorted(pairs)[2], abs=1e-4)
+
+
+def test_the_cold_start_begins_with_opening_the_bundle(tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(bundle: Path) -> Bundle:
+        time.sleep(0.3)
+        return open_bundle(bundle)
+
+    monkeypatch.setattr("drivetl.deploy.latency.open_bundle", slowly)
+    assert bench(tiny_bundle(), sampling=FEW).cold_start_ms >= 300
 
 
 @pytest.fixture

@@ -8,18 +8,21 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from typer.testing import CliRunner
 
-from drivetl.deploy import GraphOptions, ParityResult, export, record_verification, verify_bundle
+from drivetl.cli import app
+from drivetl.deploy import GraphOptions, ParityResult, Tolerances, export, record_verification, verify_bundle
 from drivetl.deploy.matching import Agreement, compare_detections
-from drivetl.deploy.parity import Worst
+from drivetl.deploy.tally import Tally, Worst
 from drivetl.errors import BundleError, WeightsError
-from drivetl.runtime import Detections, open_bundle
+from drivetl.runtime import Bundle, Contract, Detections, Letterbox, open_bundle
 from drivetl.runtime.contract import METADATA_KEY
 from drivetl.runtime.selftest import SelfTest
 
@@ -69,6 +72,27 @@ def test_the_real_bundle_is_its_weights(material: Path, yolo_bundle: Path, road_
     assert result.worst.picture.endswith(".jpg")
     assert result.problems == ("accuracy was not compared (no boxes in the split?)",)
     assert result.with_accuracy(0.31, 0.3105).passed
+
+
+@pytest.mark.material
+def test_one_session_does_the_whole_of_verify(
+    material: Path, yolo_bundle: Path, road_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT takes minutes to build each; the cache that its message advises is an option of verify, too."""
+    opened: list[Any] = []
+    session = Bundle.session
+
+    def noted(bundle: Bundle, provider: str = "cpu", **options: Any) -> Any:
+        opened.append(options["engine_cache"])
+        return session(bundle, provider, **options)
+
+    shutil.copytree(yolo_bundle, tmp_path / "bundle")
+    monkeypatch.setattr(Bundle, "session", noted)
+    words = ["--weights", str(material / "weights" / "yolo11n.pt"), "--data", str(road_pictures), "--limit", "1"]
+    cache = tmp_path / "engines"
+    done = CliRunner().invoke(app, ["verify", str(tmp_path / "bundle"), *words, "--engine-cache", str(cache)])
+    assert opened == [cache]
+    assert done.exit_code == 1 and "accuracy was not compared (no boxes in the split?)" in done.output
 
 
 @pytest.mark.material
@@ -231,6 +255,8 @@ def test_the_verdict_within_every_tolerance_is_yes() -> None:
         ({"max_abs_diff_px": 0.11}, "allowed 0.1 px"),
         ({"agreement": Agreement(1000, 2, 0)}, "99.80% of the detections match, required 99.9%"),
         ({"agreement": Agreement(0, 0, 3)}, "nothing to match"),
+        ({"agreement": Agreement(2000, 0, 41)}, "41 detections without a partner stand at a threshold"),
+        ({"agreement": Agreement(10, 0, 3)}, "where rounding explains 2 beside 10 that match"),
         ({"map50_95": (0.3, 0.2985)}, "mAP50-95 differs by -0.0015"),
         ({"map50_95": None}, "accuracy was not compared"),
     ],
@@ -272,6 +298,7 @@ def test_a_broken_report_is_one_sentence(text: str | None, quick_export: Callabl
     assert open_bundle(tmp_path / "out").contract.verification is None
 
 
+CONTRACT = Contract("images", (64, 64), "output0", (1, 6, 64), ("car", "bus"), Letterbox((64, 64)))
 LIMITS = {"min_iou": 0.99, "confidence": 0.05, "nms_iou": 0.7, "near": 1e-3}
 
 
@@ -303,6 +330,59 @@ def test_a_miss_at_the_suppression_limit_is_excused(width: float, class_id: int,
     strong = (0.0, 0.0, 100.0, 100.0, 0.9, 0.0)
     here = _detections(strong, (0, 0, width, 100, 0.8, class_id))
     assert compare_detections(here, _detections(strong), **LIMITS) == expected
+
+
+def test_suppression_excuses_only_what_a_surer_and_matched_box_removes() -> None:
+    """The overlap is 0.7005 in every case, where a survivor over there could just about have suppressed the box."""
+    box, other = (0.0, 0.0, 100.0, 100.0), (0.0, 0.0, 70.05, 100.0)
+    unsure, sure = _detections((*box, 0.7, 0)), _detections((*other, 0.8, 0))
+    # Its own counterpart, cut by three tenths: neither has a partner, and neither explains the other.
+    assert compare_detections(unsure, sure, **LIMITS) == Agreement(missed=2)
+    # A survivor that is less confident suppressed nothing.
+    here, there = _detections((*box, 0.8, 0), (*other, 0.7, 0)), _detections((*other, 0.7, 0))
+    assert compare_detections(here, there, **LIMITS) == Agreement(matched=1, missed=1)
+    # Where nothing is suppressed, as with the one-to-one head, nothing is excused by it.
+    here, there = _detections((*box, 0.9, 0), (*other, 0.7, 0)), _detections((*box, 0.9, 0))
+    assert compare_detections(here, there, **LIMITS) == Agreement(matched=1, excused=1)
+    assert compare_detections(here, there, **{**LIMITS, "nms_iou": None}) == Agreement(matched=1, missed=1)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.08])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_boxes_that_are_simply_wrong_do_not_pass(precision: str, confidence: float) -> None:
+    """99 of 100 boxes cut by three tenths, near the limit of suppression; and once more just above the threshold."""
+    contract = replace(CONTRACT, precision=precision)
+    limits = Tolerances.for_precision(contract)
+    right = [(300.0 * n, 0.0, 300.0 * n + 100, 100.0, confidence, 0.0) for n in range(100)]
+    wrong = [right[0], *((left, top, right_px - 30, *rest) for left, top, right_px, *rest in right[1:])]
+    agreement = compare_detections(
+        _detections(*right),
+        _detections(*wrong),
+        min_iou=limits.iou,
+        confidence=limits.confidence,
+        nms_iou=contract.thresholds.iou,
+        near=limits.near,
+    )
+    assert agreement.matched == 1 and not _result(agreement=agreement, tolerances=limits).passed
+    if confidence == 0.9:
+        assert agreement == Agreement(matched=1, missed=198)
+
+
+@pytest.mark.parametrize(("decoding", "expected"), [("xyxy_nms", 0.7), ("xyxy_one_to_one", None)])
+def test_a_head_that_answers_once_knows_no_suppression(
+    decoding: str, expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def noted(*_: Any, nms_iou: float | None, **__: Any) -> Agreement:
+        asked.append(nms_iou)
+        return Agreement()
+
+    monkeypatch.setattr("drivetl.deploy.tally.compare_detections", noted)
+    detector: Any = SimpleNamespace(contract=replace(CONTRACT, decoding=decoding))
+    tally = Tally(detector, lambda tensor: tensor, lambda image, size_hw: image, Tolerances())
+    tally._agree(_detections(), _detections())
+    assert asked == [expected]
 
 
 def test_a_box_off_by_more_than_a_hundredth_is_no_match() -> None:

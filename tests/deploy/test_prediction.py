@@ -145,6 +145,15 @@ def test_an_unknown_number_is_no_reason_to_guess(profile: str, sentence: str, tm
         rank(profile, 20)
 
 
+@pytest.mark.parametrize("budget_ms", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_budget_that_is_no_positive_number_is_refused(budget_ms: float, tmp_path: Path) -> None:
+    sentence = f"--budget-ms must be a positive number of milliseconds, not '{budget_ms}'"
+    with pytest.raises(ConfigError, match=sentence):
+        predict(tmp_path, "jetson-orin-nano", budget_ms)
+    with pytest.raises(ConfigError, match=sentence):
+        rank("jetson-orin-nano", budget_ms)
+
+
 def test_what_may_fit_stands_first_and_the_most_accurate_of_it_at_the_top() -> None:
     ranking = rank("jetson-orin-nano", 10.0)
     assert len(ranking) == 10

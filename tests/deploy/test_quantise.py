@@ -151,17 +151,23 @@ def test_distortion_is_zero_for_equals_and_counts_scores_and_boxes() -> None:
 class Judge:
     """An accuracy that falls with what the 8 bits did to the scores, and remembers what it was asked."""
 
-    def __init__(self, held_out: float = 0.0, scale: float = 1.0) -> None:
-        self.held_out, self.scale = held_out, scale
+    def __init__(self, held_out: float = 0.0, scale: float = 1.0, bare: str = "") -> None:
+        self.held_out, self.scale, self.bare = held_out, scale, bare
         self.asked: list[str] = []
+        self.checked: list[str] = []
         self._reference: list[Any] | None = None
 
-    def map50_95(self, contract: Contract, raw: Callable[[Any], Any], split: str, most: int) -> float:
+    def require_boxes(self, contract: Contract, split: str) -> None:
+        self.checked.append(split)
+        if split == self.bare:
+            raise DatasetError(f"the split {split!r} has no boxes")
+
+    def map50_95(self, contract: Contract, raw: Callable[[Any], Any], split: str, most: int) -> tuple[float, int]:
         self.asked.append(split)
         found = [raw(tensor) for tensor in _tensors()]
         self._reference = self._reference or found
         lost = np.mean([distortion(a, b) for a, b in zip(self._reference, found, strict=True)])
-        return float(0.5 - self.scale * lost)
+        return float(0.5 - self.scale * lost), 3
 
     def compare(self, contract: Contract, before: Any, after: Any, split: str) -> dict[str, Any]:
         self.asked.append(split)
@@ -194,6 +200,7 @@ def test_over_budget_only_what_hurts_is_left_in_float(network: tuple[Any, Path],
     assert account["search"]["trials"][-1]["drop_points"] <= 0.5
     assert account["search"]["sensitivity"][0]["group"] == "/model.1"
     assert account["held_out"]["split"] == "val"
+    assert account["search"]["pictures"] == 3, "as many as were measured, not as many as were asked for"
     assert judge.asked == ["train"] * 5 + ["val"], "held-out pictures are looked at once, at the end"
     assert {node.op_type for node in model.graph.node} > {"QuantizeLinear", "DequantizeLinear"}
     json.dumps(account, allow_nan=False)
@@ -219,9 +226,9 @@ def test_too_few_pictures_and_missing_classes_stand_in_the_account(network: tupl
 class Never(Judge):
     """Whatever is not the float network itself is bad, even if it computes the same."""
 
-    def map50_95(self, contract: Contract, raw: Callable[[Any], Any], split: str, most: int) -> float:
+    def map50_95(self, contract: Contract, raw: Callable[[Any], Any], split: str, most: int) -> tuple[float, int]:
         self.asked.append(split)
-        return 0.5 if len(self.asked) == 1 else 0.3
+        return (0.5 if len(self.asked) == 1 else 0.3), 3
 
 
 @pytest.mark.parametrize(
@@ -246,6 +253,16 @@ def test_a_dataset_without_held_out_pictures_and_a_wrong_budget_are_refused(
     (dataset / "data.yaml").write_text("train: images/train\nnames: [car]\n", encoding="utf-8")
     with pytest.raises(DatasetError, match="no split test or val"):
         quantise(*network, _contract(), Int8Options(dataset, None))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_boxes_is_refused_before_the_search(
+    split: str, network: tuple[Any, Path], dataset: Path
+) -> None:
+    judge = Judge(bare=split)
+    with pytest.raises(DatasetError, match=f"'{split}' has no boxes"):
+        quantise(*network, _contract(), Int8Options(dataset, judge))
+    assert judge.asked == []
 
 
 def test_int8_without_a_dataset_and_a_dataset_without_int8_are_refused(tmp_path: Path) -> None:

@@ -74,7 +74,11 @@ def test_without_labels_nothing_is_said_of_accuracy() -> None:
 
 
 def test_the_interval_holds_the_truth() -> None:
-    """200 datasets of 80 pictures; the truth is of 200,000. Chance moves a share of 200 by 1.5 % (one error)."""
+    """40 datasets of 80 pictures; the truth is of 200,000.
+
+    An interval that holds it in 95 % of all datasets does so in fewer than 36 of 40 in one of 21 draws, one of 85 % in
+    three of four; the draw is fixed. Of 200 datasets, drawn once by the same seed, 194 intervals held it.
+    """
     rng = np.random.default_rng(3)
     many = [np.array(values) for values in world(rng, 0.6, 200_000)[:2]]
     truth = spearman(many[0], many[1])
@@ -84,4 +88,4 @@ def test_the_interval_holds_the_truth() -> None:
         linked = correlation(*world(rng, 0.6), rng)
         assert linked.interval is not None
         held += linked.interval[0] <= truth <= linked.interval[1]
-    assert held >= 34
+    assert held >= 36

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from drivetl.evaluate.detected import detected
 from drivetl.evaluate.errors_by_kind import KINDS, kinds_of
 from drivetl.evaluate.operating import curve, threshold_for
 from drivetl.evaluate.recorded import score_of
+from drivetl.runtime import Letterbox, decode
+from drivetl.verbs._slices import error_lines
 
 NAMES = ("car", "person")
 # picture, class, left, top, width, height, crowd
@@ -118,17 +121,33 @@ def test_thresholds_give_what_was_asked_for() -> None:
     for recall in (0.2, 0.6):
         gives = threshold_for(whole, recall=recall)
         assert gives is not None and gives["recall"] >= recall
-        kept = seen.found.confidence >= np.float32(gives["threshold"])
+        kept = seen.found.confidence > np.float32(gives["threshold"])  # the detector's rule
         assert (seen.hit & kept).sum() / whole.boxes == pytest.approx(gives["recall"])
-        stricter = seen.found.confidence > np.float32(gives["threshold"])
+        stricter = seen.found.confidence > np.nextafter(np.float32(gives["threshold"]), np.float32(1))
         assert (seen.hit & stricter).sum() / whole.boxes < recall
     gives = threshold_for(whole, false_alarms=0.5)
     assert gives is not None and gives["false_alarms_per_picture"] <= 0.5
-    alarms = ~seen.hit & ~seen.ignored & (seen.found.confidence >= np.float32(gives["threshold"]))
+    alarms = ~seen.hit & ~seen.ignored & (seen.found.confidence > np.float32(gives["threshold"]))
     assert alarms.sum() / 60 == pytest.approx(gives["false_alarms_per_picture"])
     assert threshold_for(whole, recall=1.0) is None
     asked = document(recall=0.9, false_alarms=1.0)["thresholds"]
     assert asked[0]["gives"] is None and asked[1]["gives"]["false_alarms_per_picture"] <= 1.0
+
+
+def test_a_threshold_keeps_in_the_car_what_it_promises() -> None:
+    confidence = np.random.default_rng(0).uniform(0.05, 0.95, 40).astype(np.float32)
+    boxes = [(0, 0, 50 * n, 0, 40, 40, 0) for n in range(40)]
+    found = [(*boxes[n][:6], float(confidence[n])) for n in range(40)]
+    scores = np.zeros((1, 5, 40), np.float32)
+    scores[0, 0], scores[0, 1:4], scores[0, 4] = 50 * np.arange(40) + 20, [[20], [40], [40]], confidence
+    geometry = Letterbox((2048, 2048))(np.zeros((2048, 2048, 3), np.uint8))[1]
+    for count in range(1, 41):
+        result = anatomy(truth_of(boxes), found_of(found), NAMES, recall=count / 40)
+        gives = result["thresholds"][0]["gives"]
+        said = re.search(r"threshold (\S+) \(", "\n".join(error_lines(result)))
+        assert said is not None and gives["recall"] == count / 40
+        for threshold in (gives["threshold"], float(said[1])):
+            assert len(decode(scores, geometry, confidence=threshold)) == count
 
 
 def test_ap50_and_curves_are_those_of_the_evaluation() -> None:

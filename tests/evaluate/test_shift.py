@@ -13,7 +13,7 @@ from drivetl.data.records import Box
 from drivetl.errors import ConfigError, DatasetError
 from drivetl.evaluate.description import Described, describe, pictures_of
 from drivetl.evaluate.distances import frechet, kernel_of, mmd_test, nearest, reduced, relabelled, two_means
-from drivetl.evaluate.picture_figures import FIGURES, picture_figures
+from drivetl.evaluate.picture_figures import BOX_FIGURES, FIGURES, picture_figures
 from drivetl.evaluate.selection import select
 from drivetl.evaluate.shift import domain_shift
 from drivetl.yolo import TorchModel
@@ -77,6 +77,40 @@ def test_two_means_leave_out_what_is_unknown() -> None:
     source, target, effect, chance = two_means(values, first, relabelled([str(n) for n in range(80)], first, rng))
     assert (source, target) == (pytest.approx(np.nanmean(values[:40])), pytest.approx(np.nanmean(values[40:])))
     assert 1.3 < effect < 2.7 and chance < 0.01
+
+
+def test_a_side_without_any_value_is_not_compared() -> None:
+    rng = np.random.default_rng(0)
+    first = np.arange(40) < 20
+    labels = relabelled([str(n) for n in range(40)], first, rng)
+    with pytest.raises(ValueError, match="no mean"):
+        two_means(np.where(first, rng.normal(0.1, 0.02, 40), np.nan), first, labels)
+    # Two values are known, far from zero: a relabelling that puts both on one side has nothing to say of the other.
+    few = np.full(40, np.nan)
+    few[0], few[30] = 5.0, 5.1
+    source, target, _, chance = two_means(few, first, labels)
+    assert (source, target, chance) == (5.0, 5.1, 1.0)
+
+
+@pytest.mark.parametrize(("bare", "note"), [((1,), "the target has no labels"), ((0,), "the source has no labels"),
+                                            ((0, 1), "neither side has labels")])  # fmt: skip
+def test_boxes_are_not_compared_with_an_unlabelled_side(bare: tuple[int, ...], note: str) -> None:
+    rng = np.random.default_rng(0)
+    boxes = [list(FIGURES).index(name) for name in BOX_FIGURES]
+    sides = []
+    for number in range(2):
+        side = made_up(30, rng.normal(1.5 * number, 1, (30, 8)))
+        side.figures[:] = rng.normal(0.5, 0.05, side.figures.shape)
+        if number in bare:
+            side.figures[:, boxes] = np.nan, 0.0
+        sides.append(side)
+    result = domain_shift(*sides)
+    assert {entry.name for entry in result.differences} == set(FIGURES) - set(BOX_FIGURES)
+    assert result.found and "box" not in result.sentence()
+    assert result.notes == (f"Boxes are not compared: {note}.",) and result.document()["notes"] == list(result.notes)
+    sides[bare[0]].figures[0, boxes] = 0.5, 1.0  # one label is a label
+    if len(bare) == 1:
+        assert len(domain_shift(*sides).differences) == len(FIGURES) and not domain_shift(*sides).notes
 
 
 def test_figures_of_made_up_pictures() -> None:

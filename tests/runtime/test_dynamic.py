@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drivetl.deploy import Sampling, bench
 from drivetl.errors import BundleError
 from drivetl.runtime import Contract, Detector, open_bundle
 
@@ -67,6 +68,13 @@ def test_a_batch_gives_each_picture_what_it_gives_alone(batch: Any, side: Any, t
             for name in ("xyxy_px", "confidence", "class_id"):
                 np.testing.assert_array_equal(getattr(ours, name), getattr(wanted, name))
                 np.testing.assert_array_equal(getattr(together(picture), name), getattr(wanted, name))
+
+
+@pytest.mark.parametrize(("batch", "side"), [(2, 64), ("batch", "side")])
+def test_the_bare_loop_of_the_bench_takes_a_batch_too(batch: Any, side: Any, tiny_bundle: Make) -> None:
+    bundle = tiny_bundle("wide", graph=_wide(batch, side), change=_contract(batch, side))
+    result = bench(bundle, sampling=Sampling(iterations=5, warm_up=1, against_bare=True))
+    assert result.against_bare is not None and result.against_bare.ratio > 0
 
 
 def test_a_dynamic_contract_survives_json_and_names_its_sizes(tiny_bundle: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from drivetl.errors import DatasetError
+from drivetl.cli import app
+from drivetl.data.records import spread
+from drivetl.errors import ConfigError, DatasetError
 from drivetl.progress import silent
 from drivetl.runtime import Contract, Letterbox
 from drivetl.verbs._accuracy import DatasetAccuracy
@@ -42,8 +45,23 @@ def _finds(*names: str) -> Callable[[Any], Any]:
 
 def test_accuracy_is_that_of_the_evaluation(dataset: Path) -> None:
     accuracy = DatasetAccuracy(dataset, silent)
-    assert accuracy.map50_95(CONTRACT, _finds("car", "bus"), "train", 10) == pytest.approx(1.0)
-    assert accuracy.map50_95(CONTRACT, _finds("car"), "train", 3) == pytest.approx(0.5)
+    assert accuracy.map50_95(CONTRACT, _finds("car", "bus"), "train", 10) == (pytest.approx(1.0), 4)
+    asked: list[int] = []
+
+    def finds_cars(tensor: Any) -> Any:
+        asked.append(1)
+        return _finds("car")(tensor)
+
+    # Three of four: every second picture would be two.
+    assert accuracy.map50_95(CONTRACT, finds_cars, "train", 3) == (pytest.approx(0.5), 3) and len(asked) == 3
+
+
+def test_as_many_are_taken_as_were_asked_for_and_evenly() -> None:
+    samples: list[Any] = list(range(201))
+    for count in (1, 2, 7, 100, 200, 201, 500):
+        taken = np.array(list(spread(samples, 201, count)))
+        assert len(taken) == min(count, 201) and taken[0] == 0
+        assert np.ptp(np.diff(taken)) <= 1 if len(taken) > 1 else True
 
 
 def test_a_loss_is_told_for_all_for_each_class_and_with_its_interval(dataset: Path) -> None:
@@ -55,7 +73,27 @@ def test_a_loss_is_told_for_all_for_each_class_and_with_its_interval(dataset: Pa
 
 
 def test_a_split_without_boxes_is_no_accuracy_of_zero(dataset: Path) -> None:
+    accuracy = DatasetAccuracy(dataset, silent)
+    accuracy.require_boxes(CONTRACT, "train")
     for path in (dataset / "labels" / "train").iterdir():
         path.write_text("", encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"'train' of .* has no boxes"):
-        DatasetAccuracy(dataset, silent).map50_95(CONTRACT, _finds("car"), "train", 10)
+    for measure in (
+        lambda: accuracy.map50_95(CONTRACT, _finds("car"), "train", 10),
+        lambda: accuracy.compare(CONTRACT, _finds("car"), _finds("car"), "train"),
+        lambda: accuracy.require_boxes(CONTRACT, "train"),
+        # Boxes of a class that the model lacks: it has nothing to lose on them.
+        lambda: accuracy.require_boxes(replace(CONTRACT, class_names=("person", "dog")), "val"),
+    ):
+        with pytest.raises(DatasetError, match=r"of .* has no boxes .*label some of its pictures"):
+            measure()
+
+
+@pytest.mark.material
+def test_int8_that_could_not_be_judged_is_refused_before_the_work(
+    material: Path, dataset: Path, tmp_path: Path
+) -> None:
+    (dataset / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [sloth, okapi]\n", "utf-8")
+    words = ("--precision", "int8", "--calibrate", str(dataset), "--out", str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match=r"--max-drop cannot be checked: .* share no class.* 'sloth, okapi'"):
+        app(["export", str(material / "weights" / "yolo11n.pt"), *words], standalone_mode=False)
+    assert not (tmp_path / "out").exists()
