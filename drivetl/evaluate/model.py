@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from drivetl.errors import ConfigError, quoted
 from drivetl.runtime import Detector, Letterbox, to_tensor
 
-__all__ = ["Model", "open_model"]
+__all__ = ["Model", "model_of", "open_model"]
 
 _MAX_SIDE_PX = 8192
 
@@ -94,16 +94,20 @@ def _open_bundle(path: Path, size_hw: tuple[int, int] | None, device: str, threa
             f"the bundle {quoted(path.name)} takes {contract.input_size_hw[0]}x{contract.input_size_hw[1]} pixels, "
             f"not {quoted(size_hw)}; leave --imgsz out, or export again with that size"
         )
-    limits = contract.thresholds
-    backend = f"onnxruntime {detector.provider}"
+    return model_of(detector)
+
+
+def model_of(detector: Detector) -> Model:
+    """Return what measures a bundle that is open already."""
+    contract, limits = detector.contract, detector.contract.thresholds
     return Model(
-        path.name,
+        detector.bundle.path.name,
         contract.class_names,
         contract.letterbox,
         detector.infer,
         limits.iou,
         limits.max_detections,
-        backend,
+        f"onnxruntime {detector.provider}",
         contract.to_input,
         contract.decoding,
     )

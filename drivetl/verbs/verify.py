@@ -75,24 +75,14 @@ def _accuracy(
     detector: Detector, checkpoint: Path, data: Path, split: str, reporter: Reporter
 ) -> tuple[float | None, float | None]:
     """Return mAP50-95 of the weights and of the bundle, which the detector runs already; None without boxes."""
-    from drivetl.evaluate import Model, evaluate, open_model
+    from drivetl.evaluate import evaluate, model_of, open_model
 
     contract = detector.contract
     one_to_one = contract.decoding == "xyxy_one_to_one"
     reference = open_model(checkpoint, size_hw=contract.input_size_hw, one_to_one=one_to_one)
     reference = replace(reference, multi_label=contract.decoding != "xyxy_nms")
-    exported = Model(
-        detector.bundle.path.name,
-        contract.class_names,
-        contract.letterbox,
-        detector.infer,
-        contract.thresholds.iou,
-        contract.thresholds.max_detections,
-        f"onnxruntime {detector.provider}",
-        contract.to_input,
-        contract.decoding,
-    )
-    first, second = (evaluate(model, data, split=split, progress=reporter.progress) for model in (reference, exported))
+    models = (reference, model_of(detector))
+    first, second = (evaluate(model, data, split=split, progress=reporter.progress) for model in models)
     return first.score.map50_95, second.score.map50_95
 
 
