@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from drivetl import __version__
-from drivetl.errors import DrivetlError, GateFailed, MissingExtraError
-from drivetl.verbs._console import error_document, write_document
+from drivetl.errors import DrivetlError, GateFailed, MissingExtraError, quoted
+from drivetl.verbs._console import document_written, error_document, write_document
 
 __all__ = ["app", "main"]
 
@@ -19,6 +21,9 @@ _VERBS = (
     *("demo", "data", "weights", "train", "baseline", "evaluate", "compare", "export", "verify", "bench", "select"),
     *("video", "weather", "scenes", "run", "report", "doctor"),
 )
+
+# EX_SOFTWARE of sysexits.h. Python's own status 1 would say that a gate failed.
+_DEFECT = 70
 
 _EXTRA_OF = {
     "torch": "train",
@@ -33,8 +38,19 @@ _EXTRA_OF = {
     "supervision": "video",
 }
 
+
+class _Verbs(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            # Typer takes it for a terminal that was closed at a prompt, says "Aborted!" and exits with 1.
+            raise RuntimeError("a file or stream ended early") from error
+
+
 app = typer.Typer(
     name="drivetl",
+    cls=_Verbs,
     help="Take a COCO-pretrained YOLO to a new road, prove that it works there, and ship it to the car.",
     no_args_is_help=True,
     add_completion=False,
@@ -63,27 +79,45 @@ for _name in _VERBS:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 1 a gate failed, 2 bad input or usage, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 a gate failed, 2 bad input or usage, 70 a defect, 130 interrupted."""
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
         app()
     except DrivetlError as error:
         _fail(verb, str(error), error.exit_status, gate=isinstance(error, GateFailed))
-    except ModuleNotFoundError as error:
-        extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        missing = MissingExtraError(
-            f"'drivetl {verb}' needs the package {error.name!r}; install it with: pip install 'drivetl[{extra}]'"
-        )
-        _fail(verb, str(missing), missing.exit_status)
+    except OSError as error:
+        _fail(verb, _refusal(error), DrivetlError.exit_status)
     except KeyboardInterrupt:
         _fail(verb, "interrupted", 130)
+    except Exception as error:  # noqa: BLE001 - the last resort, which hides nothing
+        missing = _missing_extra(verb, error)
+        if missing is not None:
+            _fail(verb, str(missing), missing.exit_status)
+        traceback.print_exc()
+        reason = quoted(f"{type(error).__name__}: {error}", 200)
+        _fail(verb, f"this is a defect of drivetl, {reason}; please report it with the lines above", _DEFECT)
     sys.exit(0)
 
 
+def _refusal(error: OSError) -> str:
+    """Return one sentence for what the operating system refused and no verb could say better."""
+    place = "" if error.filename is None else f" {quoted(error.filename)}"
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"the system refuses{place}: {reason}; check the path, its permissions and the free space"
+
+
+def _missing_extra(verb: str, error: Exception) -> MissingExtraError | None:
+    name = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+    extra = _EXTRA_OF.get(name.partition(".")[0])
+    if extra is None:
+        return None
+    return MissingExtraError(
+        f"'drivetl {verb}' needs the package {name!r}; install it with: pip install 'drivetl[{extra}]'"
+    )
+
+
 def _fail(verb: str, message: str, exit_status: int, *, gate: bool = False) -> NoReturn:
-    if "--json" in sys.argv:
+    if "--json" in sys.argv and not document_written():
         write_document(error_document(verb, message, exit_status))
     print(f"drivetl: {'failed' if gate else 'error'}: {message}", file=sys.stderr)
     sys.exit(exit_status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -16,6 +17,10 @@ from drivetl.files import read_limited
 __all__ = ["StrictModel", "load_model", "load_yaml", "parse_model", "set_values"]
 
 _YAML_LIMIT_BYTES = 1 << 20
+# What is longer is no number that a float can hold, and Python refuses to print it.
+_INTEGER_LIMIT_BITS = 1023
+# What PyYAML raises where a value does not fit its tag, such as !!bool maybe or !!float with nothing after it.
+_MISFITS = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -27,7 +32,10 @@ class StrictModel(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loader that refuses duplicate keys (a typo's favourite hiding place) and aliases (YAML bombs)."""
+    """Safe loader that refuses duplicate keys (a typo's favourite hiding place), aliases (YAML bombs) and huge numbers.
+
+    Whatever is wrong with a value is a `yaml.YAMLError` that knows its line.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
@@ -35,11 +43,21 @@ class _Loader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(None, None, "aliases are not accepted", event.start_mark)
         return super().compose_node(parent, index)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except _MISFITS as error:
+            reason = f"a value does not fit its tag ({quoted(error)})"
+            raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from error
+        if isinstance(value, int) and value.bit_length() > _INTEGER_LIMIT_BITS:
+            raise yaml.constructor.ConstructorError(None, None, "a number is too large", node.start_mark)
+        return value
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, list | dict):
+            if not isinstance(key, Hashable):  # a list, a mapping or a set
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a plain value", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
@@ -146,7 +164,7 @@ def set_values(document: dict[str, Any], assignments: list[str]) -> dict[str, An
             raise ConfigError(f"--set takes key=value, not {quoted(assignment)}")
         try:
             value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"--set {quoted(assignment)}: {_yaml_reason(error)}") from error
         place = result
         for key in keys[:-1]:

@@ -78,3 +78,72 @@ def test_bad_input_is_one_sentence_and_status_two(words: tuple[str, ...], tmp_pa
 def test_usage_errors_have_status_two() -> None:
     assert drivetl("evaluate").returncode == 2
     assert drivetl("no-such-verb").returncode == 2
+
+
+def _with(lines: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, after lines that break something in it."""
+    code = f"import sys, drivetl.cli, drivetl.data\n{lines}\nsys.argv = {['drivetl', *words]!r}\ndrivetl.cli.main()\n"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+_RAISING = "def broken(*_): raise {}\ndrivetl.data.dataset_stats = broken"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("OSError(28, 'No space left on device')", "the system refuses: No space left on device; check"),
+        ("OSError(36, 'File name too long', 'a\\x1bb')", "the system refuses 'a\\x1bb': File name too long; check"),
+        ("TimeoutError", "the system refuses: TimeoutError; check"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(error: str, message: str) -> None:
+    result = _with(_RAISING.format(error), "data", "stats", "d", "--json")
+    assert result.returncode == 2
+    assert json.loads(result.stdout)["error"]["message"].startswith(message)
+    assert result.stderr.strip().startswith(f"drivetl: error: {message}")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["ValueError('a\\x1bb')", "KeyError('car')", "EOFError", "MemoryError", "ModuleNotFoundError(name='nonsense')"],
+)
+def test_a_defect_has_a_status_of_its_own_and_keeps_its_traceback(error: str) -> None:
+    result = _with(_RAISING.format(error), "data", "stats", "d", "--json")
+    assert result.returncode == 70
+    document = json.loads(result.stdout)["error"]
+    assert document["exit_status"] == 70
+    assert document["message"].startswith("this is a defect of drivetl, '")
+    assert "Traceback" in result.stderr and error.partition("(")[0] in result.stderr
+    assert result.stderr.splitlines()[-1].endswith("; please report it with the lines above")
+
+
+def test_a_defect_leaves_stdout_empty_without_json() -> None:
+    result = _with(_RAISING.format("KeyError"), "data", "stats", "d")
+    assert (result.returncode, result.stdout) == (70, "")
+
+
+def test_a_defect_after_the_document_adds_no_second_one() -> None:
+    lines = (
+        "from drivetl.verbs._console import Reporter\n"
+        "finish = Reporter.finish\n"
+        "def broken(*words): finish(*words); raise ValueError\n"
+        "Reporter.finish = broken"
+    )
+    result = _with(lines, "doctor", "--json")
+    assert result.returncode == 70
+    assert json.loads(result.stdout)["verb"] == "doctor"
+
+
+def test_a_missing_extra_is_still_bad_input() -> None:
+    error = "ModuleNotFoundError(name='torch.nn')"
+    result = _with(_RAISING.format(error), "data", "stats", "d", "--json")
+    assert result.returncode == 2
+    assert "pip install 'drivetl[train]'" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_a_path_that_is_too_long(tmp_path: Path) -> None:
+    for words in (("data", "stats", "x" * 300), ("video", "x" * 300 + ".mp4", "--model", "nowhere", "--out", "v.mp4")):
+        result = drivetl(*words, cwd=tmp_path)
+        assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr

@@ -41,6 +41,13 @@ def test_all_problems_at_once_with_the_nearest_key() -> None:
         ("- 1\n- 2\n", "mapping"),
         ("a: [1\n", "line 2"),
         ("? [a]\n: 1\n", "plain value"),
+        ("? !!set {a}\n: 1\n", "plain value"),
+        ("a: [0x" + "f" * 4000 + "]\n", r"too large \(line 1\)"),
+        ("a: " + "9" * 5000 + "\n", r"\(line 1\)"),
+        ("a: 1\nb: !!bool maybe\n", r"does not fit its tag \('.*'\) \(line 2\)"),
+        ("a: !!float\n", "does not fit its tag"),
+        ("a: !!timestamp soon\n", "does not fit its tag"),
+        ("a: " + "1:" * 500 + "1.5\n", "does not fit its tag"),
     ],
 )
 def test_yaml_that_is_refused(tmp_path: Path, text: str, reason: str) -> None:
@@ -69,7 +76,9 @@ def test_set_values_reads_yaml_and_leaves_the_original() -> None:
     assert document == {"train": {"epochs": 5}}
 
 
-@pytest.mark.parametrize("assignment", ["epochs", "=1", "a..b=1", "train.epochs.x=1", "a=[1"])
+@pytest.mark.parametrize(
+    "assignment", ["epochs", "=1", "a..b=1", "train.epochs.x=1", "a=[1", "a=0x_", "a=" + "[" * 9999]
+)
 def test_set_values_refuses(assignment: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         set_values({"train": {"epochs": 5}}, [assignment])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import stat
 import tarfile
 import zipfile
@@ -21,6 +22,17 @@ _CHUNK = 1 << 20
 # Pictures hardly shrink and labels shrink tenfold; a bomb shrinks a thousandfold.
 _MAX_RATIO = 100
 _FREE_BYTES = 64 << 20
+# `zipfile` and `tarfile` let through what the decompressors and their own decoding of names and numbers raise.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +63,18 @@ def unpack(archive: Path, folder: Path, progress: Progress = silent) -> None:
             with tarfile.open(archive) as tar:
                 members = list(_tar_members(tar))
                 _unpack(archive, members, folder, progress)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise DatasetError(
-            f"{quoted(archive)} is no ZIP or TAR archive, or is damaged ({quoted(error)}); fetch it again"
-        ) from error
+                _read_to_the_end(archive, tar)
+    except _DAMAGED as error:
+        raise _damaged(archive, error) from error
+    except OSError as error:
+        # gzip and bz2 report damage as an OSError without a number; one with a number comes from the system.
+        if error.errno is not None:
+            raise
+        raise _damaged(archive, error) from error
+
+
+def _damaged(archive: Path, error: Exception) -> DatasetError:
+    return DatasetError(f"{quoted(archive)} is no ZIP or TAR archive, or is damaged ({quoted(error)}); fetch it again")
 
 
 def _zip_members(zipped: zipfile.ZipFile) -> Iterator[_Member]:
@@ -73,11 +93,23 @@ def _tar_members(tar: tarfile.TarFile) -> Iterator[_Member]:
         )
 
 
+def _read_to_the_end(archive: Path, tar: tarfile.TarFile) -> None:
+    """Read what follows the last member: gzip and xz keep the checksum of the whole stream behind it."""
+    left = _limit_bytes(archive)
+    while tar.fileobj is not None and (chunk := tar.fileobj.read(_CHUNK)):
+        left -= len(chunk)
+        if left < 0:
+            raise DatasetError(f"{quoted(archive)} goes on without end after its last member; it is refused")
+
+
+def _limit_bytes(archive: Path) -> int:
+    return _FREE_BYTES + _MAX_RATIO * archive.stat().st_size
+
+
 def _unpack(archive: Path, members: Sequence[_Member], folder: Path, progress: Progress) -> None:
     places = _places(archive, members)
-    limit = _FREE_BYTES + _MAX_RATIO * archive.stat().st_size
     total = sum(member.size for member in members)
-    if total > limit:
+    if total > _limit_bytes(archive):
         raise DatasetError(f"{quoted(archive)} would unpack to {total} bytes, a hundred times its size; it is refused")
     for done, (place, member) in enumerate(places.items(), start=1):
         target = folder / place

@@ -18,6 +18,7 @@ __all__ = ["ClassMap", "DatasetCard", "Download", "class_map", "known_cards", "l
 
 DROP = "drop"
 IGNORE = "ignore"
+_CARD_ENDINGS = (".yaml", ".yml")
 
 
 class Download(StrictModel):
@@ -33,7 +34,8 @@ class Download(StrictModel):
 class DatasetCard(StrictModel):
     """One file of ``datasets/``. Copy it, edit ``classes``, and pass the copy with ``--card``."""
 
-    name: str
+    # It becomes the name of a folder, so it may not lead out of one.
+    name: str = Field(pattern=r"^\w[\w.-]{0,59}$")
     title: str
     homepage: str = Field(pattern=r"^https?://")
     licence: str
@@ -129,21 +131,21 @@ def load_card(card: str | Path) -> DatasetCard:
         ConfigError: there is no such card, or it does not fit the schema.
     """
     path = Path(card)
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in _CARD_ENDINGS:
         path = resource_file("datasets", str(card))
     return load_model(DatasetCard, path)
 
 
 def names_from(value: str | Path) -> tuple[str, ...]:
-    """Return class names in the order of their ids: from a card (``coco``), or from a text file, one name a line.
+    """Return class names in the order of their ids: from a card (``coco``, ``my.yaml``) or a file, one name a line.
 
     Raises:
         ConfigError: neither a card nor a readable file with at least one name, or a name stands twice.
     """
-    if str(value) in known_cards():
+    path = Path(value)
+    if str(value) in known_cards() or path.suffix in _CARD_ENDINGS:
         card = load_card(value)
         return card.download.names if card.download and card.download.names else tuple(card.classes)
-    path = Path(value)
     if not path.is_file():
         raise ConfigError(
             f"--names {quoted(value)} is neither a file with one class name a line nor a card "

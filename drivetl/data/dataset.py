@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -12,9 +13,10 @@ from drivetl.config import load_yaml
 from drivetl.data.labels import read_boxes
 from drivetl.data.pictures import is_picture, picture_size_hw
 from drivetl.data.records import Sample
-from drivetl.data.sample_lines import fingerprint, sample_from, stored_lines
+from drivetl.data.sample_lines import fingerprint, picture_of, sample_from, stored_lines
 from drivetl.data.text import plain
 from drivetl.errors import DatasetError, quoted
+from drivetl.files import read_limited
 
 __all__ = ["Dataset", "find_yaml", "label_path", "leave_out", "open_dataset"]
 
@@ -22,6 +24,10 @@ SAMPLES_FILE = "samples.jsonl"
 YAML_FILE = "data.yaml"
 
 _SPLITS = ("train", "val", "test", "minival")
+_LIST_LIMIT_BYTES = 256 << 20
+# Linux's limits; those of other systems are no wider.
+_NAME_LIMIT_BYTES = 255
+_PATH_LIMIT_BYTES = 4095
 
 
 def find_yaml(path: Path) -> Path | None:
@@ -49,7 +55,7 @@ def open_dataset(path: Path) -> Dataset:
         ConfigError: ``data.yaml`` is not readable YAML.
     """
     path = Path(path)
-    if not path.exists():
+    if not _exists(path):
         raise DatasetError(
             f"there is no dataset {quoted(path)}; make one with: drivetl data import FORMAT SOURCE --out DATASET"
         )
@@ -148,8 +154,8 @@ class Dataset:
         if not self.made_by_drivetl:
             return list(self._listed(split))
         return [
-            self.root / str(document["image"])
-            for _, document in stored_lines(self.samples_path)
+            picture_of(document, self.root, self._line(number))
+            for number, document in stored_lines(self.samples_path)
             if document.get("split") == split
         ]
 
@@ -167,7 +173,17 @@ class Dataset:
     def _stored(self, split: str) -> Iterator[Sample]:
         for number, document in stored_lines(self.samples_path):
             if document.get("split") == split:
-                yield sample_from(document, self.root, f"{quoted(self.samples_path)}, line {number}")
+                sample = sample_from(document, self.root, self._line(number))
+                for box in sample.boxes:
+                    if box.class_name not in self.names:
+                        raise DatasetError(
+                            f"{self._line(number)}: the class {quoted(box.class_name)} is not in 'names' of "
+                            f"{quoted(self.yaml_path)}; put the names back as they were, or import again"
+                        )
+                yield sample
+
+    def _line(self, number: int) -> str:
+        return f"{quoted(self.samples_path)}, line {number}"
 
     def _stranger(self, split: str) -> Iterator[Sample]:
         for path in self._listed(split):
@@ -185,7 +201,7 @@ class Dataset:
 
     def _read_names(self) -> tuple[str, ...]:
         names = self._document.get("names")
-        if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        if isinstance(names, dict) and names.keys() == set(range(len(names))):
             names = [names[index] for index in range(len(names))]
         if not isinstance(names, list) or not names:
             raise DatasetError(
@@ -207,7 +223,7 @@ class Dataset:
         base = self.root / str(self._document.get("path") or "")
         places = [base / str(value) for value in (values if isinstance(values, list) else [values])]
         for place in places:
-            if not place.exists():
+            if not _exists(place):
                 raise DatasetError(
                     f"{quoted(self.yaml_path)}: {quoted(split)} names {quoted(place)}, which does not exist; "
                     "correct the path"
@@ -224,10 +240,38 @@ class Dataset:
         return found
 
 
+def _exists(path: Path) -> bool:
+    """Say whether a path exists.
+
+    Raises:
+        DatasetError: the system will not even look, because the path is too long or not allowed.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DatasetError(f"cannot look for {quoted(path)}: {error.strerror or error}; correct the path") from error
+
+
 def _from_list(path: Path) -> list[Path]:
     """Return the pictures of a text file, one path a line, relative to the file as Ultralytics reads ``./``."""
+    if not path.is_file():
+        raise DatasetError(f"{quoted(path)} is neither a folder nor a text file that lists pictures; correct the path")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{quoted(path)} cannot be read as a list of pictures in UTF-8") from error
-    return [(path.parent / line.strip()).absolute() for line in lines if line.strip()]
+        lines = read_limited(path, _LIST_LIMIT_BYTES).decode("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{quoted(path)} cannot be read as a list of pictures in UTF-8: {quoted(error)}") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if picture := line.strip():
+            place = (path.parent / picture).absolute()
+            _refuse_impossible(place, f"{quoted(path)}, line {number}")
+            found.append(place)
+    return found
+
+
+def _refuse_impossible(path: Path, where: str) -> None:
+    """Refuse what no file system can hold, here, where the line is known; every later look at it would fail."""
+    encoded = os.fsencode(path)
+    longest = max(len(name) for name in encoded.split(os.fsencode(os.sep)))
+    if longest > _NAME_LIMIT_BYTES or len(encoded) > _PATH_LIMIT_BYTES or b"\0" in encoded:
+        raise DatasetError(f"{where}: {quoted(path)} cannot be the path of a picture; correct the list")

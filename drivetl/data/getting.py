@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from drivetl.data.archives import unpack
 from drivetl.data.cards import DatasetCard
-from drivetl.data.download import fetch
+from drivetl.data.download import fetch, without_credentials
 from drivetl.data.readers.common import field_of, load_json
 from drivetl.errors import DownloadError, quoted
 from drivetl.files import atomic_dir, json_bytes, refuse_existing_dir
@@ -24,7 +24,8 @@ _MARKER = ".drivetl-download.json"
 class GetResult:
     """Where the dataset lies, or, where registration is needed, ``page`` alone.
 
-    ``import_options`` are the arguments with which ``drivetl data import`` reads what was fetched.
+    ``import_options`` are the arguments with which ``drivetl data import`` reads what was fetched: the format, then
+    options.
     """
 
     name: str
@@ -40,8 +41,23 @@ def data_cache() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "drivetl" / "data"
 
 
-def get_dataset(card: DatasetCard, root: Path, *, overwrite: bool = False, progress: Progress = silent) -> GetResult:
+def get_dataset(
+    card: DatasetCard,
+    root: Path,
+    *,
+    given: str | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> GetResult:
     """Fetch the dataset of a card into ``root/<name>``, unless it is there already.
+
+    Args:
+        card: says where the dataset is.
+        root: folder of fetched datasets.
+        given: how `load_card` finds the card, which ``import_options`` repeat: the path of a card file; its name if
+            None.
+        overwrite: fetch again what is there.
+        progress: told about fetching and unpacking.
 
     Raises:
         DownloadError: the dataset can neither be fetched nor registered for, or the download failed.
@@ -54,7 +70,8 @@ def get_dataset(card: DatasetCard, root: Path, *, overwrite: bool = False, progr
         return GetResult(card.name, None, None, card.homepage)
     folder = root / card.name
     marker = folder / _MARKER
-    options = (card.download.format, "--names", card.name, "--card", card.name)
+    found_as = card.name if given is None else given
+    options = (card.download.format, "--names", found_as, "--card", found_as)
     if marker.is_file() and not overwrite:
         sha256 = str(field_of(load_json(marker), "sha256", quoted(marker)))
         return GetResult(card.name, _top(folder), sha256, None, options)
@@ -63,7 +80,8 @@ def get_dataset(card: DatasetCard, root: Path, *, overwrite: bool = False, progr
     sha256 = fetch(card.download.url, archive, sha256=card.download.sha256, progress=progress)
     with atomic_dir(folder, marker=_MARKER, overwrite=overwrite) as temporary:
         unpack(archive, temporary, progress)
-        (temporary / _MARKER).write_bytes(json_bytes({"schema": 1, "url": card.download.url, "sha256": sha256}))
+        url, _ = without_credentials(card.download.url)  # the dataset may be handed on, and its password may not
+        (temporary / _MARKER).write_bytes(json_bytes({"schema": 1, "url": url, "sha256": sha256}))
     archive.unlink()
     return GetResult(card.name, _top(folder), sha256, None, options)
 

@@ -13,6 +13,8 @@ from drivetl.files import read_limited
 __all__ = ["LabelLineError", "clipped", "label_line", "label_lines", "parse_label_line", "read_boxes"]
 
 _LIMIT_BYTES = 16 << 20
+# In pictures. Pixels in the place of fractions stay far below; what lies beyond overflows where areas are computed.
+_LIMIT_FRACTION = 1e6
 
 
 class LabelLineError(ValueError):
@@ -53,7 +55,7 @@ def parse_label_line(line: str, class_count: int) -> tuple[int, tuple[float, flo
     the box.
 
     Raises:
-        LabelLineError: wrong number of columns, not numbers, NaN, an unknown class id, or no area.
+        LabelLineError: wrong number of columns, not numbers, NaN, an unknown class id, no area, or absurdly far away.
     """
     columns = line.split()
     if len(columns) != 5 and (len(columns) < 7 or len(columns) % 2 == 0):
@@ -77,6 +79,10 @@ def parse_label_line(line: str, class_count: int) -> tuple[int, tuple[float, flo
         box = (centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2)
     else:
         box = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
+    if not all(abs(value) <= _LIMIT_FRACTION for value in box):
+        raise LabelLineError(
+            "box_outside", f"{quoted(line.strip(), 60)} is a box far outside the picture; coordinates are fractions"
+        )
     if box[2] <= box[0] or box[3] <= box[1]:
         raise LabelLineError("box_area", f"{quoted(line.strip(), 60)} is a box without area")
     return int(number), box

@@ -64,6 +64,8 @@ def read_origin(dataset: Dataset) -> Origin:
         return Origin("yolo", "yolo", "native")
     document = load_json(path)
     values = [field_of(document, key, quoted(path)) for key in ("format", "card", "classes", "ignored", "dropped")]
+    if not isinstance(values[4], Mapping):
+        raise DatasetError(f"{quoted(path)}: 'dropped' is {quoted(values[4], 60)}, not counts by class; import again")
     return Origin(*values)
 
 

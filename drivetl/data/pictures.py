@@ -33,9 +33,11 @@ _SMALL_PX = 144
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Start-of-frame markers: 0xC0 to 0xCF without DHT (C4), JPG (C8) and DAC (CC).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SCAN = 0xDA
 _JPEG_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 # In entropy-coded data 0xFF is followed by 00 (stuffing), by a restart marker or by fill bytes; all else is a marker.
 _JPEG_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_WEBP_HAS_EXIF = 0x08
 _EXIF_ORIENTATION = 0x0112
 # Orientations 5 to 8 turn the picture by a quarter, so height and width change places.
 _QUARTER_TURNS = frozenset({5, 6, 7, 8})
@@ -71,8 +73,12 @@ def picture_size_hw(path: Path) -> tuple[int, int]:
         raise PictureError("picture_missing", path, "does not exist; restore the picture or import again") from error
     except OSError as error:
         raise PictureError("picture_unreadable", path, f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a null byte in the name
+        raise PictureError("picture_missing", path, f"cannot exist: {error}; correct the name") from error
     except (struct.error, IndexError) as error:
-        raise PictureError("picture_truncated", path, "ends inside its header; copy the picture again") from error
+        raise PictureError(
+            "picture_truncated", path, "ends inside its header, or the header is damaged; copy the picture again"
+        ) from error
     return _accepted(size_hw, path)
 
 
@@ -143,12 +149,18 @@ def _header_size_hw(handle: BinaryIO, path: Path) -> tuple[int, int]:
         width, height = struct.unpack("<ii", start[18:26])
         return abs(height), abs(width)
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return _webp_size_hw(start)
+        return _webp_size_hw(handle, start)
     raise PictureError("picture_unreadable", path, "is not a JPEG, PNG, BMP or WebP picture")
 
 
+def _turned(size_hw: tuple[int, int], orientation: int) -> tuple[int, int]:
+    height, width = size_hw
+    return (width, height) if orientation in _QUARTER_TURNS else (height, width)
+
+
 def _jpeg_size_hw(handle: BinaryIO) -> tuple[int, int]:
-    orientation = 1
+    """Walk the markers up to the first scan: EXIF may stand after the frame's header, and the first one counts."""
+    orientation = size_hw = None
     while True:
         marker = handle.read(2)
         while marker[0] == 0xFF and marker[1] == 0xFF:  # fill bytes
@@ -157,51 +169,58 @@ def _jpeg_size_hw(handle: BinaryIO) -> tuple[int, int]:
             raise IndexError
         if marker[1] in _JPEG_WITHOUT_LENGTH:
             continue
+        if marker[1] == _JPEG_SCAN and size_hw is not None:
+            return _turned(size_hw, orientation or 1)
         (length,) = struct.unpack(">H", handle.read(2))
+        if length < 2:
+            raise IndexError
+        place = handle.tell() + length - 2
         if marker[1] in _JPEG_FRAMES:
-            height, width = struct.unpack(">xHH", handle.read(5))
-            return (width, height) if orientation in _QUARTER_TURNS else (height, width)
-        if marker[1] == 0xE1:
+            size_hw = struct.unpack(">xHH", handle.read(5))
+        elif marker[1] == 0xE1 and orientation is None:
             segment = handle.read(length - 2)
             if segment[:6] == b"Exif\0\0":
                 orientation = _exif_orientation(segment[6:])
-        else:
-            handle.seek(length - 2, 1)
+        handle.seek(place)
 
 
-def _exif_orientation(tiff: bytes) -> int:
-    """Return the orientation in a TIFF header's first directory; 1 (upright) where it is absent or malformed."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+def _exif_orientation(tiff: bytes) -> int | None:
+    """Return the orientation in a TIFF header's first directory; None where it is absent or malformed.
+
+    As in OpenCV, the first entry counts, whatever its type, even if the directory after it is cut off.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
-        return 1
+        return None
     try:
         (offset,) = struct.unpack_from(f"{order}I", tiff, 4)
         (count,) = struct.unpack_from(f"{order}H", tiff, offset)
         for index in range(count):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, offset + 2 + 12 * index)
-            if tag == _EXIF_ORIENTATION and kind == 3:
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, offset + 2 + 12 * index)
+            if tag == _EXIF_ORIENTATION:
                 return int(value)
     except struct.error:
-        return 1
-    return 1
+        return None
+    return None
 
 
 def _png_size_hw(handle: BinaryIO, start: bytes) -> tuple[int, int]:
     width, height = struct.unpack(">II", start[16:24])
     orientation = 1
     handle.seek(8)
+    # To the end: tools that turn a picture without decoding it append the chunk.
     while len(head := handle.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
-        if kind in (b"IDAT", b"IEND"):
+        if kind == b"IEND":
             break
         if kind == b"eXIf":
-            orientation = _exif_orientation(handle.read(min(length, 1 << 16)))
+            orientation = _exif_orientation(handle.read(min(length, 1 << 16))) or 1
             break
         handle.seek(length + 4, 1)
-    return (width, height) if orientation in _QUARTER_TURNS else (height, width)
+    return _turned((height, width), orientation)
 
 
-def _webp_size_hw(start: bytes) -> tuple[int, int]:
+def _webp_size_hw(handle: BinaryIO, start: bytes) -> tuple[int, int]:
     kind = start[12:16]
     if kind == b"VP8 ":
         width, height = struct.unpack("<HH", start[26:30])
@@ -210,8 +229,21 @@ def _webp_size_hw(start: bytes) -> tuple[int, int]:
         (bits,) = struct.unpack("<I", start[21:25])
         return ((bits >> 14) & 0x3FFF) + 1, (bits & 0x3FFF) + 1
     if kind == b"VP8X":
-        return int.from_bytes(start[27:30], "little") + 1, int.from_bytes(start[24:27], "little") + 1
+        size_hw = int.from_bytes(start[27:30], "little") + 1, int.from_bytes(start[24:27], "little") + 1
+        return _turned(size_hw, _webp_orientation(handle, start) if start[20] & _WEBP_HAS_EXIF else 1)
     raise IndexError
+
+
+def _webp_orientation(handle: BinaryIO, start: bytes) -> int:
+    """Return the orientation of the first chunk ``EXIF`` inside the RIFF form; it may stand after the picture."""
+    end = 8 + int(struct.unpack("<I", start[4:8])[0])
+    handle.seek(12)
+    while handle.tell() < end and len(head := handle.read(8)) == 8:
+        kind, length = struct.unpack("<4sI", head)
+        if kind == b"EXIF":
+            return _exif_orientation(handle.read(min(length, 1 << 16))) or 1
+        handle.seek(length + length % 2, 1)
+    return 1
 
 
 def _is_whole(data: bytes) -> bool:

@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
-from drivetl.data.records import Box, IgnoreRegion, Sample, Xyxy
+from drivetl.data.pictures import MAX_PIXELS
+from drivetl.data.records import Attribute, Box, IgnoreRegion, Sample, Xyxy
 from drivetl.errors import DatasetError, quoted
 
-__all__ = ["LINE_SCHEMA", "fingerprint", "line_of", "rounded", "sample_from", "stored_lines"]
+__all__ = ["LINE_SCHEMA", "fingerprint", "line_of", "picture_of", "rounded", "sample_from", "stored_lines"]
 
 LINE_SCHEMA = 1
 
@@ -48,12 +49,12 @@ def stored_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number (from 1) and document of every line, without holding the file in memory.
 
     Raises:
-        DatasetError: the file cannot be read, or a line is not JSON of this schema.
+        DatasetError: the file cannot be read, or a line is not JSON of this schema (NaN and infinity are not JSON).
     """
     try:
         with path.open(encoding="utf-8") as handle:
             for number, text in enumerate(handle, start=1):
-                document = json.loads(text)
+                document = json.loads(text, parse_constant=_refuse_constant)
                 if not isinstance(document, dict) or document.get("schema") != LINE_SCHEMA:
                     raise DatasetError(
                         f"{quoted(path)}, line {number}: not a sample of schema {LINE_SCHEMA}; import again"
@@ -65,35 +66,71 @@ def stored_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DatasetError(f"{quoted(path)} is not JSON lines in UTF-8; import the dataset again") from error
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def picture_of(document: Mapping[str, Any], root: Path, where: str) -> Path:
+    """Return the absolute picture path of one stored line.
+
+    Raises:
+        DatasetError: there is none, or it lies outside the dataset.
+    """
+    image = document.get("image")
+    if not isinstance(image, str) or "\0" in image:
+        raise DatasetError(f"{where}: 'image' is {quoted(image)}, not a path inside the dataset; import again")
+    relative = PurePosixPath(image)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise DatasetError(f"{where}: the picture {quoted(relative)} lies outside the dataset; import again")
+    return root / relative
+
+
 def sample_from(document: Mapping[str, Any], root: Path, where: str) -> Sample:
     """Return the sample of one stored line, with an absolute picture path.
 
     Raises:
-        DatasetError: a field is missing or of the wrong kind, or the picture lies outside the dataset.
+        DatasetError: a field is missing, of the wrong kind or out of range, or the picture lies outside the dataset.
     """
     try:
-        relative = PurePosixPath(document["image"])
-        if relative.is_absolute() or ".." in relative.parts:
-            raise DatasetError(f"{where}: the picture {quoted(relative)} lies outside the dataset; import again")
-        height, width = document["size_hw"]
         return Sample(
-            image=root / relative,
-            size_hw=(int(height), int(width)),
+            image=picture_of(document, root, where),
+            size_hw=_size_hw(document["size_hw"]),
             split=str(document["split"]),
             group=str(document["group"]),
             boxes=tuple(
-                Box(str(box["class"]), _xyxy(box["xyxy_px"]), dict(box["attributes"])) for box in document["boxes"]
+                Box(str(box["class"]), _xyxy(box["xyxy_px"]), _attributes(box["attributes"]))
+                for box in document["boxes"]
             ),
-            ignore=tuple(IgnoreRegion(_xyxy(region["xyxy_px"]), region["class"]) for region in document["ignore"]),
-            attributes=dict(document["attributes"]),
+            ignore=tuple(
+                IgnoreRegion(_xyxy(region["xyxy_px"]), None if region["class"] is None else str(region["class"]))
+                for region in document["ignore"]
+            ),
+            attributes=_attributes(document["attributes"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{where}: the sample lacks or misuses a field ({quoted(error)}); import again") from error
 
 
 def _xyxy(values: Sequence[float]) -> Xyxy:
     left, top, right, bottom = values
+    # Also refuses NaN. Beyond the border that no picture reaches, sums and areas overflow.
+    if not (-MAX_PIXELS <= left <= right <= MAX_PIXELS and -MAX_PIXELS <= top <= bottom <= MAX_PIXELS):
+        raise ValueError(f"{quoted(values, 60)} is no box in pixels")
     return float(left), float(top), float(right), float(bottom)
+
+
+def _size_hw(values: Sequence[int]) -> tuple[int, int]:
+    height, width = values
+    if not (1 <= height <= MAX_PIXELS and 1 <= width <= MAX_PIXELS):
+        raise ValueError(f"{quoted(values, 60)} is no size of a picture")
+    return int(height), int(width)
+
+
+def _attributes(values: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    for key, value in values.items():
+        if not isinstance(value, str | int | float):
+            raise ValueError(f"the attribute {quoted(key)} is {quoted(value, 60)}, not a text or a number")
+    return dict(values)
 
 
 def fingerprint(names: Sequence[str], lines: Iterable[str]) -> str:

@@ -12,10 +12,12 @@ from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.grouping import content_groups, take_groups
 from drivetl.data.layout import MARKER, read_origin, write_dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
-from drivetl.files import refuse_existing_dir
+from drivetl.files import read_limited, refuse_existing_dir
 from drivetl.progress import Progress, silent
 
 __all__ = ["move_listed", "split_dataset"]
+
+_LIST_LIMIT_BYTES = 256 << 20
 
 
 def split_dataset(
@@ -104,7 +106,7 @@ def move_listed(
 
 def _listed_names(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_limited(path, _LIST_LIMIT_BYTES).decode("utf-8").splitlines()
+    except (OSError, ValueError) as error:
         raise DatasetError(f"{quoted(path)} cannot be read as a list of names in UTF-8") from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

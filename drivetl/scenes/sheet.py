@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import ConfigError, OutputError, quoted
-from drivetl.files import atomic_file
+from drivetl.errors import ConfigError
 from drivetl.progress import Progress, silent, tracked
 from drivetl.scenes.camera import u8
 from drivetl.scenes.frame import SCENE_CLASSES, SceneFrame
 from drivetl.scenes.presets import Preset
 from drivetl.scenes.render import render_scene
 
-__all__ = ["contact_sheet", "draw_boxes", "save_sheet"]
+__all__ = ["contact_sheet", "draw_boxes"]
 
 _GAP_PX = 4
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
-_LOWEST_QUALITY = 30
 # One colour a class, BGR, in the order of `SCENE_CLASSES`.
 _COLOURS = (
     (60, 90, 250),
@@ -85,28 +81,3 @@ def contact_sheet(
         left = _GAP_PX + (index % columns) * (cell_width_px + _GAP_PX)
         sheet[top : top + height_px, left : left + cell_width_px] = cell
     return sheet
-
-
-def save_sheet(
-    sheet_bgr: NDArray[np.uint8], out: Path, *, limit_bytes: int | None = None, overwrite: bool = False
-) -> None:
-    """Write a contact sheet, whole or not at all; with ``limit_bytes`` a JPEG's quality falls until it fits.
-
-    Raises:
-        OutputError: another ending than .jpg, .png or .webp, the file exists and ``overwrite`` is false, it cannot be
-            written, or it does not fit at any acceptable quality.
-    """
-    ending = out.suffix.lower()
-    if ending not in _ENDINGS:
-        raise OutputError(f"cannot tell the format of {quoted(out)}; end --out with {', '.join(_ENDINGS)}")
-    jpeg = ending in (".jpg", ".jpeg")
-    for quality in range(92, _LOWEST_QUALITY - 1, -4) if jpeg else (92,):
-        _, data = cv2.imencode(ending, sheet_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality] if jpeg else [])
-        if limit_bytes is None or len(data) <= limit_bytes:
-            break
-    else:
-        raise OutputError(f"the sheet does not fit into {limit_bytes} bytes; make its cells smaller with --cell-width")
-    if limit_bytes is not None and len(data) > limit_bytes:
-        raise OutputError(f"the sheet has {len(data)} bytes, more than {limit_bytes}; write it as .jpg")
-    with atomic_file(out, overwrite=overwrite) as temporary:
-        temporary.write_bytes(data.tobytes())

@@ -14,9 +14,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-__all__ = ["SCHEMA_VERSION", "JsonFlag", "OverwriteFlag", "Reporter", "error_document", "write_document"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "JsonFlag",
+    "OverwriteFlag",
+    "Reporter",
+    "document_written",
+    "error_document",
+    "write_document",
+]
 
 SCHEMA_VERSION = 1
+
+_written: list[bool] = []
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Write exactly one JSON document to stdout; everything else goes to stderr.")
@@ -91,8 +101,16 @@ class Reporter:
 
 def write_document(document: dict[str, Any]) -> None:
     """Write one JSON document to stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # Before writing: what fails half way has spoilt stdout for a second document too.
+    _written.append(True)
+    sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def document_written() -> bool:
+    """Say whether this process has written its one JSON document."""
+    return bool(_written)
 
 
 def error_document(verb: str, message: str, exit_status: int) -> dict[str, Any]:

@@ -216,12 +216,14 @@ def get(
 
     Example: drivetl data get coco128
     """
+    import shlex
+
     from drivetl.data import data_cache, get_dataset, load_card
 
     reporter = Reporter("data get", json)
     card = load_card(name)
     with reporter.working():
-        result = get_dataset(card, out or data_cache(), overwrite=overwrite, progress=reporter.progress)
+        result = get_dataset(card, out or data_cache(), given=name, overwrite=overwrite, progress=reporter.progress)
     path = None if result.path is None else str(result.path)
     document = {
         "name": result.name,
@@ -234,10 +236,11 @@ def get(
         lines = [f"{card.title} wants a registration: {result.page}", f"licence: {card.licence}"]
     else:
         format, *options = result.import_options
+        command = shlex.join(["drivetl", "data", "import", format, path, *options, "--out", "DATASET"])
         lines = [
             f"{path} (sha256 {result.sha256})",
             f"licence: {card.licence}",
-            f"next: drivetl data import {format} {path} {' '.join(options)} --out DATASET",
+            f"next: {command}",
         ]
     reporter.finish(document, [_plain(line) for line in lines])
 

@@ -120,7 +120,8 @@ def sheet(
     Example: drivetl scenes sheet --out scenes.jpg --preset target-city
     """
     from drivetl.scenes import known_presets, load_preset
-    from drivetl.scenes.sheet import contact_sheet, save_sheet
+    from drivetl.scenes.sheet import contact_sheet
+    from drivetl.sheet_file import save_sheet
 
     reporter = Reporter("scenes sheet", json)
     names = tuple(preset or known_presets())

@@ -43,8 +43,8 @@ def preview(
     Example: drivetl weather preview street.jpg --out weather.png --condition fog --condition rain
     """
     from drivetl.data.pictures import decode_picture
+    from drivetl.sheet_file import save_sheet
     from drivetl.weather import CONDITIONS, SUITE, contact_sheet
-    from drivetl.weather.sheet import save_sheet
 
     reporter = Reporter("weather preview", json)
     names, levels = tuple(condition or CONDITIONS), tuple(severity or (1, 2, 3, 4, 5))

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from drivetl.errors import OutputError, quoted
-from drivetl.files import atomic_file
 from drivetl.progress import Progress, silent, tracked
 from drivetl.weather.checks import MAX_SEVERITY, BgrImage, require_image, require_severity
 from drivetl.weather.conditions import CONDITIONS, apply_weather, find_condition
 from drivetl.weather.pixels import u8
 
-__all__ = ["contact_sheet", "save_sheet"]
+__all__ = ["contact_sheet"]
 
 _GAP_PX = 4
 _CAPTION_PX = 22
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 # What is as fine as a pixel disappears when a picture is scaled down; these cells get a piece at full size.
 _FINE = frozenset(("sensor_noise", "jpeg"))
 
@@ -54,24 +50,6 @@ def contact_sheet(
             cells.append(_cell(weathered, f"{name} {level}", (cell_width_px, height_px), name in _FINE))
         rows.append(np.hstack(cells))
     return np.vstack(rows)
-
-
-def save_sheet(sheet_bgr: BgrImage, out: Path, *, overwrite: bool = False) -> None:
-    """Write a contact sheet as PNG, JPEG or WebP, whole or not at all.
-
-    Raises:
-        OutputError: another ending, the file exists and ``overwrite`` is false, or the sheet cannot be written.
-    """
-    if out.suffix.lower() not in _ENDINGS:
-        raise OutputError(f"cannot tell the format of {quoted(out)}; end --out with {', '.join(_ENDINGS)}")
-    with atomic_file(out, overwrite=overwrite) as temporary:
-        try:
-            encoded, data = cv2.imencode(out.suffix.lower(), sheet_bgr)
-        except cv2.error as error:
-            raise OutputError(f"cannot encode the sheet as {quoted(out.name)}: {error.err}; use .png") from error
-        if not encoded:
-            raise OutputError(f"cannot encode the sheet as {quoted(out.name)}; use .png")
-        temporary.write_bytes(data.tobytes())
 
 
 def _cell(image: BgrImage, caption: str, size_wh: tuple[int, int], with_detail: bool) -> BgrImage:

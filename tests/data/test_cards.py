@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from drivetl.data.cards import class_map, known_cards, load_card, names_from
 from drivetl.data.readers import READERS
 from drivetl.errors import ConfigError, DatasetError
+from drivetl.resources import resource_file
 from drivetl.taxonomy import DRIVING_CLASSES, canonical_name
 
 
@@ -89,6 +91,21 @@ def test_coco_names_are_the_eighty_in_order() -> None:
     names = names_from("coco")
     assert len(names) == 80
     assert (names[0], names[2], names[7], names[79]) == ("person", "car", "truck", "toothbrush")
+
+
+def test_names_from_a_card_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(resource_file("datasets", "coco128").read_text())
+    assert names_from(path) == names_from("coco128")
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/etc", "..", ".hidden", "a/b", "a\\b", "", "a\n", "x" * 200])
+def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    document = yaml.safe_load(resource_file("datasets", "coco128").read_text())
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**document, "name": name}))
+    with pytest.raises(ConfigError, match="'name' is"):
+        load_card(path)
 
 
 def test_names_from_a_file(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from drivetl.data import import_dataset, leave_out, open_dataset
+from drivetl.data import check_dataset, dataset_stats, import_dataset, leave_out, open_dataset, split_dataset
 from drivetl.data.dataset import label_path
 from drivetl.data.records import Sample
 from drivetl.errors import ConfigError, DatasetError
@@ -91,7 +92,10 @@ def test_a_split_may_be_a_list_of_pictures(yolo_source: Path) -> None:
         ("train: images/train\nnames: {0: car, 2: person}\n", DatasetError, "without a gap"),
         ("train: images/train\nnames: [car, car]\n", DatasetError, "the class 'car' stands twice"),
         ("train: images/gone\nnames: [car]\n", DatasetError, "'train' names '.*gone', which does not exist"),
+        ("train: images/train\nnames: {0: car, bus: truck}\n", DatasetError, "without a gap"),
         ("names: [car]\n", DatasetError, "has no pictures"),
+        ("train: /dev/zero\nnames: [car]\n", DatasetError, "'/dev/zero' is neither a folder nor a text file"),
+        (f"train: {'x' * 300}\nnames: [car]\n", DatasetError, "cannot look for .*xx': File name too long"),
         ("names: &a [car]\ntrain: *a\n", ConfigError, "aliases are not accepted"),
         ("- train\n", ConfigError, "must hold a mapping"),
     ],
@@ -102,11 +106,98 @@ def test_a_yaml_that_cannot_be_used(yolo_source: Path, text: str, error: type[Ex
         assert open_dataset(yolo_source).splits
 
 
+@pytest.mark.parametrize("line", ["x" * 300 + ".jpg", "folder/" * 700 + "a.jpg", "a\0b.jpg"])
+def test_a_list_with_an_impossible_path(yolo_source: Path, line: str) -> None:
+    (yolo_source / "train.txt").write_text(f"images/train/a.jpg\n\n{line}\n")
+    (yolo_source / "data.yaml").write_text("train: train.txt\nnames: [car, person]\n")
+    with pytest.raises(DatasetError, match=r"train\.txt', line 3: '.*' cannot be the path of a picture"):
+        open_dataset(yolo_source).pictures("train")
+
+
+def test_a_list_that_is_too_long_is_not_read(yolo_source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivetl.data.dataset._LIST_LIMIT_BYTES", 10)
+    (yolo_source / "train.txt").write_text("images/train/a.jpg\n")
+    (yolo_source / "data.yaml").write_text("train: train.txt\nnames: [car, person]\n")
+    with pytest.raises(DatasetError, match="it is larger than 10 bytes"):
+        assert open_dataset(yolo_source).splits
+
+
 def test_no_dataset_there(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"there is no dataset '.*gone'; make one with: drivetl data import"):
         open_dataset(tmp_path / "gone")
     with pytest.raises(DatasetError, match=r"has no data\.yaml"):
         open_dataset(tmp_path)
+    with pytest.raises(DatasetError, match="File name too long; correct the path"):
+        open_dataset(tmp_path / ("x" * 300))
+
+
+def test_a_class_renamed_in_the_yaml_alone(yolo_source: Path, tmp_path: Path) -> None:
+    import_dataset("yolo", yolo_source, tmp_path / "out")
+    yaml = tmp_path / "out/data.yaml"
+    yaml.write_text(yaml.read_text().replace("car", "auto"))
+    message = r"samples\.jsonl', line \d: the class 'car' is not in 'names' of '.*data\.yaml'; put the names back"
+    with pytest.raises(DatasetError, match=message):
+        dataset_stats(tmp_path / "out")
+    with pytest.raises(DatasetError, match=message):
+        split_dataset(tmp_path / "out", tmp_path / "cut", into="test", fraction=0.4)
+    assert {problem.kind for problem in check_dataset(tmp_path / "out").problems} >= {"unknown_class"}
+
+
+_BOX = {"class": "car", "attributes": {}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size_hw": [float("inf"), 100]}, "Infinity is not JSON|is not JSON lines"),
+        ({"boxes": [{**_BOX, "xyxy_px": [float("nan")] * 4}]}, "is not JSON lines"),
+        ({"size_hw": [0, 100]}, r"line 1: .*'\[0, 100\]' is no size of a picture"),
+        ({"size_hw": [10**400, 100]}, "is no size of a picture"),
+        ({"boxes": [{**_BOX, "xyxy_px": [0, 0, 1e308, 1e308]}]}, "is no box in pixels"),
+        ({"boxes": [{**_BOX, "xyxy_px": [9, 0, 1, 8]}]}, "is no box in pixels"),
+        ({"boxes": [{**_BOX, "xyxy_px": [0, 0, 9, 9], "attributes": {"occluded": [1]}}]}, "the attribute 'occluded'"),
+        ({"attributes": {"weather": ["fog"]}}, "the attribute 'weather' is .*, not a text or a number"),
+        ({"attributes": "fog"}, "misuses a field"),
+        ({"image": None}, "line 1: 'image' is 'None', not a path inside"),
+        ({"image": "a\0b.jpg"}, "not a path inside"),
+    ],
+)
+def test_values_that_no_sample_can_have(
+    yolo_source: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    import_dataset("yolo", yolo_source, tmp_path / "out")
+    path = tmp_path / "out/samples.jsonl"
+    first, *others = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(first), **changes}), *others]) + "\n")
+    with pytest.raises(DatasetError, match=message):
+        dataset_stats(tmp_path / "out")
+    with pytest.raises(DatasetError, match=message):
+        check_dataset(tmp_path / "out")
+
+
+def test_a_number_too_large_for_a_float_in_the_stored_lines(yolo_source: Path, tmp_path: Path) -> None:
+    import_dataset("yolo", yolo_source, tmp_path / "out")
+    path = tmp_path / "out/samples.jsonl"
+    text = path.read_text()
+    path.write_text(text.replace('"size_hw":[100,', '"size_hw":[1e999,'))  # JSON, and read as infinity
+    with pytest.raises(DatasetError, match="no size of a picture"):
+        dataset_stats(tmp_path / "out")
+
+
+def test_pictures_stay_inside_the_dataset(yolo_source: Path, tmp_path: Path) -> None:
+    import_dataset("yolo", yolo_source, tmp_path / "out")
+    path = tmp_path / "out/samples.jsonl"
+    path.write_text(path.read_text().replace('"image":"images/', '"image":"../images/'))
+    with pytest.raises(DatasetError, match=r"line 1: the picture '.*' lies outside the dataset"):
+        open_dataset(tmp_path / "out").pictures("train")
+
+
+def test_a_damaged_marker(yolo_source: Path, tmp_path: Path) -> None:
+    import_dataset("yolo", yolo_source, tmp_path / "out")
+    path = tmp_path / "out/dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "dropped": [1]}))
+    with pytest.raises(DatasetError, match=r"dataset\.json': 'dropped' is '\[1\]', not counts by class"):
+        split_dataset(tmp_path / "out", tmp_path / "cut", into="test", fraction=0.4)
 
 
 @pytest.mark.parametrize(

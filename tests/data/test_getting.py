@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import json
+import lzma
+import shlex
 import stat
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -10,9 +17,10 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from drivetl.data import data_cache, get_dataset, import_dataset, load_card
+from drivetl.data import data_cache, get_dataset, import_dataset, load_card, open_dataset
 from drivetl.data.archives import unpack
 from drivetl.data.cards import DatasetCard, Download
 from drivetl.errors import DatasetError, DownloadError
@@ -56,6 +64,42 @@ def test_fetched_unpacked_and_imported(served: tuple[Path, str], yolo_source: Pa
     assert get_dataset(card, root) == result
     assert result.import_options == ("yolo", "--names", "coco128", "--card", "coco128")
     assert import_dataset("yolo", result.path, tmp_path / "out", card="coco128").images == 4
+
+
+def test_a_password_in_the_address_is_not_kept(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, url = served
+    _zip(("top/a.txt", b"a"))(folder / "set.zip")
+    address = url.replace("http://", "http://alice:S3CRET@")
+    assert get_dataset(_card(f"{address}/set.zip"), tmp_path / "cache").path is not None
+    marker = (tmp_path / "cache/coco128/.drivetl-download.json").read_text()
+    assert json.loads(marker)["url"] == f"{url}/set.zip"
+    assert "S3CRET" not in marker and "alice" not in marker
+
+
+def test_the_next_command_works_for_a_card_given_as_a_file(
+    served: tuple[Path, str], yolo_source: Path, tmp_path: Path
+) -> None:
+    folder, url = served
+    with zipfile.ZipFile(folder / "set.zip", "w") as archive:
+        for path in yolo_source.rglob("*.*"):
+            if path.name != "data.yaml":
+                archive.write(path, Path("top") / path.relative_to(yolo_source))
+    card = tmp_path / "my card.yaml"
+    card.write_text(
+        "name: mine\ntitle: Mine\nhomepage: http://example.org/\nlicence: none\nformat: yolo\nregistration: false\n"
+        f"download: {{url: '{url}/set.zip', format: yolo, names: [car, person]}}\n"
+        "classes: {car: car, person: person}\n"
+    )
+    command = [sys.executable, "-m", "drivetl"]
+    got = subprocess.run(
+        [*command, "data", "get", str(card), "--out", str(tmp_path / "cache")], capture_output=True, text=True
+    )
+    assert got.returncode == 0, got.stderr
+    (line,) = [line for line in got.stdout.splitlines() if line.startswith("next: drivetl ")]
+    words = shlex.split(line.removeprefix("next: drivetl "))
+    done = subprocess.run([*command, *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert open_dataset(tmp_path / "DATASET").splits == {"train": 3, "val": 1}
 
 
 def test_kitti_from_ultralytics_is_read_with_kittis_card() -> None:
@@ -157,6 +201,61 @@ def test_a_good_tar(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     unpack(tmp_path / "archive", tmp_path / "target")
     assert (tmp_path / "target/folder/a.txt").read_bytes() == b"abc"
+
+
+def _large_tar(path: Path, compression: str, after: bytes = b"") -> bytes:
+    """Write a TAR of labels and noise, and return what is in its one member."""
+    content = b"0 0.5 0.5 0.1 0.1\n" * 2000 + np.random.default_rng(0).bytes(200_000)
+    tarred = io.BytesIO()
+    with tarfile.open(fileobj=tarred, mode="w") as archive:
+        info = tarfile.TarInfo("labels.txt")
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    compress = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[compression]
+    path.write_bytes(compress(tarred.getvalue() + after))
+    return content
+
+
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("place", [0.5, 0.75, -3])
+def test_a_flipped_bit_in_a_compressed_archive_is_noticed(tmp_path: Path, compression: str, place: float) -> None:
+    archive = tmp_path / f"set.tar.{compression}"
+    content = _large_tar(archive, compression)
+    (tmp_path / "whole").mkdir()
+    unpack(archive, tmp_path / "whole")
+    assert (tmp_path / "whole/labels.txt").read_bytes() == content
+    data = bytearray(archive.read_bytes())
+    data[int(place * len(data)) if place > 0 else int(place)] ^= 1
+    archive.write_bytes(data)
+    (tmp_path / "target").mkdir()
+    with pytest.raises(DatasetError, match="is damaged"):
+        unpack(archive, tmp_path / "target")
+
+
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
+def test_a_compressed_archive_that_ends_early(tmp_path: Path, compression: str) -> None:
+    archive = tmp_path / "set.tar"
+    _large_tar(archive, compression)
+    archive.write_bytes(archive.read_bytes()[:-9])
+    (tmp_path / "target").mkdir()
+    with pytest.raises(DatasetError, match="is damaged"):
+        unpack(archive, tmp_path / "target")
+
+
+def test_an_archive_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivetl.data.archives._FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("drivetl.data.archives._MAX_RATIO", 1)
+    _large_tar(tmp_path / "set.tar.gz", "gz", after=b"\0" * (4 << 20))
+    (tmp_path / "target").mkdir()
+    with pytest.raises(DatasetError, match="goes on without end"):
+        unpack(tmp_path / "set.tar.gz", tmp_path / "target")
+
+
+def test_what_the_system_refuses_is_no_damage(tmp_path: Path) -> None:
+    _tar("folder/a.txt")(tmp_path / "archive")
+    (tmp_path / "target").write_text("a file in the way")
+    with pytest.raises(OSError):
+        unpack(tmp_path / "archive", tmp_path / "target")
 
 
 def test_a_refused_archive_leaves_no_dataset(served: tuple[Path, str], tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ def test_a_polygon_gives_its_extent() -> None:
         ("999 0.5 0.5 0.2 0.2", "unknown_class"),
         ("-1 0.5 0.5 0.2 0.2", "unknown_class"),
         ("0.5 0.5 0.5 0.2 0.2", "unknown_class"),
+        ("0 1e308 0.5 1e308 0.2", "box_outside"),
+        ("0 0.1 0.2 0.5 -3e6 0.3 0.9", "box_outside"),
         ("0 0.5 0.5 0 0.2", "box_area"),
         ("0 0.5 0.5 0.2 -0.2", "box_area"),
     ],

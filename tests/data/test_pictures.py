@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,16 +12,41 @@ import pytest
 from drivetl.data.pictures import PictureError, decode_picture, decode_small_grey, picture_size_hw
 
 
-def _jpeg_with_orientation(path: Path, orientation: int, order: str) -> Path:
-    """Insert an EXIF segment by hand: TIFF header, one directory, one entry."""
-    _, encoded = cv2.imencode(".jpg", np.zeros((40, 100, 3), np.uint8))
+def _tiff(orientation: int, order: str = "<", kind: int = 3) -> bytes:
+    """Return by hand what EXIF is inside: TIFF header, one directory, one entry."""
+    entry = struct.pack(f"{order}HHIHxx", 0x0112, kind, 1, orientation)
     mark = b"II*\0" if order == "<" else b"MM\0*"
-    value = struct.pack(f"{order}HHIHxx", 0x0112, 3, 1, orientation)
-    tiff = mark + struct.pack(f"{order}IH", 8, 1) + value + struct.pack(f"{order}I", 0)
-    segment = b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
-    data = encoded.tobytes()
-    path.write_bytes(data[:2] + segment + data[2:])
-    return path
+    return mark + struct.pack(f"{order}IH", 8, 1) + entry + struct.pack(f"{order}I", 0)
+
+
+def _encoded(ending: str, size_hw: tuple[int, int] = (40, 100)) -> bytes:
+    return bytes(cv2.imencode(ending, np.zeros((*size_hw, 3), np.uint8))[1].tobytes())
+
+
+def _jpeg(exif: bytes, before: bytes = b"") -> bytes:
+    """Return a JPEG with EXIF in front of the first segment with that marker, by default of all."""
+    data, segment = _encoded(".jpg"), b"\xff\xe1" + struct.pack(">H", len(exif) + 8) + b"Exif\0\0" + exif
+    at = data.index(before) if before else 2
+    return data[:at] + segment + data[at:]
+
+
+def _png(exif: bytes, before: bytes = b"IDAT") -> bytes:
+    data, chunk = _encoded(".png"), b"eXIf" + exif
+    at = data.index(before) - 4
+    return data[:at] + struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[at:]
+
+
+def _webp(exif: bytes, *, flags: int = 8, picture_first: bool = True) -> bytes:
+    """Return a WebP in the extended form (RFC 9649, 2.7), with an odd chunk between so that padding matters."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+
+    head = chunk(b"VP8X", bytes([flags, 0, 0, 0]) + (99).to_bytes(3, "little") + (39).to_bytes(3, "little"))
+    picture = _encoded(".webp")[12:]
+    parts = [picture, chunk(b"XMP ", b"odd"), chunk(b"EXIF", exif)]
+    form = b"WEBP" + head + b"".join(parts if picture_first else reversed(parts))
+    return b"RIFF" + struct.pack("<I", len(form)) + form
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "bmp", "webp"])
@@ -41,10 +67,42 @@ def test_both_kinds_of_webp(tmp_path: Path, quality: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_exif_orientation_turns_the_size_as_opencv_does(tmp_path: Path, orientation: int, order: str) -> None:
-    path = _jpeg_with_orientation(tmp_path / "turned.jpg", orientation, order)
-    assert picture_size_hw(path) == cv2.imread(str(path)).shape[:2]
+@pytest.mark.parametrize("made", [_jpeg, _png, _webp])
+def test_exif_orientation_turns_the_size_as_opencv_does(
+    tmp_path: Path, orientation: int, order: str, made: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "turned"
+    path.write_bytes(made(_tiff(orientation, order)))
+    assert picture_size_hw(path) == decode_picture(path).shape[:2]
     assert picture_size_hw(path) == ((100, 40) if orientation >= 5 else (40, 100))
+
+
+@pytest.mark.parametrize(
+    ("data", "turned"),
+    [
+        (_jpeg(_tiff(6), b"\xff\xc4"), True),  # after the header of the frame
+        (_jpeg(_tiff(6), b"\xff\xda"), True),
+        (_jpeg(_tiff(6), b"\xff\xd9"), False),  # after the scan
+        (_jpeg(_tiff(6, kind=4)), True),
+        (_jpeg(_tiff(6).replace(b"II*", b"II+")), False),
+        (_png(_tiff(6), b"IEND"), True),  # where exiftool puts it
+        (_png(b"Exif\0\0" + _tiff(6)), False),
+        (_webp(_tiff(6), picture_first=False), True),
+        (_webp(_tiff(6), flags=0), False),
+        (_webp(b"Exif\0\0" + _tiff(6)), False),
+    ],
+    ids=lambda value: value[:4].hex() if isinstance(value, bytes) else str(value),
+)
+def test_unusual_places_of_exif_count_where_they_do_for_opencv(tmp_path: Path, data: bytes, turned: bool) -> None:
+    path = tmp_path / "unusual"
+    path.write_bytes(data)
+    assert picture_size_hw(path) == decode_picture(path).shape[:2] == ((100, 40) if turned else (40, 100))
+
+
+def test_of_two_orientations_the_first_counts(tmp_path: Path) -> None:
+    path, data = tmp_path / "two.jpg", _jpeg(_tiff(6))
+    path.write_bytes(data[:2] + _jpeg(_tiff(1))[2:38] + data[2:])
+    assert picture_size_hw(path) == decode_picture(path).shape[:2] == (40, 100)
 
 
 @pytest.mark.parametrize("flags", [[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]])
@@ -102,7 +160,15 @@ def test_a_picture_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>not found</html>", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00", b"RIFF\0\0\0\0WEBP"]
+    "content",
+    [
+        b"",
+        b"<html>not found</html>",
+        b"\xff\xd8",
+        b"\xff\xd8\xff\xe0\x00",
+        b"\xff\xd8\xff\xe1\x00\x00" + b"x" * 100,  # a segment that is shorter than its own length
+        b"RIFF\0\0\0\0WEBP",
+    ],
 )
 def test_what_is_no_picture_is_one_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.jpg"
@@ -115,6 +181,12 @@ def test_a_missing_picture_says_so(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="does not exist") as caught:
         picture_size_hw(tmp_path / "gone.jpg")
     assert caught.value.kind == "picture_missing"
+
+
+@pytest.mark.parametrize("name", ["a\0b.jpg", "x" * 300 + ".jpg"])
+def test_a_name_that_no_file_can_have_is_one_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PictureError, match="cannot"):
+        picture_size_hw(tmp_path / name)
 
 
 def test_small_grey_is_a_quarter_unless_small_already(tmp_path: Path) -> None:

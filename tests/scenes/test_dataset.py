@@ -15,7 +15,8 @@ from drivetl.data import check_dataset, open_dataset
 from drivetl.errors import ConfigError, DrivetlError, OutputError
 from drivetl.scenes import load_preset, render_scene, write_scenes_dataset
 from drivetl.scenes.dataset import scene_seed
-from drivetl.scenes.sheet import contact_sheet, draw_boxes, save_sheet
+from drivetl.scenes.sheet import contact_sheet, draw_boxes
+from drivetl.sheet_file import save_sheet
 from drivetl.verbs.scenes import register
 
 from .drawn import SMALL_HW, scene

@@ -86,8 +86,10 @@ def load_json(path: Path) -> Any:
         raise DatasetError(
             f"{quoted(path)}, line {error.lineno}: not JSON ({error.msg}); fetch the file again"
         ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise DatasetError(f"{quoted(path)} is not JSON in UTF-8; fetch the file again") from error
+    except (ValueError, RecursionError) as error:  # other bytes than UTF-8, or a number of thousands of digits
+        raise DatasetError(
+            f"{quoted(path)} is not JSON that drivetl reads ({quoted(error)}); fetch the file again"
+        ) from error
 
 
 def field_of(record: Any, key: str, where: str) -> Any:
@@ -151,11 +153,11 @@ def finite(value: Any, where: str) -> float:
     """Return a number as float.
 
     Raises:
-        DatasetError: it is no number, NaN or infinite.
+        DatasetError: it is no number, NaN, infinite or larger than a float can be.
     """
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise DatasetError(f"{where}: {quoted(value, 40)} is not a finite number; correct the label")

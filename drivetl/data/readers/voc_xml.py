@@ -47,7 +47,10 @@ def parse_annotation(path: Path) -> Node:
     """
     root = Node("", 0)
     open_nodes = [root]
+    # The pieces of each open element's text, joined once at its end: adding them up takes quadratic time.
+    open_texts: list[list[str]] = [[]]
     parser = expat.ParserCreate()
+    parser.buffer_text = True
 
     def start(tag: str, _: dict[str, str]) -> None:
         if len(open_nodes) > _LIMIT_DEPTH:
@@ -55,12 +58,13 @@ def parse_annotation(path: Path) -> Node:
         node = Node(tag, parser.CurrentLineNumber)
         open_nodes[-1].children.append(node)
         open_nodes.append(node)
+        open_texts.append([])
 
     def end(_: str) -> None:
-        open_nodes.pop()
+        open_nodes.pop().text = "".join(open_texts.pop())
 
     def text(data: str) -> None:
-        open_nodes[-1].text += data
+        open_texts[-1].append(data)
 
     def doctype(*_: object) -> None:
         raise DatasetError(

@@ -90,3 +90,17 @@ def test_what_is_not_json_gives_the_line(tmp_path: Path) -> None:
     path.write_text('{"images": [],\n oops}')
     with pytest.raises(DatasetError, match=r"instances_train\.json', line 2: not JSON"):
         read(Request(tmp_path, load_card("coco")))
+
+
+@pytest.mark.parametrize(
+    ("zeros", "message"), [(400, "is not a finite number; correct the label"), (5000, "is not JSON that drivetl reads")]
+)
+def test_a_number_of_hundreds_of_digits(tmp_path: Path, picture: Any, zeros: int, message: str) -> None:
+    picture(tmp_path / "a.jpg")
+    path = tmp_path / "labels.json"
+    path.write_text(
+        '{"images":[{"id":1,"file_name":"a.jpg"}],"categories":[{"id":1,"name":"car"}],"annotations":'
+        f'[{{"id":1,"image_id":1,"category_id":1,"bbox":[1,2,3,1{"0" * zeros}]}}]}}'
+    )
+    with pytest.raises(DatasetError, match=message):
+        list(read(Request(path, load_card("coco"))).samples)

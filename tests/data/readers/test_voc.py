@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from drivetl.data.cards import DatasetCard, load_card
 from drivetl.data.readers.common import Request
 from drivetl.data.readers.voc import read
+from drivetl.data.readers.voc_xml import parse_annotation
 from drivetl.errors import DatasetError
 
 
@@ -143,3 +145,16 @@ def test_a_list_that_names_nothing_is_an_error(tmp_path: Path, picture: Any) -> 
     (tmp_path / "val.txt").write_text("a\n")
     with pytest.raises(DatasetError, match=r"val\.txt', line 1: 'a' is listed in train\.txt too"):
         read(request)
+
+
+@pytest.mark.parametrize("piece", ["\n", "a<b/>"])
+def test_long_text_in_many_pieces_takes_no_quadratic_time(tmp_path: Path, piece: str) -> None:
+    path = tmp_path / "a.xml"
+    seconds = []
+    for count in (100_000, 400_000):
+        path.write_text(f"<annotation>{piece * count}</annotation>")
+        began = time.process_time()
+        assert len(parse_annotation(path).text) == count
+        seconds.append(time.process_time() - began)
+    # Four times the text: four times the time, where pieces that are added up take sixteen times.
+    assert seconds[1] < 10 * max(seconds[0], 0.02)
