@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import stat
 import tarfile
@@ -67,8 +68,9 @@ def unpack(archive: Path, folder: Path, progress: Progress = silent) -> None:
     except _DAMAGED as error:
         raise _damaged(archive, error) from error
     except OSError as error:
-        # gzip and bz2 report damage as an OSError without a number; one with a number comes from the system.
-        if error.errno is not None:
+        # gzip and bz2 report damage as an OSError without a number, and zipfile follows a damaged offset to a place
+        # that no file has; all else comes from the system.
+        if error.errno not in (None, errno.EINVAL):
             raise
         raise _damaged(archive, error) from error
 

@@ -232,6 +232,18 @@ def test_a_flipped_bit_in_a_compressed_archive_is_noticed(tmp_path: Path, compre
         unpack(archive, tmp_path / "target")
 
 
+def test_a_zip_that_leads_before_its_beginning(tmp_path: Path) -> None:
+    archive = tmp_path / "set.zip"
+    _zip(("a.txt", b"a"))(archive)
+    data = bytearray(archive.read_bytes())
+    at = data.rindex(b"PK\x05\x06") + 16  # where the central directory says that it begins
+    data[at : at + 4] = (1 << 30).to_bytes(4, "little")
+    archive.write_bytes(data)
+    (tmp_path / "target").mkdir()
+    with pytest.raises(DatasetError, match="is damaged"):
+        unpack(archive, tmp_path / "target")
+
+
 @pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
 def test_a_compressed_archive_that_ends_early(tmp_path: Path, compression: str) -> None:
     archive = tmp_path / "set.tar"
