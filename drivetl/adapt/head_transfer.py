@@ -8,7 +8,7 @@ another number of classes would not, so that the copied rows see the features th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,6 +39,11 @@ class HeadRow:
     def document(self) -> dict[str, Any]:
         """Return the row as JSON values."""
         return {"target": self.target, "sources": list(self.sources), "kind": self.kind}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> HeadRow:
+        """Read back what `document` gave."""
+        return cls(document["target"], tuple(document["sources"]), document["kind"])
 
 
 def plan_transfer(target_names: Sequence[str], source_names: Sequence[str]) -> tuple[HeadRow, ...]:

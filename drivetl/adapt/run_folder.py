@@ -24,7 +24,7 @@ _FREE_ON_RESUME = frozenset({"threads", "workers", "device", "git_commit", "trac
 
 # What `drivetl.files.atomic_file` and `drivetl.adapt.fitting` leave behind when their process is killed.
 _LEFTOVER = re.compile(
-    r"\.(config|data|train|training_log|state|adapted|alone|last|candidate|weight_curve|learning_curve)-[^.]{8}\.\w+"
+    r"\.(config|data|train|training_log|state|adapted|alone|last|candidate|weight_curve|result|learning_curve)-[^.]{8}\.\w+"
     r"|scratch-.{8}"
 )
 
@@ -88,6 +88,11 @@ class RunFolder:
     def curve(self) -> Path:
         """What the mixing weight was chosen by."""
         return self.root / "weight_curve.json"
+
+    @property
+    def result(self) -> Path:
+        """What the run gave; there once it is done, so that whoever missed it can ask again."""
+        return self.root / "result.json"
 
     @property
     def trials(self) -> Path:
@@ -167,7 +172,8 @@ class RunFolder:
             overwrite: replace an earlier run. Only files that drivetl writes are removed.
 
         Raises:
-            OutputError: the folder holds something else, a run that may not be replaced, or a finished run.
+            OutputError: the folder holds something else, a run that may not be replaced, or a finished run that left
+                no result.
             ConfigError: the run to continue was made from something else.
         """
         if resume:
@@ -183,7 +189,8 @@ class RunFolder:
     def _check_resumable(self, identity: dict[str, Any]) -> None:
         if not self.config.is_file():
             raise ConfigError(f"there is no run to resume in {quoted(self.root)}; leave out --resume to start one")
-        if self.adapted.is_file():
+        # Killed between its last weights and its result, a run still has the state that gives both once more.
+        if self.adapted.is_file() and not self.result.is_file() and not self.state.is_file():
             raise OutputError(f"the run in {quoted(self.root)} is finished; there is nothing to resume")
         before, now = _flat(load_yaml(self.config)), _flat(identity)
         changed = [key for key in now if key.rpartition(".")[2] not in _FREE_ON_RESUME and before.get(key) != now[key]]
@@ -197,7 +204,7 @@ class RunFolder:
     def _clear(self) -> None:
         with writing(self.root):
             weights = (self.adapted, self.alone, self.last, self.candidate)
-            curves = (self.curve, self.learning_curve, self.learning_curve_picture)
+            curves = (self.curve, self.result, self.learning_curve, self.learning_curve_picture)
             for path in (*weights, *curves, self.state, self.log, self.data, self.pictures, self.config):
                 path.unlink(missing_ok=True)
             for folder in ("folds", "subsets"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -94,6 +95,21 @@ class TrainResult:
             "notes": list(self.notes),
         }
 
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> TrainResult:
+        """Read back what `document` gave."""
+        same = ("share", "optimiser_steps", "accumulation", "epochs", "chosen_epoch", "seconds", "threads", "precision")
+        return cls(
+            weights=Path(document["weights"]),
+            alone_weights=Path(document["alone_weights"]),
+            last_weights=Path(document["last_weights"]),
+            **{name: document[name] for name in same},
+            curve=tuple(SharePoint(**point) for point in document["weight_curve"]),
+            head_transfer=tuple(HeadRow.of(row) for row in document["head_transfer"]),
+            usage={name: document[name] for name in totals([])},
+            notes=tuple(document["notes"]),
+        )
+
 
 def _say_nothing(line: str) -> None:
     pass
@@ -118,7 +134,7 @@ def train(
         config: settings, with dataset and weights.
         out: the run's folder; see `drivetl.adapt.run_folder.RunFolder`.
         judge: measures weights where ``wise_ft`` is ``select``.
-        resume: continue the interrupted run in ``out``.
+        resume: continue the interrupted run in ``out``; of one that is finished, return the result.
         overwrite: replace the run in ``out``.
         progress: told the batches.
         say: told, before the training, what the run comes to and what was chosen from that.
@@ -138,6 +154,9 @@ def train(
     notes += _row_notes(rows)
     folder = RunFolder(out)
     folder.open(_identity(config, dataset, start, rows), resume=resume, overwrite=overwrite)
+    if resume and folder.result.is_file():
+        say("The run is finished; this is what it gave.")
+        return TrainResult.of(json.loads(folder.result.read_text(encoding="utf-8")))
     for line in (*_row_notes(rows), *plan.lines(config)):
         say(line)
     run = Fits(config, dataset, folder, judge, resume, progress)
@@ -145,9 +164,9 @@ def train(
     fitted = run.fit(folder, run.pictures)
     curve = run.curve(crossed, fitted)
     share = _share(config, curve)
-    _write_results(fitted, folder, curve, share)
+    _write_checkpoints(fitted, folder, curve, share)
     trainer = fitted.trainer
-    return TrainResult(
+    result = TrainResult(
         weights=folder.adapted,
         alone_weights=folder.adapted if share == 1 else folder.alone,
         last_weights=folder.last,
@@ -159,6 +178,9 @@ def train(
         usage=totals(folder.log.read_text(encoding="utf-8").splitlines()),
         notes=(*dataset.notes, *notes, *run.notes, *_step_notes(trainer, config), *_share_notes(config, share)),
     )
+    write_json(folder.result, result.document(), overwrite=True)
+    folder.forget_work()
+    return result
 
 
 def _checked(config: TrainConfig, dataset: Dataset, judge: Judge | None) -> tuple[TrainConfig, list[str]]:
@@ -189,14 +211,13 @@ def _share(config: TrainConfig, curve: Sequence[SharePoint]) -> float:
     return 0.0 if config.wise_ft == "select" else config.wise_ft
 
 
-def _write_results(fitted: Fit, folder: RunFolder, curve: Sequence[SharePoint], share: float) -> None:
+def _write_checkpoints(fitted: Fit, folder: RunFolder, curve: Sequence[SharePoint], share: float) -> None:
     if curve:
         write_json(folder.curve, {"curve": [point.document() for point in curve]}, overwrite=True)
     fitted.write_last(folder.last)
     if share != 1:
         fitted.write(folder.alone, 1.0)
     fitted.write(folder.adapted, share)
-    folder.forget_work()
 
 
 def _selection(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, list[str]]:

@@ -36,6 +36,9 @@ def log_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in RunFolder(run).log.read_text().splitlines()]
 
 
+RUN_FILES = ("config.yaml", "data.yaml", "result.json", "training_log.jsonl", "weights")
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, drawn: Path, random_weights: Path) -> tuple[TrainResult, Path]:
     """One run, from beginning to end."""
@@ -62,7 +65,7 @@ def test_a_run_leaves_weights_that_ultralytics_and_drivetl_load(done: tuple[Trai
 
 def test_a_run_records_what_it_was_made_from(done: tuple[TrainResult, Path], drawn: Path) -> None:
     _, run = done
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "data.yaml", "training_log.jsonl", "weights"}
+    assert {path.name for path in run.iterdir()} == set(RUN_FILES)
     recorded = yaml.safe_load((run / "config.yaml").read_text())
     assert recorded["train"]["seed"] == 0 and len(recorded["dataset_fingerprint"]) == 64
     assert recorded["splits"] == {"train": 4, "val": 2}
@@ -95,8 +98,32 @@ def test_a_resumed_run_ends_in_the_same_weights(
     for path in ("adapted.pt", "last.pt"):
         expected, got = state_of(whole.weights.with_name(path)), state_of(run / "weights" / path)
         assert all(torch.equal(expected[name], got[name]) for name in expected)
+    said: list[str] = []
+    again = train(configure(), run, resume=True, say=said.append)
+    assert again.document() == result.document() and said == ["The run is finished; this is what it gave."]
+    (run / "result.json").unlink()
     with pytest.raises(OutputError, match="is finished"):
         train(configure(), run, resume=True)
+
+
+def test_a_run_killed_between_its_weights_and_its_result_is_finished_by_resuming(
+    done: tuple[TrainResult, Path], configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from drivetl.adapt import training
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    write = training.write_json
+    monkeypatch.setattr(training, "write_json", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(), tmp_path / "run")
+    assert (tmp_path / "run" / "weights" / "adapted.pt").is_file()
+    monkeypatch.setattr(training, "write_json", write)
+    result = train(configure(), tmp_path / "run", resume=True)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == set(RUN_FILES)
+    expected, got = state_of(done[0].weights), state_of(result.weights)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
 @pytest.mark.parametrize("patience", [0, 1])
