@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -147,14 +146,10 @@ def test_a_list_that_names_nothing_is_an_error(tmp_path: Path, picture: Any) -> 
         read(request)
 
 
-@pytest.mark.parametrize(("text", "between", "count"), [("\n", "", 400_000), ("a" * 20, "<b/>", 100_000)])
-def test_long_text_in_many_pieces_takes_no_quadratic_time(tmp_path: Path, text: str, between: str, count: int) -> None:
+@pytest.mark.parametrize("between", ["", "<b/>", "<b>other</b>"])
+def test_text_in_many_pieces_is_whole(tmp_path: Path, between: str) -> None:
     path = tmp_path / "a.xml"
-    seconds = []
-    for pieces in (count // 4, count):
-        path.write_text(f"<annotation>{(text + between) * pieces}</annotation>")
-        began = time.process_time()
-        assert parse_annotation(path).text == text * pieces
-        seconds.append(time.process_time() - began)
-    # Four times the text takes four times the time, and sixteen times where the pieces are added up.
-    assert seconds[1] < 8 * max(seconds[0], 0.02)
+    path.write_text("<annotation>" + f"a\n{between}" * 20_000 + "</annotation>")
+    root = parse_annotation(path)
+    assert root.text == "a\n" * 20_000
+    assert {child.text for child in root.children} <= {"", "other"}
