@@ -28,7 +28,6 @@ _CRF = "20"
 _PRESET = "veryfast"
 # MP4 time stamps are whole numbers; this keeps 30000/1001 and its relatives exact.
 _MAX_RATE_DENOMINATOR = 1001
-_CLOCK_HZ = 90_000  # of time stamps that follow no rate
 _FRAGMENT_S = 2.0
 _MOST_ENCODER_THREADS = 8  # beyond that, x264 gains little on a picture of a camera's size
 _BT709 = 1
@@ -63,7 +62,6 @@ class H264:
                 f"{width}x{height} has an odd side, so the colour is stored as yuv444p to keep the size; some browsers "
                 f"and hardware players show only yuv420p",
             )
-        self._last_pts = -1
         self._file = _FailSafeFile(path)
         rate = Fraction(fps).limit_denominator(_MAX_RATE_DENOMINATOR)
         options = {} if self._matroska else dict(_FRAGMENTED)
@@ -82,6 +80,10 @@ class H264:
             raise self._refused(size_wh, fps, error) from error
         self._opened = False
         self._size_wh, self._fps = size_wh, fps
+        self._count, self._last_tick = 0, -1
+        self._ticks: dict[int, int] = {}
+        self._tick_s = self._frame_ticks = 0.0
+        self._timed = False
 
     @property
     def failure(self) -> str | None:
@@ -93,12 +95,13 @@ class H264:
         if self._file.error is not None:
             return
         if not self._opened:
-            self._open(timed=time_s is not None)
+            self._open()
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image_bgr), format="bgr24")
         frame = frame.reformat(format=self._pixels, dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE)
-        if time_s is not None:
-            self._last_pts = max(self._last_pts + 1, round(time_s * _CLOCK_HZ))
-            frame.pts, frame.time_base = self._last_pts, Fraction(1, _CLOCK_HZ)
+        self._timed |= time_s is not None
+        tick = round(self._count * self._frame_ticks if time_s is None else time_s / self._tick_s)
+        self._last_tick = self._ticks[self._count] = max(self._last_tick + 1, tick)
+        self._count += 1
         self._send(frame)
 
     def close(self) -> None:
@@ -126,11 +129,13 @@ class H264:
         self._container.close()
         self._file.close()
 
-    def _open(self, timed: bool) -> None:
+    def _open(self) -> None:
         try:
-            if timed:
-                self._stream.codec_context.time_base = Fraction(1, _CLOCK_HZ)
             self._stream.codec_context.open()
+            with self._writing():
+                self._container.start_encoding()  # which fixes the clock of the file
+            self._tick_s = float(self._stream.time_base)
+            self._frame_ticks = float(1 / (self._stream.codec_context.framerate * self._stream.time_base))
         except (self._av.FFmpegError, ValueError) as error:
             raise self._refused(self._size_wh, self._fps, error) from error
         self._opened = True
@@ -143,7 +148,23 @@ class H264:
         """Encode a frame, or with None what the encoder still holds back, and write what comes out."""
         with self._writing():
             for packet in self._stream.encode(frame):
+                number = packet.dts
+                if self._timed:
+                    self._retime(packet)
                 self._container.mux(packet)
+                self._ticks.pop(number, None)
+
+    def _retime(self, packet: Any) -> None:
+        """Give a packet the time of its frame.
+
+        The encoder counts frames, so that evenly spaced ones, of which nobody knows beforehand that they stay so, give
+        the same bytes with times and without. Its decoding times are numbers of frames too, the first few negative.
+        """
+        shown, decoded = packet.pts, packet.dts
+        packet.pts = self._ticks[shown]
+        packet.dts = self._ticks[decoded] if decoded >= 0 else round(decoded * self._frame_ticks)
+        packet.duration = round(self._frame_ticks)
+        packet.time_base = self._stream.time_base
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

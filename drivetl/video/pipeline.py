@@ -45,8 +45,9 @@ def run_video(
 ) -> VideoResult:
     """Detect, track, annotate and write every frame of a source; of cameras and streams the newest ones.
 
-    Every frame of a file keeps its time, and the file its size. The size of a folder of
-    pictures is that of the first, as is that of a video whose size changes; other frames are fitted into it.
+    A file keeps its frame rate and its size. Frames that are unevenly spaced keep their own times, which the fallback
+    writer cannot store and says so. The size of a folder of pictures is that of the first, as is that of a video whose
+    size changes; other frames are fitted into it.
 
     Args:
         source: see `drivetl.video.open_source`.
@@ -179,7 +180,7 @@ class _Run:
     def _jobs(self, frames: Iterator[NDArray[np.uint8]], stopped: Callable[[], bool]) -> Iterator[Job]:
         """Yield the frames of the source until it ends, the limit is reached or the user has had enough."""
         paced = not self._live and (self._settings.show or self._around.page is not None)
-        due_s = time.perf_counter()
+        due_s, shown_s = time.perf_counter(), 0.0
         for index in itertools.count():
             while self._controls.paused and not stopped():
                 time.sleep(_PAUSE_POLL_S)
@@ -194,18 +195,19 @@ class _Run:
                 self._ran_dry, self._interrupted = not stopped(), stopped()
                 return
             taken = {} if self._live or not index else {"read": watch.lap_ms()}
-            if paced:
-                due_s = max(due_s + 1 / self._fps, time.perf_counter())
-                time.sleep(max(0.0, due_s - time.perf_counter() - 1 / self._fps))
             self._taken += 1
             job = Job(index, image_bgr, self._source.captured_s, [View() for _ in self._lanes], taken)
             job.shown_s = self._source.shown_s
+            if paced:
+                step_s, shown_s = self._time_s(job) - shown_s, self._time_s(job)
+                due_s = max(due_s + step_s, time.perf_counter())
+                time.sleep(max(0.0, due_s - time.perf_counter() - 1 / self._fps))
             yield job
 
     def _prepare(self, job: Job) -> None:
         if self._weather.active:
             watch = Stopwatch()
-            job.image_bgr = self._weather(job.image_bgr)
+            job.image_bgr = self._weather(job.image_bgr, job.shown_s)
             job.taken_ms["weather"] = watch.lap_ms()
         for lane, view in zip(self._lanes, job.views, strict=True):
             lane.preprocess(job.image_bgr, job.index, view)
@@ -218,7 +220,7 @@ class _Run:
             lane.infer(view)
 
     def _understand(self, job: Job) -> None:
-        time_s = job.captured_s if self._live else None
+        time_s = job.captured_s if self._live else job.shown_s
         for lane, view in zip(self._lanes, job.views, strict=True):
             lane.understand(view, self._controls.confidence, job.placed, time_s)
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.errors import VideoError, quoted
+from drivetl.video.clock import FrameClock
 from drivetl.video.containers import Container, inspect_container
 from drivetl.video.live import LiveSource, Patience
 from drivetl.video.picture_source import PictureSource, pictures_in, pictures_listed
@@ -241,36 +242,6 @@ def _open_file(path: Path, allow_truncated: bool) -> _Capture:
     return _Capture(capture, SourceInfo("file", str(path), fps, frames, notes), container, allow_truncated)
 
 
-class _Clock:
-    """Gives each frame of a file its time: that of an even rate as long as the file's own time is near it.
-
-    Attributes:
-        uneven: whether a frame came at another time.
-    """
-
-    def __init__(self, fps: float) -> None:
-        self.uneven = False
-        self._fps, self._count = fps, 0
-        self._first_s = self._last_s = 0.0
-
-    def __call__(self, place_s: float) -> float:
-        """Return the seconds from the first frame to the next one, which the container places at ``place_s``."""
-        even_s = self._count / self._fps
-        if not self._count:
-            self._first_s = place_s
-        found_s = place_s - self._first_s
-        # Containers round times to milliseconds, some readers give none: half a frame beside the even time is even.
-        if abs(found_s - even_s) <= 0.5 / self._fps:
-            found_s = even_s
-        elif not math.isfinite(found_s) or found_s <= self._last_s:
-            found_s = self._last_s + 1 / self._fps
-        else:
-            self.uneven = True
-        self._count += 1
-        self._last_s = found_s
-        return found_s
-
-
 class _Capture:
     """What OpenCV's VideoCapture reads."""
 
@@ -291,7 +262,7 @@ class _Capture:
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         read, last_ms = 0, 0.0
-        clock = _Clock(self.info.fps)
+        clock = FrameClock(self.info.fps)
         while True:
             arrived, image_bgr = self._capture.read()
             if not arrived:

@@ -32,13 +32,18 @@ class VideoWeather:
         self._size_hw: tuple[int, ...] = ()
         self._clip: WeatherClip | None = None if text is None else self._new()
 
-    def __call__(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the frame in its weather; a change of size begins the weather anew."""
+    def __call__(self, image_bgr: NDArray[np.uint8], time_s: float | None = None) -> NDArray[np.uint8]:
+        """Return the frame in its weather; a change of size begins the weather anew.
+
+        Args:
+            image_bgr: the next frame.
+            time_s: when it is shown, in seconds after the first; None: the even rate says so.
+        """
         if self._size_hw and self._size_hw != image_bgr.shape[:2]:
             self._clip = self._new()
         self._size_hw = image_bgr.shape[:2]
         assert self._clip is not None
-        return self._clip(image_bgr)
+        return self._clip(image_bgr, time_s=time_s)
 
     def _new(self) -> WeatherClip:
         rng = np.random.default_rng(_SEED)

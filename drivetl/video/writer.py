@@ -56,7 +56,7 @@ class _Writer(Protocol):
     def write(self, image_bgr: NDArray[np.uint8], time_s: float | None) -> None:
         """Add a frame, uint8 ``(height, width, 3)`` BGR of the size that the writer was opened with.
 
-        With a time, the frame is shown from that time on; either all frames have one or none has.
+        With a time, in seconds after the first frame, it is shown from then on; without one, where the even rate says.
         """
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class VideoOutput:
 
         Args:
             image_bgr: the frame.
-            time_s: shown from then on; None: the frames are evenly spaced. Either all frames have a time or none.
+            time_s: shown from then on, in seconds after the first frame; None: where the even rate says.
 
         Raises:
             VideoError: the encoder does not start.
@@ -179,7 +179,7 @@ class _Mpeg4:
 
     def __init__(self, path: Path, fps: float, size_wh: tuple[int, int], target: Path) -> None:
         width, height = size_wh
-        self._path, self._target, self._fps = path, target, fps
+        self._path, self._target = path, target
         self._written = 0
         self._untimed = False
         # OpenCV would cut an odd last row or column off without a word.
@@ -207,8 +207,7 @@ class _Mpeg4:
         return None  # OpenCV reports none; `close` finds out
 
     def write(self, image_bgr: NDArray[np.uint8], time_s: float | None) -> None:
-        late_s = 0.0 if time_s is None else abs(time_s - self._written / self._fps)
-        if late_s > 1 / self._fps and not self._untimed:
+        if time_s is not None and not self._untimed:
             self._untimed = True
             self.notes += ("frames keep no times of their own in this format, so the video plays at an even rate",)
         right, bottom = self._pad

@@ -57,8 +57,21 @@ class WeatherClip:
         self._horizon_px = 0.0
         self._airlight_bgr: Bgr | None = None
 
-    def __call__(self, image_bgr: BgrImage, *, boxes_xyxy_px: Any = None, depth_m: DepthMap | None = None) -> BgrImage:
+    def __call__(
+        self,
+        image_bgr: BgrImage,
+        *,
+        boxes_xyxy_px: Any = None,
+        depth_m: DepthMap | None = None,
+        time_s: float | None = None,
+    ) -> BgrImage:
         """Return the next frame in this weather, a new uint8 array of the same shape.
+
+        Args:
+            image_bgr: the frame.
+            boxes_xyxy_px: of objects in it, for the depth.
+            depth_m: its depth, where it is known.
+            time_s: when it is shown, for frames that are not evenly spaced; None: its number divided by the rate.
 
         Raises:
             ImageError: the frame, its boxes or its depth cannot be used, or it is not of the size of the first one.
@@ -85,7 +98,7 @@ class WeatherClip:
         scene = Scene(
             rng=np.random.default_rng(self._layout_seed),
             noise_rng=np.random.default_rng((self._noise_seed, self._frame)),
-            time_s=self._frame / self.fps,
+            time_s=self._frame / self.fps if time_s is None else time_s,
             depth_m=depth_m,
             boxes_xyxy_px=boxes,
             airlight_bgr=self._airlight_bgr,

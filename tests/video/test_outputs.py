@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import resource
 import threading
 import time
@@ -279,7 +280,7 @@ def test_a_live_source_that_is_faster_than_the_model(
     camera = SteadyCamera(3.0, grey(200, (256, 128)))
     source = LiveSource(info, camera, lambda: None, patience=Patience(give_up_s=0))
     monkeypatch.setattr("drivetl.video.pipeline.open_source", lambda *_, **__: source)
-    result = run_video("0", [Model(detector)], Outputs(tmp_path / "out.mp4"))
+    result = run_video("0", [Model(detector)], Outputs(tmp_path / "out.mp4", tmp_path / "a.jsonl"))
     assert result.frames_in == 90 == result.frames_out + result.dropped
     assert 5 < result.frames_out < 31
     assert result.latency_ms["age"]["p50"] <= result.latency_ms["inference"]["p50"] + 400
@@ -290,6 +291,61 @@ def test_a_live_source_that_is_faster_than_the_model(
     shown_s = [capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in iter(lambda: capture.read()[0], False)]
     assert len(shown_s) == result.frames_out and 1.5 < shown_s[-1] - shown_s[0] < 4.5
     assert np.median(np.diff(shown_s)) > 0.05
+    # Both begin with the first frame that was delivered; that of the warm-up came before it and is in neither.
+    written_s = [line["time_s"] for line in lines(tmp_path / "a.jsonl")]
+    assert written_s[0] == 0 and np.abs(np.array(written_s) - shown_s).max() < 0.002
+
+
+@pytest.mark.parametrize("codec", ["h264", "mpeg4"])
+def test_unevenly_spaced_frames_keep_their_times(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey, codec: str
+) -> None:
+    av = pytest.importorskip("av", reason="needs PyAV to write uneven time stamps")
+    from fractions import Fraction
+
+    # Matroska states no mean rate, so OpenCV gives the finest: 25 a second. The first 20 keep it, then every other is
+    # missing.
+    wanted_s = [index / 25 for index in range(60) if index < 20 or index % 2]
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 256, 128, "yuv420p"
+        for time_s in wanted_s:
+            frame = av.VideoFrame.from_ndarray(grey(200, (256, 128)), format="bgr24")
+            frame.pts, frame.time_base = round(time_s * 25), Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    monkeypatch.setattr("drivetl.video.writer.h264_available", lambda: codec == "h264")
+    seen: dict[str, list[float | None]] = {"tracker": [], "tails": [], "weather": []}
+    for kind, target, place in (
+        ("tracker", "drivetl.video.lane.Tracker.update", 3),
+        ("tails", "drivetl.video.lane.Tails.add", 2),
+        ("weather", "drivetl.video.pipeline.VideoWeather.__call__", 2),
+    ):
+        monkeypatch.setattr(target, noting(target, seen[kind], place))
+    outputs = Outputs(tmp_path / "out.mp4", tmp_path / "a.jsonl")
+    result = run_video(str(tmp_path / "in.mkv"), [Model(detector)], outputs, VideoSettings(weather="haze:1"))
+    assert [line["time_s"] for line in lines(tmp_path / "a.jsonl")] == pytest.approx(wanted_s, abs=0.001)
+    assert seen["tails"] == pytest.approx(wanted_s, abs=0.001)
+    assert seen["tracker"][:20] == seen["weather"][:20] == [None] * 20  # as an evenly spaced video always was
+    assert seen["tracker"][20:] == seen["weather"][20:] == pytest.approx(wanted_s[20:], abs=0.001)
+    assert "unevenly spaced, 17.2 a second in the mean" in " ".join(result.notes)
+    capture = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    shown_s = [capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in iter(lambda: capture.read()[0], False)]
+    if codec == "h264":
+        assert shown_s == pytest.approx(wanted_s, abs=0.001)
+    else:
+        assert len(shown_s) == 40 and "plays at an even rate" in " ".join(result.notes)
+
+
+def noting(target: str, places: list[float | None], place: int) -> Callable[..., Any]:
+    """What a method does, its argument at a place noted; None where it is not given."""
+    method: Callable[..., Any] = pkgutil.resolve_name(target)
+
+    def noted(*arguments: Any) -> Any:
+        places.append(arguments[place] if len(arguments) > place else None)
+        return method(*arguments)
+
+    return noted
 
 
 def test_stopping_a_live_run_that_waits(bundle: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey) -> None:

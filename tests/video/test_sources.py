@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from drivetl.errors import ImageError, VideoError
 from drivetl.video import open_source
-from drivetl.video.sources import _Clock, printable_source
+from drivetl.video.clock import FrameClock
+from drivetl.video.sources import printable_source
 
 MakeVideo = Callable[..., Path]
 Grey = Callable[..., NDArray[np.uint8]]
@@ -146,25 +148,39 @@ def test_uneven_spacing_is_no_damage(tmp_path: Path, grey: Grey) -> None:
             container.mux(stream.encode())
         opened = open_source(str(tmp_path / name))
         times_s = [opened.shown_s for _ in opened.frames()]
-        wanted_s = [(40 * index + 200 * (index // 10)) / 1000 for index in range(38)]
+        wanted_s = np.array([(40 * index + 200 * (index // 10)) / 1000 for index in range(38)])
         assert len(times_s) == 38, name
         # Until frames leave the even rate by more than half of their distance, they are taken to keep it.
-        np.testing.assert_allclose(np.array(times_s, float), wanted_s, atol=0.5 / opened.info.fps, err_msg=name)
+        even = times_s.index(next(time_s for time_s in times_s if time_s is not None))
+        assert None not in times_s[even:] and 1 <= even <= 10, name
+        assert np.abs(wanted_s[:even] - np.arange(even) / opened.info.fps).max() <= 0.5 / opened.info.fps, name
+        np.testing.assert_allclose(np.array(times_s[even:], float), wanted_s[even:], atol=0.001, err_msg=name)
         assert "unevenly spaced" in opened.info.notes[-1]
 
 
 def test_even_frames_keep_their_exact_rate(make_video: Callable[..., Path]) -> None:
     for name, four_cc in (("a.mp4", "mp4v"), ("a.mkv", "mp4v"), ("a.avi", "MJPG")):
         opened = open_source(str(make_video(name, [10, 20, 30, 40], fps=29.97, four_cc=four_cc)))
-        fps = opened.info.fps
-        assert [opened.shown_s for _ in opened.frames()] == [index / fps for index in range(4)]
+        assert [opened.shown_s for _ in opened.frames()] == [None] * 4
         assert not any("unevenly" in note for note in opened.info.notes)
 
 
 def test_a_container_without_times_is_even() -> None:
-    clock = _Clock(10.0)
-    assert [clock(0.0) for _ in range(3)] == pytest.approx([0, 0.1, 0.2])
-    assert clock(float("nan")) == pytest.approx(0.3) and not clock.uneven
+    clock = FrameClock(10.0)
+    assert [clock(place_s) for place_s in (0.0, 0.0, 0.0, math.nan, math.inf, 0.0)] == [None] * 6 and not clock.uneven
+
+
+def test_times_that_go_back_are_not_believed() -> None:
+    clock = FrameClock(10.0)
+    places_s = (5.0, 5.14, 5.5, 0.0, math.nan, 5.75, 6.5)
+    assert [clock(place_s) for place_s in places_s] == [None, None, *map(pytest.approx, (0.5, 0.6, 0.7, 0.75, 1.5))]
+
+
+def test_times_rise_where_the_even_rate_ends() -> None:
+    clock = FrameClock(10.0)
+    # The frame at 0.06 was shown at 0.1, as the even rate says; the next one lies before that and comes after it.
+    shown_s = [clock(place_s) for place_s in (0.0, 0.06, 0.08, 0.2)]
+    assert shown_s == [None, None, pytest.approx(0.101), pytest.approx(0.2)]
 
 
 @pytest.mark.parametrize("source", ["99999999999999999999", "a" * 300 + ".mp4", "a\0b.mp4"])

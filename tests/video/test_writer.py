@@ -77,6 +77,24 @@ def test_h264_is_what_browsers_want(tmp_path: Path, grey: Grey) -> None:
     assert 0 < data.index(b"moov") < data.index(b"mdat")  # the index stands in front
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("even", [0, 7])
+def test_times_may_begin_in_the_middle(tmp_path: Path, grey: Grey, ending: str, even: int) -> None:
+    av = pytest.importorskip("av", reason="needs PyAV for H.264: pip install 'drivetl[video]'")
+    rng = np.random.default_rng(0)
+    uneven_s = even / 25 + np.cumsum(rng.uniform(0.004, 0.3, 60)) - 0.004
+    times_s = [*(index / 25 for index in range(even)), *uneven_s.tolist()]
+    with video_output(tmp_path / f"a{ending}", fps=25) as output:
+        for index, time_s in enumerate(times_s):
+            output.write(grey(index, (64, 64)), None if index < even else time_s)
+    with av.open(str(tmp_path / f"a{ending}")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.dts is not None]
+    decoded = [packet.dts for packet in packets]
+    assert decoded == sorted(set(decoded)) and all(packet.pts >= packet.dts for packet in packets)
+    shown_s = sorted(float(packet.pts * packet.time_base) for packet in packets)
+    assert np.diff(shown_s) == pytest.approx(np.diff(times_s), abs=0.002)
+
+
 def test_the_encoder_leaves_half_of_the_cores_to_the_network(
     tmp_path: Path, grey: Grey, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,16 @@ def test_fog_is_constant_when_the_scene_darkens() -> None:
     assert np.abs(bright[:70].astype(int) - dark[:70]).max() <= 1
 
 
+def test_time_may_be_given() -> None:
+    image = plane_scene(180, 320).image_bgr
+    counted, told = (WeatherClip("wet_lens", 5, rng=np.random.default_rng(1), fps=10) for _ in range(2))
+    counted(image)
+    told(image)
+    kept = [counted(image) for _ in range(4)]
+    assert np.array_equal(told(image, time_s=0.1), kept[0])
+    assert not np.array_equal(told(image, time_s=3.0), kept[1])
+
+
 def test_a_sliding_drop_is_found_again_a_little_lower() -> None:
     clip = WeatherClip("wet_lens", 5, rng=np.random.default_rng(1), fps=1)
     image = plane_scene(180, 320).image_bgr
