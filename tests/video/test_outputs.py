@@ -328,7 +328,7 @@ def test_unevenly_spaced_frames_keep_their_times(
     assert seen["tails"] == pytest.approx(wanted_s, abs=0.001)
     assert seen["tracker"][:20] == seen["weather"][:20] == [None] * 20  # as an evenly spaced video always was
     assert seen["tracker"][20:] == seen["weather"][20:] == pytest.approx(wanted_s[20:], abs=0.001)
-    assert "unevenly spaced, 17.2 a second in the mean" in " ".join(result.notes)
+    assert "unevenly spaced, 16.5 a second in the mean" in " ".join(result.notes)
     capture = cv2.VideoCapture(str(tmp_path / "out.mp4"))
     shown_s = [capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in iter(lambda: capture.read()[0], False)]
     if codec == "h264":

@@ -88,9 +88,11 @@ def test_times_may_begin_in_the_middle(tmp_path: Path, grey: Grey, ending: str, 
         for index, time_s in enumerate(times_s):
             output.write(grey(index, (64, 64)), None if index < even else time_s)
     with av.open(str(tmp_path / f"a{ending}")) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.dts is not None]
-    decoded = [packet.dts for packet in packets]
-    assert decoded == sorted(set(decoded)) and all(packet.pts >= packet.dts for packet in packets)
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+    # Matroska holds no decoding times, and those of the first packets cannot be told from the others.
+    decoded = [packet.dts for packet in packets if packet.dts is not None]
+    assert decoded == sorted(set(decoded)) and len(decoded) >= len(packets) - 2
+    assert all(packet.pts >= packet.dts for packet in packets if packet.dts is not None)
     shown_s = sorted(float(packet.pts * packet.time_base) for packet in packets)
     assert np.diff(shown_s) == pytest.approx(np.diff(times_s), abs=0.002)
 
