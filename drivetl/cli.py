@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from drivetl import __version__
 from drivetl.errors import DrivetlError, GateFailed, MissingExtraError, quoted
-from drivetl.verbs._console import document_written, error_document, write_document
+from drivetl.verbs._console import document_written, error_document, expect_document, write_document
 
 __all__ = ["app", "main"]
 
@@ -81,6 +81,7 @@ for _name in _VERBS:
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 a gate failed, 2 bad input or usage, 70 a defect, 130 interrupted."""
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    expect_document()
     try:
         app()
     except DrivetlError as error:

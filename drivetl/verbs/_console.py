@@ -21,6 +21,7 @@ __all__ = [
     "Reporter",
     "document_written",
     "error_document",
+    "expect_document",
     "write_document",
 ]
 
@@ -109,8 +110,13 @@ def write_document(document: dict[str, Any]) -> None:
 
 
 def document_written() -> bool:
-    """Say whether this process has written its one JSON document."""
+    """Say whether this command has written its one JSON document."""
     return bool(_written)
+
+
+def expect_document() -> None:
+    """Begin a command; a process may carry out several, one after the other."""
+    _written.clear()
 
 
 def error_document(verb: str, message: str, exit_status: int) -> dict[str, Any]:
