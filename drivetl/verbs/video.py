@@ -217,7 +217,8 @@ def _first_interrupt_noted() -> Iterator[_Stopped]:
     def note(number: int, frame: FrameType | None) -> None:
         stopped.signal = number
         for kind, handler in before.items():
-            signal.signal(kind, handler)
+            # Where a shell started the program in its background, Ctrl-C is ignored by itself.
+            signal.signal(kind, signal.default_int_handler if kind == signal.SIGINT else handler)
 
     before = {kind: signal.getsignal(kind) for kind in kinds}
     for kind in kinds:

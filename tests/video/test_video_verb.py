@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,20 +113,21 @@ def test_words_for_people(bundle: Path, make_video: MakeVideo) -> None:
     assert "detections over all frames: car 1\n" in result.stdout
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_whoever_stops_the_program_gets_a_finished_file(
-    name: str,
-    bundle: Path,
-    make_video: MakeVideo,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    read_frames: Read,
-) -> None:
-    number = getattr(signal, name)
-    source = make_video("in.mp4", [200] * 40, size_wh=(256, 128))
+@contextmanager
+def own_signal(number: int, handler: Any) -> Iterator[None]:
+    """Have a signal handled in a way of the test's own, however the tests themselves were started."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+        assert signal.getsignal(number) is handler, "the verb leaves it as it was"
+    finally:
+        signal.signal(number, before)
+
+
+def signal_at_the_fourth_frame(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     infer, calls = Detector.infer, []
 
-    def pressed_at_the_fourth(self: Detector, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+    def signalled(self: Detector, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         calls.append(tensor.shape)
         if len(calls) == 5:  # the first call is the warm-up
             signal.raise_signal(number)
@@ -133,14 +135,32 @@ def test_whoever_stops_the_program_gets_a_finished_file(
             time.sleep(0.05)  # the handler runs in the main thread
         return infer(self, tensor)
 
-    monkeypatch.setattr(Detector, "infer", pressed_at_the_fourth)
-    before = signal.getsignal(number)
-    result = run(source, "--model", bundle, "--out", tmp_path / "out.mp4", "--json")
+    monkeypatch.setattr(Detector, "infer", signalled)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_whoever_stops_the_program_gets_a_finished_file(
+    name: str, bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_frames: Read
+) -> None:
+    number = getattr(signal, name)
+    source = make_video("in.mp4", [200] * 40, size_wh=(256, 128))
+    signal_at_the_fourth_frame(number, monkeypatch)
+    with own_signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL):
+        result = run(source, "--model", bundle, "--out", tmp_path / "out.mp4", "--json")
     assert result.exit_code == 128 + number
     document = json.loads(result.stdout)
     assert document["interrupted"] and 4 <= document["frames_out"] < 40
     assert len(read_frames(tmp_path / "out.mp4")) == document["frames_out"] == document["frames_in"]
-    assert signal.getsignal(number) is before
+
+
+def test_a_hangup_that_is_ignored_stays_so(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_video("in.mp4", [200] * 9, size_wh=(256, 128))
+    signal_at_the_fourth_frame(signal.SIGHUP, monkeypatch)
+    with own_signal(signal.SIGHUP, signal.SIG_IGN):  # as nohup does it
+        result = run(source, "--model", bundle, "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["frames_out"] == 9
 
 
 def test_ctrl_c_twice_drops_the_file(
