@@ -23,8 +23,8 @@ from drivetl.video.containers import whole_fragments_bytes
 
 __all__ = ["H264"]
 
-# Constant quality of x264, 0 to 51: thin lines and small letters stay crisp. The fastest preset keeps them best and takes
-# a third of the time of ``veryfast``, for 1.8 times the size; on two cores encoding would hold up a fast network.
+# Constant quality of x264, 0 to 51: thin lines and small letters stay crisp. The fastest preset keeps them best and
+# takes a third of the time of ``veryfast``, for 1.8 times the size. On two cores, encoding would hold up a network.
 _CRF = "21"
 _PRESET = "ultrafast"
 # MP4 time stamps are whole numbers; this keeps 30000/1001 and its relatives exact.
