@@ -46,7 +46,11 @@ def pictures_listed(listing: Path) -> list[Path]:
         if not text or text.startswith("#"):
             continue
         picture = listing.parent / text
-        if not picture.is_file():
+        try:
+            there = picture.is_file()
+        except OSError:  # such as a name that is too long
+            there = False
+        if not there:
             raise VideoError(
                 f"{quoted(listing)} line {number}: there is no picture {quoted(picture)}; paths are relative to it"
             )

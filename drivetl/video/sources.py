@@ -34,6 +34,7 @@ _TOLERANCE_S = (0.25, 1.5)
 _MOST_FRAMES = 1e9
 _MOST_DIGITS = 4
 _NETWORK_TIMEOUT_MS = 5000
+_PARAMETERS = re.compile("[=&;]|%3[BD]|%26", re.IGNORECASE)  # of a URL, which may hold a password
 _PASS_ALLOW = "or pass --allow-truncated to use the frames that can be read"
 
 
@@ -88,13 +89,15 @@ def open_source(
         # A name that is too long or holds a NUL is no file either, and no reason for a traceback.
         if not isinstance(error, FileNotFoundError):
             reason = getattr(error, "strerror", None) or str(error)
-            raise VideoError(f"cannot read the source {quoted(source)}: {reason}; give another path") from error
+            raise VideoError(
+                f"cannot read the source {quoted(printable_source(source))}: {reason}; give another path"
+            ) from error
     if path.is_dir():
         return PictureSource(path, pictures_in(path), picture_fps)
     if not path.is_file():
         raise VideoError(
-            f"the source {quoted(source)} does not exist; give a video file, a folder of pictures, a list of pictures "
-            f"(.txt), a camera index such as 0, or a URL"
+            f"the source {quoted(printable_source(source))} does not exist; give a video file, a folder of pictures, a "
+            f"list of pictures (.txt), a camera index such as 0, or a URL"
         )
     if path.suffix.lower() == ".txt":
         return PictureSource(path, pictures_listed(path), picture_fps)
@@ -109,15 +112,17 @@ def printable_source(source: str) -> str:
     scheme, colon, rest = source.partition("://")
     if not colon:
         # One slash is a slip of the fingers, and what follows it a password all the same.
-        slip = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/.*@", source)
-        return source if slip is None else f"{source.partition(':')[0]}:/…"
+        slip = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/.*[@=&;?#]", source, re.DOTALL)
+        return source if slip is None else f"{slip[1]}:/…"
     user, at, address = rest.rpartition("@")
     if re.search("[/?#]", user):
         # A password with such a letter, or an @ in the query: nothing says which, and either may be secret.
         return f"{scheme}://…"
     address, *query = re.split("[?#]", address, maxsplit=1)
     host, slash, path = address.partition("/")
-    shown = f"{host}{slash}…" if re.search("[=&;]", path) else f"{address}{'?…' if query else ''}"
+    if _PARAMETERS.search(host):
+        return f"{scheme}://…"
+    shown = f"{host}{slash}…" if _PARAMETERS.search(path) else f"{address}{'?…' if query else ''}"
     return f"{scheme}://{'…@' if at else ''}{shown}"
 
 

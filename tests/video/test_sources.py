@@ -249,6 +249,9 @@ def test_a_file_named_like_a_url_protocol(make_video: MakeVideo, monkeypatch: py
         ("rtsp://10.0.0.5/live;pwd=geheim", "rtsp://10.0.0.5/…"),
         ("http://10.0.0.5/v.mjpg#geheim", "http://10.0.0.5/v.mjpg?…"),
         ("rtsp:/admin:geheim@cam/live", "rtsp:/…"),
+        ("rtsp:/cam/live?password=geheim", "rtsp:/…"),
+        ("rtsp://cam;pwd=geheim/live", "rtsp://…"),
+        ("rtsp://10.0.0.5/user%3Dadmin%26password%3dgeheim", "rtsp://10.0.0.5/…"),
         ("rtsp://10.0.0.5:554/cam/realmonitor", "rtsp://10.0.0.5:554/cam/realmonitor"),
         ("C:/me@home/drive.mp4", "C:/me@home/drive.mp4"),
         ("me@home/drive.mp4", "me@home/drive.mp4"),
@@ -317,3 +320,18 @@ def test_a_recording_behind_a_url_that_breaks_off_is_not_taken_for_a_whole_one(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    "source", ["rtsp:/admin:geheim@cam/live", "rtsp:/admin:geheim@" + "a" * 300, "rtsp:/a:geheim@\0"]
+)
+def test_a_slip_in_the_address_gives_no_password_away(source: str) -> None:
+    with pytest.raises(VideoError, match=r"the source 'rtsp:/…'") as caught:
+        open_source(source)
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_name_in_a_list_that_no_system_takes(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a" * 300 + ".jpg\n")
+    with pytest.raises(VideoError, match=r"list\.txt' line 1: there is no picture"):
+        open_source(str(tmp_path / "list.txt"))
