@@ -295,6 +295,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         host = self.headers.get("Host", "")
         origin = self.headers.get("Origin")
         site = self.headers.get("Sec-Fetch-Site", "none")
+        try:
+            _ = urlsplit(f"//{host}").port
+        except ValueError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "that is no host")
+            return False
         known = self.server.page.expects(host)
         if known and origin in (None, f"http://{host}") and site in ("none", "same-origin"):
             return True
