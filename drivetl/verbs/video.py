@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -106,13 +107,13 @@ def _video(
 ) -> None:
     """Run a bundle on a video and write it with boxes, tracks, classes, confidence and a line of latency figures.
 
-    Of a file every frame is used, of a camera or stream the newest. Ctrl-C once finishes the file, as do
-    SIGTERM and SIGHUP; twice drops it.
+    Of a file every frame is used, of a camera or stream the newest. Ctrl-C, SIGTERM and SIGHUP finish the file (exit
+    status 130, 143, 129); Ctrl-C once more drops it.
 
     Example: drivetl video drive.mp4 --model bundles/fog --out drive-boxes.mp4
     """
     from drivetl.video import Around, Outputs, VideoSettings, run_video
-    from drivetl.video.outputs import check_files
+    from drivetl.video.outputs import check_files, check_tracks
 
     outputs = Outputs(out, detections, mot, stills, overwrite)
     settings = VideoSettings(
@@ -130,16 +131,18 @@ def _video(
     )
     reporter = Reporter("video", json)
     targets = {"--out": out, "--detections": detections, "--mot": mot, "--stats": stats}
-    check_files(targets, source, overwrite=overwrite)
-    with reporter.working(), _first_interrupt_noted() as stopped:
-        models = _models((model, compare), provider, threads, engine_cache, reporter)
-        with _page(serve, host, port, reporter) as page:
-            around = Around(stopped, reporter.progress, reporter.say, page)
-            result = run_video(source, models, outputs, settings, around)
-        document = _document(result, provider, out)
-        _write_stats(stats, document, overwrite)
-    lines = [*_lines(result, provider, out), *_written(detections, mot, stats, *result.stills)]
-    _finish(reporter, document, lines, stopped.signal)
+    check_files(targets, source, stills=stills, bundles=(model, compare), overwrite=overwrite)
+    check_tracks(mot, track)
+    with _first_interrupt_noted() as stopped:
+        with reporter.working():
+            models = _models((model, compare), provider, threads, engine_cache, reporter)
+            with _page(serve, host, port, reporter) as page:
+                around = Around(stopped, reporter.progress, reporter.say, page)
+                result = run_video(source, models, outputs, settings, around)
+            document = _document(result, provider, out)
+            _write_stats(stats, document, overwrite)
+        lines = [*_lines(result, provider, out), *_written(detections, mot, stats, *result.stills)]
+        _finish(reporter, document, lines, stopped.signal)
 
 
 def _finish(reporter: Reporter, document: dict[str, Any], lines: list[str], number: int) -> None:
@@ -209,16 +212,20 @@ class _Stopped:
 def _first_interrupt_noted() -> Iterator[_Stopped]:
     """Yield what tells whether Ctrl-C was pressed, or the system or the terminal ended the program.
 
-    So the recording of a service that is stopped is finished like any other. A second one ends it at once, as usual.
+    So the recording of a service that is stopped is finished like any other. A second Ctrl-C ends it at once, as usual;
+    a second SIGTERM or SIGHUP does not, because ``timeout`` and closing terminals send theirs twice.
+
+    Raises:
+        typer.Exit: SIGTERM or SIGHUP came before the first frame, so there is nothing to keep; or the terminal that
+            was closed takes no more words.
     """
     stopped = _Stopped()
     kinds = [kind for name in ("SIGINT", "SIGTERM", "SIGHUP") if (kind := getattr(signal, name, None)) is not None]
 
     def note(number: int, frame: FrameType | None) -> None:
-        stopped.signal = number
-        for kind, handler in before.items():
-            # Where a shell started the program in its background, Ctrl-C is ignored by itself.
-            signal.signal(kind, signal.default_int_handler if kind == signal.SIGINT else handler)
+        stopped.signal = stopped.signal or number
+        # Where a shell started the program in its background, Ctrl-C is ignored by itself.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = {kind: signal.getsignal(kind) for kind in kinds}
     for kind in kinds:
@@ -227,6 +234,15 @@ def _first_interrupt_noted() -> Iterator[_Stopped]:
             signal.signal(kind, note)
     try:
         yield stopped
+    except KeyboardInterrupt:
+        if stopped.signal in (0, signal.SIGINT):
+            raise
+        raise typer.Exit(128 + stopped.signal) from None
+    except OSError as error:
+        # All results are written by then, and have errors of their own.
+        if stopped.signal != getattr(signal, "SIGHUP", None) or error.errno != errno.EIO:
+            raise
+        raise typer.Exit(128 + stopped.signal) from None
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

@@ -51,6 +51,7 @@ class Job:
         image_bgr: the frame; after drawing, the picture to show.
         captured_s: when it came in, on the clock of ``time.perf_counter``.
         views: one for each model.
+        size_wh: of the source's frame, in pixels.
         taken_ms: durations of the stages that all models share.
         placed: scale, left and top in pixels that put a frame of another size into the output.
         shown_s: see `drivetl.video.source_info.Source`.
@@ -60,6 +61,7 @@ class Job:
     image_bgr: NDArray[np.uint8]
     captured_s: float
     views: list[View]
+    size_wh: tuple[int, int] = (0, 0)
     taken_ms: dict[str, float] = field(default_factory=dict)
     placed: tuple[float, int, int] = (1.0, 0, 0)
     shown_s: float | None = None

@@ -9,38 +9,65 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from drivetl.errors import OutputError, quoted
+from drivetl.errors import ConfigError, OutputError, quoted
 from drivetl.files import atomic_file, refuse_existing, writing
 from drivetl.video.lane import Job, View
+from drivetl.video.tracking import tracking_available
 
-__all__ = ["LINES_SCHEMA", "DetectionLines", "MotLines", "check_files"]
+__all__ = ["LINES_SCHEMA", "DetectionLines", "MotLines", "check_files", "check_tracks"]
 
 LINES_SCHEMA = 1
 
 
-def check_files(files: Mapping[str, Path | None], source: str, *, overwrite: bool) -> None:
+def check_files(
+    files: Mapping[str, Path | None],
+    source: str,
+    *,
+    stills: Path | None = None,
+    bundles: Sequence[Path | None] = (),
+    overwrite: bool,
+) -> None:
     """Say before any work what would cost a result at its end.
 
     Args:
         files: option → the file that it names; None where it is not given.
         source: of the frames; no result may take its place.
+        stills: the folder of ``--stills``.
+        bundles: no result may take the place of their files.
         overwrite: whether what stands there may be replaced.
 
     Raises:
-        OutputError: a file exists, is the source, or is named twice.
+        OutputError: a file exists, is a folder, the source or a part of a bundle, or is named twice.
     """
-    named: dict[Path, str] = {}
+    named = {} if stills is None else {stills.resolve(): "--stills"}
+    kept = [bundle.resolve() for bundle in bundles if bundle is not None]
     for option, path in files.items():
         if path is None:
             continue
-        place = path.absolute()
+        place = path.resolve()
         if place in named:
             raise OutputError(f"{named[place]} and {option} are both {quoted(path)}; give each a file of its own")
         named[place] = option
+        if path.is_dir():
+            raise OutputError(f"{option} {quoted(path)} is a folder; give the name of a file")
+        if any(bundle in place.parents for bundle in kept):
+            raise OutputError(f"{option} {quoted(path)} lies in the bundle that is run; choose another folder")
         refuse_existing(path, overwrite=overwrite)
         with contextlib.suppress(OSError, ValueError):  # no such source: it has its own sentence
             if path.samefile(source):
                 raise OutputError(f"{option} {quoted(path)} is the source itself; choose another file")
+
+
+def check_tracks(mot: Path | None, track: bool | None) -> None:
+    """Say before any work that a file of tracks would stay empty.
+
+    Raises:
+        ConfigError: it is asked for and objects are not numbered; see `drivetl.video.VideoSettings.track`.
+    """
+    if mot is None or track or (track is None and tracking_available()):
+        return
+    remedy = "leave out --no-track" if track is False else "pip install 'drivetl[video]'"
+    raise ConfigError(f"--mot {quoted(mot)} would hold no track, because none are followed; {remedy}")
 
 
 class _Lines:
@@ -73,10 +100,10 @@ class _Lines:
 class DetectionLines(_Lines):
     """One JSON document for each frame, one a line.
 
-    A line holds ``schema``, ``frame`` (from 0, of the frames handed on), ``time_s`` and ``detections``: each with
-    ``class``, ``confidence``, ``xyxy_px`` in pixels of the source's frame, and ``track`` (None before an object has a
-    number). With two models ``detections`` is replaced by ``models``: a list of ``model`` and
-    ``detections``.
+    A line holds ``schema``, ``frame`` (from 0, of the frames handed on), ``time_s`` (after the first of them),
+    ``size_wh`` of the source's frame, which may change, and ``detections``: each with ``class``, ``confidence``,
+    ``xyxy_px`` in pixels of that frame, and ``track`` (None before an object has a number). With two models
+    ``detections`` is replaced by ``models``: a list of ``model`` and ``detections``.
     """
 
     def __init__(
@@ -87,7 +114,12 @@ class DetectionLines(_Lines):
 
     def write(self, job: Job, time_s: float) -> None:
         """Add the frame's line."""
-        document: dict[str, Any] = {"schema": LINES_SCHEMA, "frame": job.index, "time_s": round(time_s, 6)}
+        document: dict[str, Any] = {
+            "schema": LINES_SCHEMA,
+            "frame": job.index,
+            "time_s": round(time_s, 6),
+            "size_wh": list(job.size_wh),
+        }
         found = [
             _objects(view, class_names, job.placed)
             for view, class_names in zip(job.views, self._class_names, strict=True)

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import ConfigError, quoted
 from drivetl.video.draw import fit_into
 from drivetl.video.lane import Job, Lane, View, percentiles
 from drivetl.video.line import Line
 from drivetl.video.meter import Latencies, Stopwatch
-from drivetl.video.outputs import DetectionLines, MotLines, check_files
+from drivetl.video.outputs import DetectionLines, MotLines, check_files, check_tracks
 from drivetl.video.settings import Around, Controls, Model, Outputs, VideoResult, VideoSettings
 from drivetl.video.source_info import Source
 from drivetl.video.sources import LiveOptions, open_source
@@ -59,7 +58,7 @@ def run_video(
     Raises:
         VideoError: the source cannot be used, is damaged or ends before its time, or the video cannot be encoded.
         ImageError: a picture of a folder cannot be read.
-        ConfigError: a class or a kind of weather is unknown.
+        ConfigError: a class or a kind of weather is unknown, or tracks are to be written and none are followed.
         OutputError: an output exists, cannot be written or is the source itself.
         KeyboardInterrupt: the run was stopped before its first frame, so there is nothing to keep.
     """
@@ -67,10 +66,8 @@ def run_video(
     if outputs.video is not None:
         check_target(outputs.video)
     files = {"--out": outputs.video, "--detections": outputs.detections, "--mot": outputs.mot}
-    check_files(files, source, overwrite=outputs.overwrite)
-    if outputs.mot is not None and not (settings.track or (settings.track is None and tracking_available())):
-        remedy = "leave out --no-track" if settings.track is False else "pip install 'drivetl[video]'"
-        raise ConfigError(f"--mot {quoted(outputs.mot)} would hold no track, because none are followed; {remedy}")
+    check_files(files, source, stills=outputs.stills, overwrite=outputs.overwrite)
+    check_tracks(outputs.mot, settings.track)
     confidence = settings.confidence
     controls = Controls(models[0].detector.confidence if confidence is None else confidence)
 
@@ -196,8 +193,10 @@ class _Run:
                 return
             taken = {} if self._live or not index else {"read": watch.lap_ms()}
             self._taken += 1
-            job = Job(index, image_bgr, self._source.captured_s, [View() for _ in self._lanes], taken)
-            job.shown_s = self._source.shown_s
+            size_wh = image_bgr.shape[1], image_bgr.shape[0]
+            views = [View() for _ in self._lanes]
+            shown = self._source.shown_s
+            job = Job(index, image_bgr, self._source.captured_s, views, size_wh, taken, shown_s=shown)
             if paced:
                 step_s, shown_s = self._time_s(job) - shown_s, self._time_s(job)
                 due_s = max(due_s + step_s, time.perf_counter())

@@ -67,6 +67,7 @@ def test_detections_stay_in_pixels_of_the_frame_they_come_from(tmp_path: Path, d
     cv2.imwrite(str(folder / "2.png"), grey(200, (128, 64)))
     run_video(str(folder), [Model(detector)], Outputs(detections=tmp_path / "a.jsonl"))
     large, small = (line["detections"][0]["xyxy_px"] for line in lines(tmp_path / "a.jsonl"))
+    assert [line["size_wh"] for line in lines(tmp_path / "a.jsonl")] == [[256, 128], [128, 64]]
     assert np.array(small) * 2 == pytest.approx(large, abs=0.1)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -80,14 +81,20 @@ def test_options_that_make_no_sense(bundle: Path, make_video: MakeVideo, words: 
 
 
 def test_results_that_would_be_lost_are_refused_before_the_run(
-    bundle: Path, make_video: MakeVideo, tmp_path: Path
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, taken = make_video("in.mp4", [0]), tmp_path / "taken.json"
     taken.write_text("by hand")
-    same = tmp_path / "same.txt"
+    same, contract = tmp_path / "same.txt", (bundle / "contract.json").read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path)
+    both = tmp_path / "link" / "same.mp4"
     cases = [
         (["--stats", taken], r"taken\.json.*exists; pass --overwrite"),
         (["--detections", same, "--mot", same], "--detections and --mot are both"),
+        (["--out", tmp_path / "same.mp4", "--detections", both], "--out and --detections are both"),
+        (["--detections", same, "--stills", same], "--stills and --detections are both"),
+        (["--stats", bundle / "contract.json", "--overwrite"], "--stats .* lies in the bundle that is run"),
+        (["--stats", tmp_path, "--overwrite"], "--stats .* is a folder"),
         (["--detections", source, "--overwrite"], "--detections .*is the source itself"),
         (["--mot", same, "--no-track"], "would hold no track.*leave out --no-track"),
     ]
@@ -95,7 +102,10 @@ def test_results_that_would_be_lost_are_refused_before_the_run(
         result = run(source, "--model", bundle, "--out", tmp_path / "out.mp4", *words)
         assert isinstance(result.exception, DrivetlError) and re.search(message, str(result.exception)), words
         assert not (tmp_path / "out.mp4").exists() and not same.exists()
-    assert taken.read_text() == "by hand"
+    assert taken.read_text() == "by hand" and (bundle / "contract.json").read_bytes() == contract
+    monkeypatch.setattr("drivetl.video.outputs.tracking_available", lambda: False)
+    result = run(source, "--model", tmp_path / "no bundle", "--mot", same)  # said before the bundle is opened
+    assert "would hold no track" in str(result.exception) and "pip install" in str(result.exception)
 
 
 def test_passwords_stay_out_of_json(bundle: Path) -> None:
@@ -124,12 +134,12 @@ def own_signal(number: int, handler: Any) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def signal_at_the_fourth_frame(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def signal_at_the_fourth_frame(number: int, monkeypatch: pytest.MonkeyPatch, *, times: int = 1) -> None:
     infer, calls = Detector.infer, []
 
     def signalled(self: Detector, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         calls.append(tensor.shape)
-        if len(calls) == 5:  # the first call is the warm-up
+        if 5 <= len(calls) < 5 + times:  # the first call is the warm-up
             signal.raise_signal(number)
         if len(calls) >= 5:
             time.sleep(0.05)  # the handler runs in the main thread
@@ -161,6 +171,47 @@ def test_a_hangup_that_is_ignored_stays_so(
     with own_signal(signal.SIGHUP, signal.SIG_IGN):  # as nohup does it
         result = run(source, "--model", bundle, "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["frames_out"] == 9
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_what_comes_twice_still_leaves_a_finished_file(
+    name: str, bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_frames: Read
+) -> None:
+    """``timeout`` sends SIGTERM to its child and to its group; a terminal that closes and its shell both hang up."""
+    number = getattr(signal, name)
+    source = make_video("in.mp4", [200] * 40, size_wh=(256, 128))
+    signal_at_the_fourth_frame(number, monkeypatch, times=2)
+    with own_signal(number, signal.default_int_handler):
+        result = run(source, "--model", bundle, "--out", tmp_path / "out.mp4", "--json")
+    assert result.exit_code == 128 + number
+    assert 4 <= len(read_frames(tmp_path / "out.mp4")) == json.loads(result.stdout)["frames_out"] < 40
+
+
+def test_sigterm_before_the_first_frame(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return models(*arguments)
+
+    models = verb._models
+    monkeypatch.setattr(verb, "_models", opened)
+    result = run(make_video("in.mp4", [200] * 4), "--model", bundle, "--out", tmp_path / "out.mp4")
+    assert result.exit_code == 143 and [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_terminal_that_is_gone_takes_no_words(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_frames: Read
+) -> None:
+    def gone(*arguments: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    source = make_video("in.mp4", [200] * 40, size_wh=(256, 128))
+    signal_at_the_fourth_frame(signal.SIGHUP, monkeypatch)
+    monkeypatch.setattr(verb.Reporter, "finish", gone)
+    with own_signal(signal.SIGHUP, signal.SIG_DFL):
+        result = run(source, "--model", bundle, "--out", tmp_path / "out.mp4")
+    assert result.exit_code == 129 and len(read_frames(tmp_path / "out.mp4")) >= 4
 
 
 def test_ctrl_c_twice_drops_the_file(
