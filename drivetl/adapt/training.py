@@ -160,13 +160,23 @@ def train(
     for line in (*_row_notes(rows), *plan.lines(config)):
         say(line)
     run = Fits(config, dataset, folder, judge, resume, progress)
+    result = _carried_out(run, config, folder, rows, (*dataset.notes, *notes))
+    write_json(folder.result, result.document(), overwrite=True)
+    folder.forget_work()
+    return result
+
+
+def _carried_out(
+    run: Fits, config: TrainConfig, folder: RunFolder, rows: tuple[HeadRow, ...], notes: tuple[str, ...]
+) -> TrainResult:
+    """Choose the share, train, and write the weights; ``notes`` are those of before."""
     crossed = run.cross_validated()
     fitted = run.fit(folder, run.pictures)
     curve = run.curve(crossed, fitted)
     share = _share(config, curve)
     _write_checkpoints(fitted, folder, curve, share)
     trainer = fitted.trainer
-    result = TrainResult(
+    return TrainResult(
         weights=folder.adapted,
         alone_weights=folder.adapted if share == 1 else folder.alone,
         last_weights=folder.last,
@@ -176,11 +186,8 @@ def train(
         seconds=trainer.seconds + run.selection_seconds,
         **_figures(trainer),
         usage=totals(folder.log.read_text(encoding="utf-8").splitlines()),
-        notes=(*dataset.notes, *notes, *run.notes, *_step_notes(trainer, config), *_share_notes(config, share)),
+        notes=(*notes, *run.notes, *_step_notes(trainer, config), *_share_notes(config, share)),
     )
-    write_json(folder.result, result.document(), overwrite=True)
-    folder.forget_work()
-    return result
 
 
 def _checked(config: TrainConfig, dataset: Dataset, judge: Judge | None) -> tuple[TrainConfig, list[str]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ from drivetl.verbs._console import SCHEMA_VERSION, JsonFlag, OverwriteFlag, Repo
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch
 
 if TYPE_CHECKING:
-    from drivetl.video import Model, VideoResult
+    from drivetl.video import Model, Outputs, VideoResult, VideoSettings
     from drivetl.video.server import LivePage
 
 __all__ = ["register"]
@@ -112,8 +113,7 @@ def _video(
 
     Example: drivetl video drive.mp4 --model bundles/fog --out drive-boxes.mp4
     """
-    from drivetl.video import Around, Outputs, VideoSettings, run_video
-    from drivetl.video.outputs import check_files, check_tracks
+    from drivetl.video import Outputs, VideoSettings
 
     outputs = Outputs(out, detections, mot, stills, overwrite)
     settings = VideoSettings(
@@ -129,20 +129,44 @@ def _video(
         reconnect_s=reconnect_s,
         stills=still_count,
     )
-    reporter = Reporter("video", json)
-    targets = {"--out": out, "--detections": detections, "--mot": mot, "--stats": stats}
-    check_files(targets, source, stills=stills, bundles=(model, compare), overwrite=overwrite)
-    check_tracks(mot, track)
+    bundles = [path for path in (model, compare) if path is not None]
+    address = (host, port) if serve else None
+    job = _Job(source, bundles, outputs, settings, stats, provider, threads, engine_cache, address)
+    _carry_out(job, Reporter("video", json))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """The command line, sorted; ``address``: of the live page, None without one."""
+
+    source: str
+    bundles: list[Path]
+    outputs: Outputs
+    settings: VideoSettings
+    stats: Path | None
+    provider: str
+    threads: int
+    engine_cache: Path | None
+    address: tuple[str, int] | None
+
+
+def _carry_out(job: _Job, reporter: Reporter) -> None:
+    from drivetl.video import Around, run_video
+    from drivetl.video.outputs import check_outputs
+
+    outputs = job.outputs
+    # Here already, before seconds go into opening the models.
+    check_outputs(outputs, job.source, job.settings.track, bundles=job.bundles, stats=job.stats)
     with _first_interrupt_noted() as stopped:
         with reporter.working():
-            models = _models((model, compare), provider, threads, engine_cache, reporter)
-            with _page(serve, host, port, reporter) as page:
+            models = _models(job, reporter)
+            with _page(job.address, reporter) as page:
                 around = Around(stopped, reporter.progress, reporter.say, page)
-                result = run_video(source, models, outputs, settings, around)
-            document = _document(result, provider, out)
-            _write_stats(stats, document, overwrite)
-        lines = [*_lines(result, provider, out), *_written(detections, mot, stats, *result.stills)]
-        _finish(reporter, document, lines, stopped.signal)
+                result = run_video(job.source, models, outputs, job.settings, around)
+            document = _document(result, job.provider, outputs.video)
+            _write_stats(job.stats, document, outputs.overwrite)
+        written = _written(outputs.detections, outputs.mot, job.stats, *result.stills)
+        _finish(reporter, document, [*_lines(result, job.provider, outputs.video), *written], stopped.signal)
 
 
 def _finish(reporter: Reporter, document: dict[str, Any], lines: list[str], number: int) -> None:
@@ -163,33 +187,30 @@ def _write_stats(target: Path | None, document: dict[str, Any], overwrite: bool)
         write_json(target, {"schema_version": SCHEMA_VERSION, "verb": "video", **document}, overwrite=overwrite)
 
 
-def _models(
-    bundles: Sequence[Path | None], provider: str, threads: int, engine_cache: Path | None, reporter: Reporter
-) -> list[Model]:
-    """Open the bundles that are given."""
+def _models(job: _Job, reporter: Reporter) -> list[Model]:
+    """Open the bundles."""
     from drivetl.runtime import Detector
     from drivetl.video import Model
 
     models = []
-    with EngineWatch(reporter, provider, engine_cache):
-        for path in bundles:
-            if path is not None:
-                detector = Detector(path, provider=provider, threads=threads, engine_cache=engine_cache)
-                models.append(Model(detector, path.resolve().name))
+    with EngineWatch(reporter, job.provider, job.engine_cache):
+        for path in job.bundles:
+            detector = Detector(path, provider=job.provider, threads=job.threads, engine_cache=job.engine_cache)
+            models.append(Model(detector, path.resolve().name))
     return models
 
 
 @contextmanager
-def _page(serve: bool, host: str, port: int, reporter: Reporter) -> Iterator[LivePage | None]:
+def _page(address: tuple[str, int] | None, reporter: Reporter) -> Iterator[LivePage | None]:
     """Yield the live page, once its address is printed; None where none is wanted."""
-    if not serve:
+    if address is None:
         yield None
         return
     from drivetl.video.server import LivePage
 
-    with LivePage(host, port) as page:
+    with LivePage(*address) as page:
         if not page.local:
-            reporter.say(f"note: everybody who reaches {host} and has the token can watch; it travels unencrypted")
+            reporter.say(f"note: everybody who reaches {page.host} and has the token can watch; it travels unencrypted")
         reporter.say(f"live page: {page.url}")
         yield page
 

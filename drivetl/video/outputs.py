@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -12,35 +12,36 @@ from typing import Any, TextIO
 from drivetl.errors import ConfigError, OutputError, quoted
 from drivetl.files import atomic_file, refuse_existing, writing
 from drivetl.video.lane import Job, View
+from drivetl.video.settings import Outputs
 from drivetl.video.tracking import tracking_available
+from drivetl.video.writer import check_target
 
-__all__ = ["LINES_SCHEMA", "DetectionLines", "MotLines", "check_files", "check_tracks"]
+__all__ = ["LINES_SCHEMA", "DetectionLines", "MotLines", "check_outputs"]
 
 LINES_SCHEMA = 1
 
 
-def check_files(
-    files: Mapping[str, Path | None],
-    source: str,
-    *,
-    stills: Path | None = None,
-    bundles: Sequence[Path | None] = (),
-    overwrite: bool,
+def check_outputs(
+    outputs: Outputs, source: str, track: bool | None, *, bundles: Sequence[Path] = (), stats: Path | None = None
 ) -> None:
     """Say before any work what would cost a result at its end.
 
     Args:
-        files: option → the file that it names; None where it is not given.
+        outputs: where results go.
         source: of the frames; no result may take its place.
-        stills: the folder of ``--stills``.
+        track: see `drivetl.video.VideoSettings`.
         bundles: no result may take the place of their files.
-        overwrite: whether what stands there may be replaced.
+        stats: one more file to be written.
 
     Raises:
-        OutputError: a file exists, is a folder, the source or a part of a bundle, or is named twice.
+        OutputError: a file exists, is a folder, the source or a part of a bundle, is named twice, or is no video.
+        ConfigError: tracks are to be written and none are followed.
     """
-    named = {} if stills is None else {stills.resolve(): "--stills"}
-    kept = [bundle.resolve() for bundle in bundles if bundle is not None]
+    if outputs.video is not None:
+        check_target(outputs.video)
+    named = {} if outputs.stills is None else {outputs.stills.resolve(): "--stills"}
+    kept = [bundle.resolve() for bundle in bundles]
+    files = {"--out": outputs.video, "--detections": outputs.detections, "--mot": outputs.mot, "--stats": stats}
     for option, path in files.items():
         if path is None:
             continue
@@ -52,18 +53,15 @@ def check_files(
             raise OutputError(f"{option} {quoted(path)} is a folder; give the name of a file")
         if any(bundle in place.parents for bundle in kept):
             raise OutputError(f"{option} {quoted(path)} lies in the bundle that is run; choose another folder")
-        refuse_existing(path, overwrite=overwrite)
+        refuse_existing(path, overwrite=outputs.overwrite)
         with contextlib.suppress(OSError, ValueError):  # no such source: it has its own sentence
             if path.samefile(source):
                 raise OutputError(f"{option} {quoted(path)} is the source itself; choose another file")
+    _check_tracks(outputs.mot, track)
 
 
-def check_tracks(mot: Path | None, track: bool | None) -> None:
-    """Say before any work that a file of tracks would stay empty.
-
-    Raises:
-        ConfigError: it is asked for and objects are not numbered; see `drivetl.video.VideoSettings.track`.
-    """
+def _check_tracks(mot: Path | None, track: bool | None) -> None:
+    """Say that a file of tracks would stay empty."""
     if mot is None or track or (track is None and tracking_available()):
         return
     remedy = "leave out --no-track" if track is False else "pip install 'drivetl[video]'"

@@ -15,7 +15,7 @@ from drivetl.video.draw import fit_into
 from drivetl.video.lane import Job, Lane, View, percentiles
 from drivetl.video.line import Line
 from drivetl.video.meter import Latencies, Stopwatch
-from drivetl.video.outputs import DetectionLines, MotLines, check_files, check_tracks
+from drivetl.video.outputs import DetectionLines, MotLines, check_outputs
 from drivetl.video.settings import Around, Controls, Model, Outputs, VideoResult, VideoSettings
 from drivetl.video.source_info import Source
 from drivetl.video.sources import LiveOptions, open_source
@@ -23,7 +23,7 @@ from drivetl.video.stills import Stills
 from drivetl.video.tracking import tracking_available
 from drivetl.video.weathered import VideoWeather
 from drivetl.video.window import Window
-from drivetl.video.writer import VideoOutput, check_target, video_output
+from drivetl.video.writer import VideoOutput, video_output
 
 __all__ = ["run_video"]
 
@@ -63,11 +63,7 @@ def run_video(
         KeyboardInterrupt: the run was stopped before its first frame, so there is nothing to keep.
     """
     outputs, settings, around = outputs or Outputs(), settings or VideoSettings(), around or Around()
-    if outputs.video is not None:
-        check_target(outputs.video)
-    files = {"--out": outputs.video, "--detections": outputs.detections, "--mot": outputs.mot}
-    check_files(files, source, stills=outputs.stills, overwrite=outputs.overwrite)
-    check_tracks(outputs.mot, settings.track)
+    check_outputs(outputs, source, settings.track, bundles=[model.detector.bundle.path for model in models])
     confidence = settings.confidence
     controls = Controls(models[0].detector.confidence if confidence is None else confidence)
 
@@ -319,9 +315,7 @@ class _Run:
         compared = None
         if others:
             compared = {"model": self._lanes[1].name, **others[0]}
-        live = None
-        if self._live:
-            live = {name: getattr(self._source, name) for name in ("reconnects", "longest_silence_s")}
+        counted = ("reconnects", "longest_silence_s") if self._live else ()
         return VideoResult(
             source=info.name,
             frames_in=self._taken + self._source.dropped,
@@ -337,7 +331,7 @@ class _Run:
             notes=self._notes(),
             tracks=first["tracks"],
             compared=compared,
-            live=live,
+            live={name: getattr(self._source, name) for name in counted} or None,
             stills=() if self._stills is None else self._stills.written,
         )
 

@@ -32,15 +32,13 @@ def h264_available() -> bool:
 
 
 def check_target(out: Path) -> None:
-    """Say before any work that a video cannot be written there.
+    """Say before any work that a video of this name cannot be written.
 
     Raises:
-        OutputError: the ending is not one of `VIDEO_ENDINGS`, or the target is a folder.
+        OutputError: the ending is not one of `VIDEO_ENDINGS`.
     """
     if out.suffix.lower() not in VIDEO_ENDINGS:
         raise OutputError(f"--out {quoted(out)} must end in {', '.join(VIDEO_ENDINGS[:-1])} or {VIDEO_ENDINGS[-1]}")
-    if out.is_dir():
-        raise OutputError(f"--out {quoted(out)} is a folder; give the name of a video file")
 
 
 class _Writer(Protocol):
