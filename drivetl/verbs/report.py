@@ -15,6 +15,7 @@ from drivetl.verbs._run_pictures import run_pictures
 
 __all__ = ["register"]
 
+_PAGE = "page.html"
 _NEEDED = ("zero_shot", "train", "adapted", "export", "verify", "bench", "video")
 
 
@@ -74,9 +75,9 @@ def report(
 
 
 def _targets(run: Path, out: Path | None) -> dict[str, Path]:
-    """Return the files to write; pages in one folder elsewhere each have their own evidence."""
-    page = out or run / "page.html"
-    prefix = "" if out is None else f"{page.stem}."
+    """Return the files to write; pages of other names each have their own evidence, so that a folder holds several."""
+    page = out or run / _PAGE
+    prefix = "" if page.name == _PAGE else f"{page.stem}."
     names = {"markdown": "evidence.md", "json": "evidence.json", "model_card": "model_card.md"}
     return {"page": page, **{name: page.parent / f"{prefix}{file}" for name, file in names.items()}}
 

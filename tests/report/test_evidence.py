@@ -269,6 +269,11 @@ def test_the_verb_writes_the_page_of_an_unfinished_run(tmp_path: Path) -> None:
     assert document["missing"] == ["train", "adapted", "export", "verify", "bench", "video"]
     assert "train, adapted, export" in (run / "page.html").read_text()
     assert {path.name for path in run.iterdir()} >= {"page.html", "evidence.md", "evidence.json", "model_card.md"}
+    # A recipe names the page and means the same.
+    named = CliRunner().invoke(app, ["report", str(run), "--out", str(run / "page.html"), "--overwrite", "--json"])
+    assert {key: json.loads(named.stdout)[key] for key in ("markdown", "json", "model_card")} == {
+        key: document[key] for key in ("markdown", "json", "model_card")
+    }
     (run / "train").mkdir()
     (run / "train" / "weight_curve.json").write_text("{}")
     with pytest.raises(ConfigError, match="holds no curve of points"):
