@@ -81,7 +81,7 @@ def test_killed_at_five_random_moments(drawn: Path, random_weights: Path, tmp_pa
         kill(child, run, files, float(rng.uniform(0, 0.5)))
         killed += child.returncode == -signal.SIGKILL
     assert killed >= 4, "the last may come too late"
-    if not RunFolder(run).adapted.is_file():
+    if not RunFolder(run).result.is_file():
         end(begin(recipe, run, "--resume"))
     assert {path.relative_to(run) for path in run.rglob("*")} == {path.relative_to(whole) for path in whole.rglob("*")}
     # The mix may be the start alone; the fine-tuned weights before the mix never are.
@@ -99,7 +99,13 @@ def test_what_a_killed_process_leaves_is_cleared(configure: Configure, tmp_path:
     (run / "scratch-abcd1234" / "features0.pt").write_bytes(b"x")
     (run / ".config-abcd1234.yaml").write_text("")
     train(configure(epochs=1), run)
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "data.yaml", "training_log.jsonl", "weights"}
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml",
+        "data.yaml",
+        "result.json",
+        "training_log.jsonl",
+        "weights",
+    }
     other = tmp_path / "other"
     other.mkdir()
     (other / ".config").write_text("mine")
