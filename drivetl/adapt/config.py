@@ -157,6 +157,7 @@ class TrainConfig(StrictModel):
             for name, given in (
                 ("selection_split", self.selection_split is not None),
                 ("wise_ft", self.wise_ft == "select"),
+                ("head_epochs", self.head_epochs > 0),
                 ("repeat_threshold", self.repeat_threshold > 0),
                 ("small_object_crops", self.small_object_crops > 0),
             ):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.sampling import repeat_factors
 from drivetl.data.records import Sample
 
 __all__ = ["OverfitWatch", "Plan", "plan_run"]
@@ -88,7 +89,7 @@ def plan_run(config: TrainConfig, samples: Sequence[Sample], names: Sequence[str
         samples: the pictures to train on.
         names: the classes.
     """
-    pictures = len(samples)
+    pictures = _shown(config, samples)
     replayed = math.ceil(config.replay_ratio * pictures - 1e-9) if config.replay is not None else 0
     batches = math.ceil((pictures + replayed) / min(config.batch, pictures + replayed))
     accumulation = config.accumulation(batches)
@@ -99,6 +100,14 @@ def plan_run(config: TrainConfig, samples: Sequence[Sample], names: Sequence[str
         warmup = round(_WARM_UP_SHARE * config.epochs, 2)
     labels = {name: found[name] for name in names}
     return Plan(pictures, replayed, labels, batches, accumulation, steps, warmup, max(1, round(steps / 10)))
+
+
+def _shown(config: TrainConfig, samples: Sequence[Sample]) -> int:
+    """Return how many target pictures make an epoch, those that are shown again counted again."""
+    if not config.repeat_threshold:
+        return len(samples)
+    classes_of = [frozenset(box.class_name for box in sample.boxes) for sample in samples]
+    return round(sum(repeat_factors(classes_of, config.repeat_threshold)))
 
 
 class OverfitWatch:

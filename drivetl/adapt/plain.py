@@ -24,10 +24,10 @@ from drivetl.files import atomic_file
 from drivetl.progress import Progress, silent
 from drivetl.yolo.checkpoint import load_checkpoint
 from drivetl.yolo.dataset import ReadOnlyDataset
-from drivetl.yolo.ultra import DetectionTrainer, build_module, patched, torch_device
+from drivetl.yolo.ultra import DetectionTrainer, build_module, patched, torch_device, trainer_module
 from drivetl.yolo.weights import resolve_weights
 
-__all__ = ["PlainResult", "train_plain"]
+__all__ = ["PlainResult", "on_gpu", "train_plain"]
 
 # What would change where files go, what is reached over the network, or whose code runs.
 _FIXED = frozenset(
@@ -106,11 +106,18 @@ def train_plain(
         write_yaml(Path(scratch) / "data.yaml", document)
         trainer = _trainer({**settings, **_own_settings(start, Path(scratch), kind, selection_split is not None)})
         trainer.add_callback("on_train_epoch_end", lambda t: progress("training", t.epoch + 1, t.epochs))
-        trainer.train()
+        # Its own check of mixed precision fetches a model over the network.
+        with patched(trainer_module, check_amp=on_gpu):
+            trainer.train()
         result = trainer.best if selection_split is not None else trainer.last
         with atomic_file(target, overwrite=True) as temporary:
             temporary.write_bytes(Path(result).read_bytes())
     return PlainResult(target, time.monotonic() - began, torch.get_num_threads(), peak_memory_mib())
+
+
+def on_gpu(model: Any) -> bool:
+    """Return what Ultralytics' check of mixed precision says, where nothing is wrong with the GPU."""
+    return bool(next(model.parameters()).device.type == "cuda")
 
 
 def _own_settings(start: Path, scratch: Path, device: torch.device, validates: bool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ _FREE_ON_RESUME = frozenset({"threads", "workers", "device", "git_commit", "trac
 
 # What `drivetl.files.atomic_file` and `drivetl.adapt.fitting` leave behind when their process is killed.
 _LEFTOVER = re.compile(
-    r"\.(config|data|train|training_log|state|adapted|alone|last|candidate|weight_curve|result|learning_curve)-[^.]{8}\.\w+"
+    r"\.(config|data|train|training_log|state|adapted|alone|last|candidate|weight_curve|result|learning_curve|mlflow_run)-[^.]{8}\.\w+"
     r"|scratch-.{8}"
 )
 

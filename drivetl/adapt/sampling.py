@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 
 __all__ = ["EpochBatches", "repeat_factors"]
 
 
-def repeat_factors(classes_of: Sequence[frozenset[int]], threshold: float) -> list[float]:
+def repeat_factors(classes_of: Sequence[frozenset[Hashable]], threshold: float) -> list[float]:
     """Return how often each picture is shown: ``max over its classes of sqrt(threshold / frequency)``, at least 1.
 
     Gupta, Dollar and Girshick, "LVIS" (CVPR 2019), on repeat-factor sampling; the frequency of a class is the share of
@@ -21,7 +21,7 @@ def repeat_factors(classes_of: Sequence[frozenset[int]], threshold: float) -> li
         threshold: share of the pictures, 0 to 1; 0 repeats nothing.
     """
     count = len(classes_of)
-    frequency: dict[int, float] = {}
+    frequency: dict[Hashable, float] = {}
     for classes in classes_of:
         for index in classes:
             frequency[index] = frequency.get(index, 0.0) + 1 / count

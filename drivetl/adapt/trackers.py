@@ -14,7 +14,7 @@ from drivetl.adapt.config import TrainConfig
 from drivetl.errors import ConfigError, quoted
 from drivetl.files import write_json
 
-__all__ = ["Trackers"]
+__all__ = ["Trackers", "refuse_login"]
 
 _EXPERIMENT = "drivetl"
 _STEPS = "epoch"
@@ -73,6 +73,19 @@ class Trackers:
             tracker.close()
 
 
+def refuse_login(uri: str) -> None:
+    """Refuse an address that names a user in front of its host: it is written down with the run, for all to read.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if "@" in uri.partition("://")[2].partition("/")[0]:
+        raise ConfigError(
+            "the address of the MLflow server must not hold a user name or password, because it is written down with "
+            "the run; MLflow reads them from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -122,6 +135,7 @@ class _MLflow:
             raise _missing("mlflow", "mlflow-skinny", error) from error
         self._problem: type[Exception] = MlflowException
         self.uri = config.mlflow_uri or os.environ.get("MLFLOW_TRACKING_URI") or (folder / "mlruns").absolute().as_uri()
+        refuse_login(self.uri)
         if self.uri.startswith("file:"):
             # MLflow asks this of everyone who keeps runs in plain files, which need no database beside them.
             os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
@@ -158,7 +172,7 @@ class _MLflow:
         try:
             return question()
         except self._problem as error:
-            why = str(error).splitlines()[0][:300]
+            why = (str(error).splitlines() or [type(error).__name__])[0][:300]
             raise ConfigError(
                 f"MLflow cannot write to {quoted(self.uri)}: {why}; start the server or correct mlflow_uri and go on "
                 "with --resume, or leave 'mlflow' out of trackers"

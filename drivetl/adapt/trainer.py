@@ -226,9 +226,11 @@ class AdaptTrainer(StartTrainer):
         )
         if not finite:
             kept = f"the state after epoch {epoch} is kept in" if epoch > self.start_epoch else "nothing was written to"
+            # Some GPUs compute wrongly in half precision.
+            full = ", or with amp: false" if self.amp else ""
             raise ConfigError(
                 f"training diverged in epoch {epoch + 1}: the loss is not finite with lr0 {self.job.config.lr0:g}; "
-                f"{kept} {quoted(self.job.state_path.parent)}; start a new run with a smaller --lr0"
+                f"{kept} {quoted(self.job.state_path.parent)}; start a new run with a smaller --lr0{full}"
             )
         return False
 

@@ -20,6 +20,7 @@ from drivetl.adapt.head_transfer import HeadRow
 from drivetl.adapt.loading import check_sources
 from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.selection import Judge, SharePoint
+from drivetl.adapt.trackers import refuse_login
 from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.adapt.usage import totals
 from drivetl.data import open_dataset
@@ -146,6 +147,7 @@ def train(
         OutputError: ``out`` holds something else, or cannot be written.
     """
     torch_device(config.device)
+    refuse_login(config.mlflow_uri or "")
     dataset = open_dataset(config.data)
     config, notes = _checked(config, dataset, judge)
     plan = plan_run(config, training_samples(dataset, config), dataset.names)

@@ -39,6 +39,13 @@ def test_the_plan_counts_steps_labels_and_replay() -> None:
     assert "a step after every batch, because more batches a step would leave under 100" in text
 
 
+def test_pictures_that_are_shown_again_count_again() -> None:
+    config = TrainConfig(data=Path(), weights="w", epochs=10, batch=8, repeat_threshold=0.6)
+    # 3 of 80 pictures hold a bus: each is shown sqrt(0.6 / (3 / 80)) = 4 times.
+    plan = plan_run(config, samples(80), ["car", "bus"])
+    assert (plan.pictures, plan.batches, plan.steps) == (89, 12, 120)
+
+
 def test_a_large_set_collects_batches_and_says_so() -> None:
     config = TrainConfig(data=Path(), weights="w", epochs=10, batch=8, warmup_epochs=0)
     plan = plan_run(config, samples(800), ["car", "bus"])

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from drivetl.adapt.plain import train_plain
+from drivetl.adapt.plain import on_gpu, train_plain
 from drivetl.errors import ConfigError, DatasetError, OutputError
 from drivetl.yolo import load_checkpoint
+from drivetl.yolo.ultra import trainer_module
 
 SMALL: dict[str, Any] = {"epochs": 1, "imgsz": 64, "batch": 2, "workers": 0, "seed": 3}
 
@@ -28,6 +29,18 @@ def test_it_trains_by_its_own_defaults_and_writes_one_file(drawn: Path, random_w
     assert document["seconds"] > 0 and document["threads"] >= 1 and document["peak_memory_mib"] > 100
     with pytest.raises(OutputError, match="pass --overwrite"):
         train_plain(drawn, random_weights, tmp_path / "run", settings=SMALL)
+
+
+def test_mixed_precision_is_not_checked_with_a_download(
+    drawn: Path, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(model: object) -> bool:
+        raise AssertionError("this check fetches a model")
+
+    monkeypatch.setattr(trainer_module, "check_amp", fetch)
+    train_plain(drawn, random_weights, tmp_path / "run", settings={**SMALL, "amp": True})
+    assert not on_gpu(torch.nn.Linear(1, 1))
+    assert trainer_module.check_amp is fetch
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,11 @@ def test_no_label_of_the_dataset_is_read(configure: Configure, drawn: Path, tmp_
 
 @pytest.mark.parametrize(
     ("changes", "name"),
-    [({}, "selection_split"), ({"selection_split": None, "wise_ft": "select"}, "wise_ft")],
+    [
+        ({}, "selection_split"),
+        ({"selection_split": None, "wise_ft": "select"}, "wise_ft"),
+        ({"selection_split": None, "head_epochs": 1}, "head_epochs"),
+    ],
 )
 def test_what_would_need_labels_is_refused(changes: dict[str, Any], name: str) -> None:
     with pytest.raises(ConfigError, match=f"no label is read, so '{name}' must be"):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.trackers import Trackers
+from drivetl.adapt.training import train
 from drivetl.errors import ConfigError
+
+Configure = Callable[..., TrainConfig]
 
 LINES: list[dict[str, Any]] = [
     {"epoch": 1, "seconds": 3.5, "optimiser_steps": 4, "train/box_loss": 1.25, "metrics/mAP50-95(B)": 0.25},
@@ -103,6 +107,21 @@ def test_a_tracking_server_that_does_not_answer_is_named(tmp_path: Path, monkeyp
     uri = "http://127.0.0.1:9"
     with pytest.raises(ConfigError, match=r"MLflow cannot write to 'http://127.0.0.1:9': .*--resume"):
         Trackers(config_of(tmp_path, "mlflow", uri=uri), tmp_path / "log.jsonl", resumed_epoch=None)
+
+
+def test_a_password_is_refused_before_it_is_written_down(configure: Configure, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD") as caught:
+        train(configure(epochs=1, mlflow_uri="https://me:secret@tracking.example/path"), tmp_path / "run")
+    assert "secret" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_password_in_the_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@tracking.example")
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD") as caught:
+        Trackers(config_of(tmp_path, "mlflow"), tmp_path / "log.jsonl", resumed_epoch=None)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_client_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
