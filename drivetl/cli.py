@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -39,12 +40,30 @@ _EXTRA_OF = {
 }
 
 
+# What a shell reports of a program that SIGPIPE ended (128 + 13).
+_READER_GONE = 141
+
+
+class _ReaderGoneError(Exception):
+    """Whoever read the output has stopped, as ``| head`` does."""
+
+
 class _Verbs(TyperGroup):
+    # Of these two Typer thinks that it knows better, and exits with 1, which would say that a gate failed.
+
+    def make_context(self, *arguments: Any, **named: Any) -> Any:
+        try:
+            return super().make_context(*arguments, **named)
+        except BrokenPipeError as error:
+            raise _ReaderGoneError from error
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGoneError from error
         except EOFError as error:
-            # Typer takes it for a terminal that was closed at a prompt, says "Aborted!" and exits with 1.
+            # It takes it for a terminal that was closed at a prompt.
             raise RuntimeError("a file or stream ended early") from error
 
 
@@ -79,7 +98,10 @@ for _name in _VERBS:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 1 a gate failed, 2 bad input or usage, 70 a defect, 130 interrupted."""
+    """Run the command line and exit.
+
+    0 done, 1 a gate failed, 2 bad input or usage, 70 a defect, 130 interrupted, 141 nobody reads the output any more.
+    """
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     expect_document()
     try:
@@ -88,6 +110,11 @@ def main() -> NoReturn:
         _fail(verb, str(error), error.exit_status, gate=isinstance(error, GateFailed))
     except OSError as error:
         _fail(verb, _refusal(error), DrivetlError.exit_status)
+    except _ReaderGoneError:
+        # What is still held back for stdout would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        print("drivetl: the reader of the output has gone", file=sys.stderr)
+        sys.exit(_READER_GONE)
     except KeyboardInterrupt:
         _fail(verb, "interrupted", 130)
     except Exception as error:  # noqa: BLE001 - the last resort, which hides nothing

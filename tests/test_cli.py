@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -134,6 +135,16 @@ def test_a_defect_after_the_document_adds_no_second_one() -> None:
     result = _with(lines, "doctor", "--json")
     assert result.returncode == 70
     assert json.loads(result.stdout)["verb"] == "doctor"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["weights", "list"], ["weights", "list", "--json"]])
+def test_a_reader_that_goes_away_is_no_failed_gate(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "drivetl", *words]
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(writing)
+    assert (result.returncode, result.stderr.strip()) == (141, "drivetl: the reader of the output has gone")
 
 
 def test_a_missing_extra_is_still_bad_input() -> None:

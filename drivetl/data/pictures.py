@@ -67,6 +67,9 @@ def picture_size_hw(path: Path) -> tuple[int, int]:
         PictureError: the file is missing, is none of these, ends in its header, or has more than `MAX_PIXELS`.
     """
     try:
+        if path.exists() and not path.is_file():
+            # A pipe or device would be waited for without end.
+            raise PictureError("picture_unreadable", path, "is no file; give a picture or leave it out")
         with path.open("rb") as handle:
             size_hw = _header_size_hw(handle, path)
     except FileNotFoundError as error:

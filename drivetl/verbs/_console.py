@@ -35,6 +35,12 @@ JsonFlag = Annotated[
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")]
 
 
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the entrance: rich would end the process with 1, which says that a gate failed."""
+        raise
+
+
 class Reporter:
     """One verb's mouth: `say` for sentences, `progress` for long work, `finish` for the result.
 
@@ -84,7 +90,7 @@ class Reporter:
         if self.as_json:
             write_document({"schema_version": SCHEMA_VERSION, "verb": self.verb, **document})
             return
-        out = Console(highlight=False, soft_wrap=True)
+        out = _Output(highlight=False, soft_wrap=True)
         for line in lines:
             out.print(escape(line), emoji=False)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -194,3 +195,11 @@ def test_small_grey_is_a_quarter_unless_small_already(tmp_path: Path) -> None:
         path = tmp_path / "p.jpg"
         cv2.imwrite(str(path), np.zeros((*size_hw, 3), np.uint8))
         assert decode_small_grey(path).shape == expected
+
+
+@pytest.mark.parametrize("read", [picture_size_hw, decode_picture, decode_small_grey])
+def test_a_pipe_is_not_waited_for(read: Callable[[Path], object], tmp_path: Path) -> None:
+    pipe = tmp_path / "picture.jpg"
+    os.mkfifo(pipe)
+    with pytest.raises(PictureError, match="is no file"):
+        read(pipe)
