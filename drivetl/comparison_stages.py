@@ -135,7 +135,7 @@ def _trained(
         needs=(*part.needs, *needs),
         sources=(weights, *files),
         replaces=True,
-        resumes=not plain,
+        resumes=None if plain else out / "config.yaml",
         share=20,
         settings=settings,
     )

@@ -162,7 +162,8 @@ class Stage:
         needs: stages whose result it builds on.
         sources: files from outside the run, whose change makes the stage run again.
         replaces: pass ``--overwrite`` when it runs again.
-        resumes: pass ``--resume`` when it was interrupted.
+        resumes: what the verb writes as soon as it has something to resume. Pass ``--resume`` when the stage was
+            interrupted after that.
         share: how long it takes compared with others; for the time left.
         settings: of training; they are written to a file that the command gets as ``--recipe``.
     """
@@ -172,7 +173,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     sources: tuple[Path, ...] = ()
     replaces: bool = False
-    resumes: bool = False
+    resumes: Path | None = None
     share: float = 5.0
     settings: Mapping[str, Any] = field(default_factory=dict)
 

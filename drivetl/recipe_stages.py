@@ -104,7 +104,7 @@ def _train_stage(
         needs=needs,
         sources=(weights,),
         replaces=True,
-        resumes=True,
+        resumes=out / "config.yaml",
         share=10 + 12 * float(train.get("epochs", 10)),
         settings=train,
     )

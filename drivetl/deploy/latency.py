@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from drivetl.data.pictures import decode_picture
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
-from drivetl.deploy.machine import Load, describe_machine, peak_memory_mb
+from drivetl.deploy.machine import Load, describe_machine, int8_warning, peak_memory_mb
 from drivetl.deploy.place import Place, detector_at, limits_of
 from drivetl.deploy.sampling import STAGES, Sampling, back_to_back_ms, paced_ms
 from drivetl.deploy.tails import Percentiles, histogram, series
@@ -102,6 +102,7 @@ class LatencyResult:
         machine: see `drivetl.deploy.machine.describe_machine`.
         load: what else the machine did meanwhile, see `drivetl.deploy.machine.Load`.
         against_bare: the check against a bare loop, where it was asked for.
+        warnings: sentences on what the figures do not say.
     """
 
     provider: str
@@ -130,6 +131,7 @@ class LatencyResult:
     machine: dict[str, Any]
     load: dict[str, Any]
     against_bare: AgainstBare | None
+    warnings: tuple[str, ...]
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -229,6 +231,7 @@ def bench(
         peak_memory_mb=peak_memory_mb(),
         profile=profile,
         machine=describe_machine(),
+        warnings=tuple(filter(None, [int8_warning(opened.contract.quantisation)])),
         **measured,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import onnxruntime as ort
 
 from drivetl.cores import usable_cores
 
-__all__ = ["Load", "describe_machine", "peak_memory_mb", "runtime_versions"]
+__all__ = ["Load", "describe_machine", "int8_saturates", "int8_warning", "peak_memory_mb", "runtime_versions"]
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _STATUS = Path("/proc/self/status")
 _STAT = Path("/proc/stat")
+_EXACT_INT8 = frozenset({"avx512_vnni", "avx_vnni"})
 _THROTTLE = Path("/sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count")
 
 
@@ -89,6 +91,34 @@ def describe_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version(), **runtime_versions()},
     }
+
+
+def int8_saturates() -> bool | None:
+    """Return whether sums of 8-bit products overflow on this processor; None where the system does not tell.
+
+    x86 without VNNI adds two such products in 16 bits (VPMADDUBSW), so that ONNX Runtime's int8 gives other results
+    there than elsewhere, and worse ones (its guide "Quantize ONNX models", on ``reduce_range``).
+    """
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return False
+    flags = _field(_CPU_INFO, "flags")
+    return None if flags is None else _EXACT_INT8.isdisjoint(flags.split())
+
+
+def int8_warning(quantisation: Mapping[str, Any] | None) -> str | None:
+    """Return what to say of an int8 bundle on this processor; None where nothing is to be said.
+
+    Args:
+        quantisation: the contract's account of how the graph came about.
+    """
+    searched_on = (quantisation or {}).get("processor")
+    exact = isinstance(searched_on, Mapping) and searched_on.get("int8_saturates") is False
+    if exact and int8_saturates():
+        return (
+            "int8 was searched on a processor that adds 8-bit products exactly; this one (x86 without VNNI) saturates, "
+            "which may cost accuracy: hold it against the weights here with drivetl verify, or export it here"
+        )
+    return None
 
 
 def peak_memory_mb() -> float | None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from drivetl.data import Dataset, open_dataset
 from drivetl.data.records import Sample
 from drivetl.deploy.calibration import METHODS, Method, chosen_samples, tensor_ranges, tensors_of
+from drivetl.deploy.machine import describe_machine, int8_saturates
 from drivetl.deploy.qdq import OPERATORS, in_float, layer_groups, quantised
 from drivetl.deploy.sensitivity import Raw, Sensitivity, raw_of, sensitivities
 from drivetl.errors import ConfigError, DatasetError, GateFailed, quoted
@@ -25,7 +26,7 @@ __all__ = ["Accuracy", "Int8Options", "Raw", "Trial", "quantise"]
 # Fewer pictures than this give ranges that the next hundred break; NVIDIA's and ONNX Runtime's guides speak of
 # hundreds. It is a warning, not a wall.
 _ENOUGH_PICTURES = 50
-_SENSITIVITY_PICTURES = 4
+_SENSITIVITY_PICTURES = 8
 # The best of several variants looks better on the pictures that chose it than on others, so it has to keep to less.
 _SEARCH_SHARE = 0.5
 _POINTS = 100.0
@@ -181,17 +182,25 @@ def _leave_in_float(search: _Search, model: Any, start: Trial, samples: Sequence
     groups = layer_groups(search.model)
     few = samples[:: max(len(samples) // _SENSITIVITY_PICTURES, 1)][:_SENSITIVITY_PICTURES]
     tensors = list(tensors_of(few, search.contract.letterbox))
-    search.sensitivity = sensitivities(search.model, model, groups, tensors, search.progress)
-    order = [entry.group for entry in search.sensitivity]
+    order: list[str] = []
+
+    def rank(first: int) -> None:
+        # Anew behind those that are in float for sure: the worst group hides what the others do.
+        sure = order[:first]
+        ranked = sensitivities(search.model, model, groups, tensors, search.progress, kept=sure)
+        search.sensitivity[first:] = ranked
+        order[:] = [*sure, *(entry.group for entry in ranked)]
 
     def trial(count: int) -> tuple[Trial, Any]:
         names = {name for group in order[:count] for name in groups[group]}
         variant = in_float(model, search.model, names)
         return search.try_out(variant, start.method, order[:count]), variant
 
+    rank(0)
     failed, count = 0, 1
     found = trial(count)
     while not search.holds(found[0]) and count < len(order):
+        rank(count)
         failed, count = count, min(2 * count, len(order))
         found = trial(count)
     if not search.holds(found[0]):
@@ -233,6 +242,7 @@ def _account(
             "pictures": len(samples),
             "method": best.method,
         },
+        "processor": {"cpu": describe_machine()["cpu"], "int8_saturates": int8_saturates()},
         "warnings": _warnings(search.contract, dataset, len(samples), options),
         "max_drop_points": options.max_drop,
         "search": {

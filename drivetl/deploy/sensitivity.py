@@ -28,7 +28,7 @@ class Sensitivity:
 
     Attributes:
         group: see `drivetl.deploy.qdq.layer_groups`.
-        gain: by how much `distortion` falls.
+        gain: beside what was in float already, by how much `distortion` falls.
         distortion: what is left.
     """
 
@@ -38,9 +38,15 @@ class Sensitivity:
 
 
 def sensitivities(
-    original: Any, quantised: Any, groups: Mapping[str, Sequence[str]], tensors: Sequence[_Array], progress: Progress
+    original: Any,
+    quantised: Any,
+    groups: Mapping[str, Sequence[str]],
+    tensors: Sequence[_Array],
+    progress: Progress,
+    *,
+    kept: Sequence[str] = (),
 ) -> list[Sensitivity]:
-    """Return every group with what it gains when it alone is left in float, the largest gain first.
+    """Return every group with what it gains when it too is left in float, the largest gain first.
 
     Args:
         original: the float graph.
@@ -48,6 +54,7 @@ def sensitivities(
         groups: group name → node names.
         tensors: inputs, float32 ``(1, 3, h, w)``.
         progress: told after every group.
+        kept: groups that are left in float already; they are not among the result.
     """
     run = raw_of(original)
     reference = [run(tensor) for tensor in tensors]
@@ -56,10 +63,12 @@ def sensitivities(
         tested = raw_of(model)
         return float(np.mean([distortion(raw, tested(tensor)) for raw, tensor in zip(reference, tensors, strict=True)]))
 
-    whole = left(quantised)
+    already = {name for group in kept for name in groups[group]}
+    whole = left(in_float(quantised, original, already) if already else quantised)
     found = []
-    for group, names in tracked(groups.items(), "sensitivity", len(groups), progress):
-        remaining = left(in_float(quantised, original, set(names)))
+    candidates = [(group, names) for group, names in groups.items() if group not in kept]
+    for group, names in tracked(candidates, "sensitivity", len(candidates), progress):
+        remaining = left(in_float(quantised, original, already.union(names)))
         found.append(Sensitivity(group, round(whole - remaining, 6), round(remaining, 6)))
     return sorted(found, key=lambda entry: -entry.gain)
 

@@ -108,14 +108,16 @@ def _carry_out(
         reporter.say(f"{title[0]}: done before, unchanged")
         return recorded["result"]
     command = list(stage.command)
-    if stage.resumes and started_file.is_file() and started_file.read_text(encoding="utf-8") == key:
+    begun = started_file.is_file() and started_file.read_text(encoding="utf-8") == key
+    if begun and _got_going(stage, started_file):
         command.append("--resume")
     elif stage.replaces:
         command.append("--overwrite")
     if stage.settings:
         command += ["--recipe", str(_write_settings(folder / f"{stage.name}.yaml", stage))]
-    with writing(started_file):
-        started_file.write_text(key, encoding="utf-8")
+    if not begun:
+        with writing(started_file):
+            started_file.write_text(key, encoding="utf-8")
     reporter.say(f"{title[0]}{title[1]}: drivetl {' '.join(command)}")
     began = time.monotonic()
     result = _call(stage, command, reporter, log)
@@ -128,6 +130,15 @@ def _carry_out(
     if log is not None:
         reporter.say(f"{title[0]}: done after {time.monotonic() - began:.0f} s")
     return result
+
+
+def _got_going(stage: Stage, started_file: Path) -> bool:
+    """Say whether an interrupted stage came so far that there is something to resume: of this start, not of one before.
+
+    The verb takes seconds to begin, and what is interrupted in them has left nothing, or what stood there before.
+    """
+    resumed = stage.resumes
+    return resumed is not None and resumed.is_file() and resumed.stat().st_mtime_ns >= started_file.stat().st_mtime_ns
 
 
 def _write_settings(path: Path, stage: Stage) -> Path:

@@ -216,6 +216,7 @@ def _lines(result: LatencyResult) -> list[str]:
     others = result.load["other_programs_cores"]
     if others is not None and others > _DISTURBED_CORES:
         lines.append(f"Other programs kept {others:g} cores busy meanwhile: these are figures of a disturbed machine.")
+    lines += [f"warning: {warning}" for warning in result.warnings]
     if result.against_bare is not None:
         lines.append(f"inference against a bare session.run loop: {result.against_bare.ratio:.3f} times")
     return lines

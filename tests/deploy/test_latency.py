@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from drivetl.deploy import Place, Sampling, bench
-from drivetl.deploy.machine import Load, describe_machine, peak_memory_mb
+from drivetl.deploy.machine import Load, describe_machine, int8_saturates, int8_warning, peak_memory_mb
 from drivetl.deploy.tails import Percentiles, histogram, intervals, jitter_ms
 from drivetl.errors import BundleError, ConfigError, ImageError, ProviderUnavailable
 from drivetl.runtime import Bundle, Detector, open_bundle
@@ -204,6 +204,23 @@ def test_the_machine_is_described() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("flags", "saturates"),
+    [("fpu avx2", True), ("avx2 avx_vnni", False), ("avx512f avx512_vnni", False), ("avx512f", True), (None, None)],
+)
+def test_an_int8_bundle_is_warned_of_where_products_saturate(
+    flags: str | None, saturates: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text("model name\t: X\n" + (f"flags\t\t: {flags}\n" if flags else ""))
+    monkeypatch.setattr("drivetl.deploy.machine._CPU_INFO", info)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert int8_saturates() is saturates
+    assert (int8_warning({"processor": {"int8_saturates": False}}) is not None) is bool(saturates)
+    assert int8_warning({"processor": {"int8_saturates": True}}) is None
+    assert int8_warning(None) is int8_warning({}) is int8_warning({"processor": "nonsense"}) is None
+
+
 def test_peak_memory_follows_what_is_occupied() -> None:
     before = peak_memory_mb()
     assert before is not None

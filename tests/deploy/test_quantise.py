@@ -136,6 +136,16 @@ def test_the_group_that_hurts_is_found(network: tuple[Any, Path]) -> None:
     assert found[0].group == "/model.1" and found[0].gain > 10 * max(abs(entry.gain) for entry in found[1:])
 
 
+def test_what_is_in_float_already_is_not_ranked_again(network: tuple[Any, Path]) -> None:
+    original, model = network[0], _eight_bit(network)
+    groups = layer_groups(original)
+    first = sensitivities(original, model, groups, _tensors(), silent)[0]
+    rest = sensitivities(original, model, groups, _tensors(), silent, kept=[first.group])
+    assert {entry.group for entry in rest} == set(groups) - {first.group}
+    for entry in rest:
+        assert entry.gain + entry.distortion == pytest.approx(first.distortion, abs=2e-6), "it starts where that ended"
+
+
 def test_distortion_is_zero_for_equals_and_counts_scores_and_boxes() -> None:
     raw = np.array([[[50, 20], [50, 20], [10, 10], [10, 10], [0.9, 0.01], [0.1, 0.02]]], np.float32)
     assert distortion(raw, raw) == 0
@@ -204,6 +214,21 @@ def test_over_budget_only_what_hurts_is_left_in_float(network: tuple[Any, Path],
     assert judge.asked == ["train"] * 5 + ["val"], "held-out pictures are looked at once, at the end"
     assert {node.op_type for node in model.graph.node} > {"QuantizeLinear", "DequantizeLinear"}
     json.dumps(account, allow_nan=False)
+
+
+def test_what_comes_behind_the_first_is_ranked_anew(network: tuple[Any, Path], dataset: Path) -> None:
+    told: list[str] = []
+    options = Int8Options(dataset, Judge(), max_drop=0.0, methods=("min-max",))
+    _, account = quantise(*network, _contract(), options, lambda label, done, total: told.append(f"{label} {total}"))
+    assert [label for label in dict.fromkeys(told) if "sensitivity" in label] == [
+        "sensitivity 3",
+        "sensitivity 2",
+        "sensitivity 1",
+    ]
+    ranked = [entry["group"] for entry in account["search"]["sensitivity"]]
+    assert sorted(ranked) == ["/model.0", "/model.1", "/model.2/cv3.0"] and ranked[0] == "/model.1"
+    assert set(account["float_groups"]) == set(ranked), "nothing may be lost, so all of it is in float"
+    assert account["processor"]["int8_saturates"] in (True, False, None)
 
 
 def test_within_the_budget_nothing_is_searched(network: tuple[Any, Path], dataset: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,33 @@ def test_what_an_earlier_stage_wrote_counts_for_a_later_one(tmp_path: Path, monk
     again = Heard()
     carry_out_all(stages, tmp_path / "run", again, jobs=1)
     assert all("done before, unchanged" in line for line in again.lines)
+
+
+def test_what_was_interrupted_before_it_began_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "out" / "config.yaml"
+    stage = Stage("train", ("a",), replaces=True, resumes=config)
+    commands: list[list[str]] = []
+    begins = False
+
+    def call(stage: Stage, command: list[str], *_: Any) -> Any:
+        commands.append(command)
+        if begins:
+            config.parent.mkdir(exist_ok=True)
+            config.write_text("of this start", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_stages, "_call", call)
+
+    def interrupted() -> list[str]:
+        with pytest.raises(KeyboardInterrupt):
+            carry_out_all([stage], tmp_path, Heard())
+        return commands[-1][1:]
+
+    config.parent.mkdir()
+    config.write_text("of a run with other settings", encoding="utf-8")
+    os.utime(config, (1.0, 1.0))
+    assert interrupted() == interrupted() == ["--overwrite"]
+    begins = True
+    assert interrupted() == ["--overwrite"]
+    begins = False
+    assert interrupted() == interrupted() == ["--resume"], "also where the resumed one was interrupted at once"
