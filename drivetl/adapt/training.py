@@ -28,10 +28,11 @@ from drivetl.data.dataset import Dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import git_commit, write_json
 from drivetl.progress import Progress, silent
-from drivetl.yolo.checkpoint import Checkpoint
+from drivetl.yolo.checkpoint import Checkpoint, load_checkpoint
 from drivetl.yolo.ultra import torch_device
+from drivetl.yolo.weights import resolve_weights
 
-__all__ = ["TrainResult", "train"]
+__all__ = ["TrainResult", "check_run", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,23 @@ def train(
     write_json(folder.result, result.document(), overwrite=True)
     folder.forget_work()
     return result
+
+
+def check_run(config: TrainConfig, out: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Find what `train` would refuse before its first epoch, for callers that do something long before it.
+
+    Raises:
+        DatasetError, WeightsError, ConfigError, OutputError: as `train` does.
+    """
+    torch_device(config.device)
+    refuse_login(config.mlflow_uri or "")
+    if not resume:
+        RunFolder(out).require_free(overwrite=overwrite)
+    dataset = open_dataset(config.data)
+    _selection(config, dataset)
+    check_sources(config, dataset.names)
+    training_samples(dataset, config)
+    load_checkpoint(resolve_weights(config.weights), for_training=True)
 
 
 def _carried_out(

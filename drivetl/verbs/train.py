@@ -191,7 +191,7 @@ class _Request:
 def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[str]]:
     """Measure, train, measure again; return the JSON document and the lines for people."""
     from drivetl.adapt.head_transfer import transfer_table
-    from drivetl.adapt.training import train
+    from drivetl.adapt.training import check_run, train
     from drivetl.data import open_dataset
     from drivetl.yolo.weights import resolve_weights
 
@@ -201,6 +201,7 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
     reported = report_split(dataset, request.split) if request.figures else None
     if (sizes := _curve_sizes(request)) is not None:
         return _learning_curve(config, request, sizes, reporter)
+    check_run(config, request.out, resume=request.resume, overwrite=request.overwrite)
     held_out = _HELD_OUT if request.leave_out and request.figures else None
     splits = [split for split in (reported, held_out) if split is not None]
     start = resolve_weights(config.weights)

@@ -144,6 +144,29 @@ def test_what_is_missing_is_named(app: typer.Typer, drawn: Path, random_weights:
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_refused_is_refused_before_the_start_is_measured(
+    app: typer.Typer, drawn: Path, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object) -> dict[str, Any]:
+        raise AssertionError("on a real dataset, this takes minutes")
+
+    monkeypatch.setattr(train, "figures_of", measured)
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "mine.txt").write_text("x")
+    words = ("train", "--data", drawn, "--weights", random_weights)
+    cases: list[tuple[tuple[object, ...], type[Exception], str]] = [
+        (("--out", taken), OutputError, "holds no run of drivetl"),
+        (("--out", tmp_path / "run", "--pictures", 99), ConfigError, "has 4"),
+        (("--out", tmp_path / "run", "--replay", drawn, "--retention", tmp_path / "none"), DatasetError, "none"),
+        (("--out", tmp_path / "run", "--device", "cuda:7"), ConfigError, "cuda:7"),
+    ]
+    for options, kind, message in cases:
+        result = invoke(app, *words, *options)
+        assert isinstance(result.exception, kind) and message in str(result.exception), result.exception
+    assert not (tmp_path / "run").exists()
+
+
 def test_options_that_hold_the_model_near_its_start_and_what_it_kept(
     app: typer.Typer, drawn: Path, random_weights: Path, tmp_path: Path
 ) -> None:
