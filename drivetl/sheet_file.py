@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.errors import OutputError, quoted
-from drivetl.files import atomic_file
+from drivetl.files import atomic_file, refuse_existing
 
-__all__ = ["save_sheet"]
+__all__ = ["check_sheet", "save_sheet"]
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _BEST_QUALITY = 92
@@ -34,11 +34,20 @@ def save_sheet(
             (65,535 pixels a side for JPEG, 16,383 for WebP) or for ``limit_bytes`` at any acceptable quality, or it
             cannot be written.
     """
-    ending = out.suffix.lower()
-    if ending not in _ENDINGS:
-        raise OutputError(f"cannot tell the format of {quoted(out)}; end --out with {', '.join(_ENDINGS)}")
+    check_sheet(out, overwrite=overwrite)
     with atomic_file(out, overwrite=overwrite) as temporary:
-        temporary.write_bytes(_fitting(sheet_bgr, out, ending, limit_bytes))
+        temporary.write_bytes(_fitting(sheet_bgr, out, out.suffix.lower(), limit_bytes))
+
+
+def check_sheet(out: Path, *, overwrite: bool) -> None:
+    """Find before the work what `save_sheet` would refuse after it.
+
+    Raises:
+        OutputError: another ending, or the file exists and ``overwrite`` is false.
+    """
+    if out.suffix.lower() not in _ENDINGS:
+        raise OutputError(f"cannot tell the format of {quoted(out)}; end --out with {', '.join(_ENDINGS)}")
+    refuse_existing(out, overwrite=overwrite)
 
 
 def _fitting(sheet_bgr: NDArray[np.uint8], out: Path, ending: str, limit_bytes: int | None) -> bytes:

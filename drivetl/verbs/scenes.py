@@ -121,10 +121,11 @@ def sheet(
     """
     from drivetl.scenes import known_presets, load_preset
     from drivetl.scenes.sheet import contact_sheet
-    from drivetl.sheet_file import save_sheet
+    from drivetl.sheet_file import check_sheet, save_sheet
 
     reporter = Reporter("scenes sheet", json)
     names = tuple(preset or known_presets())
+    check_sheet(out, overwrite=overwrite)
     with reporter.working():
         picture = contact_sheet(
             [load_preset(name) for name in names],

@@ -43,11 +43,13 @@ def preview(
     Example: drivetl weather preview street.jpg --out weather.png --condition fog --condition rain
     """
     from drivetl.data.pictures import decode_picture
-    from drivetl.sheet_file import save_sheet
+    from drivetl.sheet_file import check_sheet, save_sheet
     from drivetl.weather import CONDITIONS, SUITE, contact_sheet
 
     reporter = Reporter("weather preview", json)
     names, levels = tuple(condition or CONDITIONS), tuple(severity or (1, 2, 3, 4, 5))
+    # Before the work, which takes minutes for a large picture.
+    check_sheet(out, overwrite=overwrite)
     with reporter.working():
         sheet = contact_sheet(
             decode_picture(picture),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import ImageError
+from drivetl.errors import ConfigError, ImageError
 from drivetl.weather.checks import BgrImage, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
 from drivetl.weather.pixels import u8
@@ -18,7 +18,6 @@ from drivetl.weather.tiles import normal_tile
 
 __all__ = ["jpeg_compression", "motion_blur", "sensor_noise"]
 
-_SHIFT_PX = 256
 # Strips of this many pixels stay in the cache.
 _STRIP_PX = 32768
 
@@ -106,17 +105,26 @@ def sensor_noise(
     read = require_number("read_noise_electrons", read_noise_electrons, 0.0, 100.0)
     generator = require_rng(rng)
     height, width = image.shape[:2]
-    tile = normal_tile(height + _SHIFT_PX, width + _SHIFT_PX)
-    y, x = (int(offset) for offset in generator.integers(0, _SHIFT_PX, 2))
+    tile = normal_tile()
+    y, x = (int(offset) for offset in generator.integers(0, tile.shape[:2]))
     table = _noise_table(white, read)
-    result = np.empty_like(image)
-    rows = max(1, _STRIP_PX // width)
-    for top in range(0, height, rows):
-        strip = image[top : top + rows]
-        block = tile[y + top : y + top + strip.shape[0], x : x + width]
-        noise = cv2.multiply(cv2.LUT(strip, table), block, scale=1 / (64 * 64))
-        result[top : top + rows] = cv2.add(strip, noise, dtype=cv2.CV_8U).reshape(strip.shape)
+    result = np.empty(image.shape, np.uint8)
+    for rows, tile_rows in _pieces(height, y, tile.shape[0], max(1, _STRIP_PX // width)):
+        for columns, tile_columns in _pieces(width, x, tile.shape[1], width):
+            part = image[rows, columns]
+            noise = cv2.multiply(cv2.LUT(part, table), tile[tile_rows, tile_columns], scale=1 / (64 * 64))
+            result[rows, columns] = cv2.add(part, noise, dtype=cv2.CV_8U).reshape(part.shape)
     return result
+
+
+def _pieces(length: int, offset: int, period: int, most: int) -> Iterator[tuple[slice, slice]]:
+    """Yield slices of a side and those of a repeating tile under them, none longer than ``most``."""
+    begin = 0
+    while begin < length:
+        place = (offset + begin) % period
+        count = min(most, length - begin, period - place)
+        yield slice(begin, begin + count), slice(place, place + count)
+        begin += count
 
 
 @lru_cache(maxsize=64)
@@ -138,8 +146,10 @@ def jpeg_compression(image_bgr: BgrImage, *, quality: int) -> BgrImage:
         ConfigError: the quality is out of range.
     """
     image = require_image(image_bgr)
-    level = int(require_number("quality", quality, 1, 100))
+    level = require_number("quality", quality, 1, 100)
+    if level != int(level):
+        raise ConfigError(f"quality is {level:g}; it must be a whole number from 1 to 100")
     if max(image.shape[:2]) > 65500:
         raise ImageError(f"the picture is {image.shape[1]}x{image.shape[0]}; JPEG allows 65500 pixels a side")
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, level])
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(level)])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)

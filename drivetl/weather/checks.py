@@ -21,12 +21,17 @@ __all__ = [
     "require_number",
     "require_rng",
     "require_severity",
+    "require_time",
 ]
 
 BgrImage = NDArray[np.uint8]
 DepthMap = NDArray[np.float32]
 
 MAX_SEVERITY = 5
+# Farther out than any picture reaches; what is drawn there would not fit into OpenCV's numbers.
+_FARTHEST_PX = 1e6
+# Seconds; a year of video.
+_LONGEST_S = 3.2e7
 
 
 def require_image(image_bgr: Any) -> BgrImage:
@@ -84,14 +89,17 @@ def require_boxes(boxes_xyxy_px: Any) -> NDArray[np.float32]:
     """
     if boxes_xyxy_px is None:
         return np.zeros((0, 4), np.float32)
-    boxes = np.asarray(boxes_xyxy_px, dtype=np.float32)
+    try:
+        boxes = np.asarray(boxes_xyxy_px, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise ImageError("the boxes are no array of numbers; pass (n, 4) with left, top, right, bottom") from error
     if boxes.size == 0:
         return np.zeros((0, 4), np.float32)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         got = "x".join(str(side) for side in boxes.shape)
         raise ImageError(f"the boxes have shape {quoted(got)}; pass (n, 4) with left, top, right, bottom in pixels")
-    if not np.isfinite(boxes).all():
-        raise ImageError("a box holds NaN or infinity; pass pixels of the picture")
+    if not (np.abs(boxes) <= _FARTHEST_PX).all():
+        raise ImageError(f"a box holds NaN, infinity or a number beyond {_FARTHEST_PX:g}; pass pixels of the picture")
     if (boxes[:, 2:] <= boxes[:, :2]).any():
         bad = boxes[(boxes[:, 2:] <= boxes[:, :2]).any(axis=1)][0].tolist()
         raise ImageError(f"the box {quoted(bad)} has no area; boxes are left, top, right, bottom in pixels")
@@ -110,6 +118,15 @@ def require_number(name: str, value: Any, low: float, high: float) -> float:
     if not low <= number <= high:
         raise ConfigError(f"{name} is {number:g}; it must lie from {low:g} to {high:g}")
     return number
+
+
+def require_time(time_s: Any) -> float:
+    """Return the moment in a video as a float if it is a finite number of at most a year.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    return require_number("time_s", time_s, -_LONGEST_S, _LONGEST_S)
 
 
 def require_colour(name: str, colour_bgr: Any, *, highest: float = 255.0) -> tuple[float, float, float]:

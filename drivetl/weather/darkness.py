@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.weather.camera import sensor_noise
-from drivetl.weather.checks import BgrImage, DepthMap, require_boxes, require_image, require_number, require_rng
+from drivetl.weather.checks import (
+    BgrImage,
+    DepthMap,
+    require_boxes,
+    require_image,
+    require_number,
+    require_rng,
+    require_time,
+)
 from drivetl.weather.depth import DEFAULT_FOCAL
 from drivetl.weather.pixels import Float, add_light, f32, planck_bgr, relight
 from drivetl.weather.scattering import scene_depth
@@ -20,6 +28,9 @@ __all__ = ["night"]
 _LAMP_SPACING_M = 32.0
 _LAMP_ABOVE_M = 6.0
 _LAMP_ASIDE_M = 7.5
+_LAMP_BEHIND_M = 16.0
+# Farther away, the light on the road is a line of pixels.
+_POOLS_TO_M = 112.0
 
 
 def night(
@@ -72,7 +83,7 @@ def night(
     near = f32(cv2.resize(scene_depth(image, depth_m), scale.size_wh, interpolation=cv2.INTER_NEAREST))
     sky, near = np.isinf(near), np.minimum(near, np.float32(1e4))
     horizon = _row_of_horizon(near)
-    posts = _lamp_posts(generator, speed * time_s) if lamps > 0 else np.zeros((0, 2))
+    posts = _lamp_posts(generator, speed * require_time(time_s)) if lamps > 0 else np.zeros((0, 2))
     pools = _pools(near, horizon, posts) * np.float32(0.5 * lamps * dark**0.3)
     low_beam = _low_beam(near, horizon) * np.float32(beam)
     whites = zip(planck_bgr(kelvin), planck_bgr(3000.0), planck_bgr(5000.0), strict=True)
@@ -118,14 +129,22 @@ def _low_beam(near: Float, horizon: float) -> Float:
 
 
 def _lamp_posts(rng: np.random.Generator, driven_m: float) -> NDArray[np.float64]:
-    """Return where street lamps stand, (n, 2): aside and ahead in metres, nearest first; they come closer."""
+    """Return where street lamps stand, (n, 2): aside and ahead in metres, nearest first; they come closer.
+
+    The nearest ones are behind the camera: what they light is in view for longer than they are.
+    """
     first = rng.uniform(0, _LAMP_SPACING_M, 2)
-    ahead = np.arange(0, 6) * _LAMP_SPACING_M
+    ahead = np.arange(0, 7) * _LAMP_SPACING_M - _LAMP_BEHIND_M
     posts: list[tuple[float, float]] = []
     for side, start in zip((-1.0, 1.0), first, strict=True):
-        places = 10.0 + np.mod(start - driven_m, _LAMP_SPACING_M) + ahead
+        places = np.mod(start - driven_m, _LAMP_SPACING_M) + ahead
         posts.extend((side * _LAMP_ASIDE_M, place) for place in places)
     return np.array(sorted(posts, key=lambda post: post[1]))
+
+
+def _faded(ahead_m: float, farthest_m: float) -> float:
+    """Return how much a lamp counts, 0 to 1: it comes and goes by degrees, where it hardly matters."""
+    return min(max(0.0, ahead_m + _LAMP_BEHIND_M) / 8.0, max(0.0, farthest_m - ahead_m) / _LAMP_SPACING_M, 1.0)
 
 
 def _pools(near: Float, horizon: float, posts: NDArray[np.float64]) -> Float:
@@ -140,9 +159,11 @@ def _pools(near: Float, horizon: float, posts: NDArray[np.float64]) -> Float:
         (horizon - np.arange(height, dtype=np.float32))[:, None] / np.float32(DEFAULT_FOCAL * max(height, width)) * near
     )
     total = np.zeros_like(near)
-    for x, z in posts[:6]:
-        square = (aside - np.float32(x)) ** 2 + (near - np.float32(z)) ** 2
-        total += 1.0 / (1.0 + square / 50.0) ** 2
+    for x, z in posts:
+        share = _faded(z, _POOLS_TO_M)
+        if share > 0:
+            square = (aside - np.float32(x)) ** 2 + (near - np.float32(z)) ** 2
+            total += share / (1.0 + square / 50.0) ** 2
     total *= np.clip((7.0 - high) / 4.0, 0.0, 1.0)
     return total
 
@@ -158,8 +179,11 @@ def _lamp_light(near: Float, horizon: float, posts: NDArray[np.float64], strengt
 def _street_lamps(sources: Float, horizon: float, posts: NDArray[np.float64], strength: float) -> None:
     height, width = sources.shape[:2]
     focal = DEFAULT_FOCAL * max(height, width)
-    colour = tuple(6.0 * strength * channel for channel in planck_bgr(3000.0))
+    farthest = 6 * _LAMP_SPACING_M - _LAMP_BEHIND_M
     for x, z in posts[::-1]:
+        if z <= 0:
+            continue
+        colour = tuple(6.0 * strength * _faded(z, farthest) * channel for channel in planck_bgr(3000.0))
         column, row = width / 2 + focal * x / z, horizon - focal * _LAMP_ABOVE_M / z
         radius = max(0.45, 0.22 * focal / z)
         if 0 <= column < width and 0 <= row < height:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -12,9 +14,9 @@ from numpy.typing import NDArray
 
 from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.layout import MARKER, read_origin, write_dataset
-from drivetl.data.pictures import decode_picture
+from drivetl.data.pictures import PictureError, decode_picture
 from drivetl.data.records import Attribute, Sample
-from drivetl.errors import DatasetError, quoted
+from drivetl.errors import DatasetError, ImageError, OutputError, quoted
 from drivetl.files import refuse_existing_dir, writing
 from drivetl.progress import Progress, silent, tracked
 from drivetl.weather.checks import require_severity
@@ -58,11 +60,14 @@ def weather_dataset(
     Raises:
         ConfigError: an unknown condition or severity.
         DatasetError: the dataset, the split or a depth map cannot be used.
-        OutputError: ``out`` exists and may not be replaced, or cannot be written.
+        ImageError: a picture cannot be decoded, or its boxes cannot be used.
+        OutputError: ``out`` exists and may not be replaced, is the dataset itself or nested with it, or cannot be
+            written.
     """
-    find_condition(condition)
+    wants_depth = "depth_m" in find_condition(condition).wants
     require_severity(severity)
     dataset = open_dataset(source)
+    _refuse_nesting(dataset.root, out)
     samples = list(dataset.samples(split))
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
     with writing(out):
@@ -72,14 +77,15 @@ def weather_dataset(
         weathered = []
         for index, sample in enumerate(tracked(samples, f"{condition} {severity}", len(samples), progress)):
             rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
-            picture = apply_weather(
-                decode_picture(sample.image),
-                condition,
-                severity,
-                rng=rng,
-                depth_m=read_depth(dataset.root, sample),
-                boxes_xyxy_px=np.array([box.xyxy_px for box in sample.boxes], np.float32).reshape(-1, 4),
-            )
+            with _naming(sample.image):
+                picture = apply_weather(
+                    decode_picture(sample.image),
+                    condition,
+                    severity,
+                    rng=rng,
+                    depth_m=read_depth(dataset.root, sample) if wants_depth else None,
+                    boxes_xyxy_px=np.array([box.xyxy_px for box in sample.boxes], np.float32).reshape(-1, 4),
+                )
             path = Path(name) / f"{index:06d}-{sample.image.stem}.jpg"
             _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
             with writing(out):
@@ -88,6 +94,27 @@ def weather_dataset(
         return write_dataset(
             out, weathered, dataset.names, read_origin(dataset), link="copy", overwrite=overwrite, progress=progress
         )
+
+
+def _refuse_nesting(root: Path, out: Path) -> None:
+    """Refuse to write over the source: its other splits, labels and depth would be gone with the old folder."""
+    here, there = root.resolve(), out.resolve()
+    if there.is_relative_to(here) or here.is_relative_to(there):
+        raise OutputError(
+            f"{quoted(out)} is the dataset itself, lies in it or holds it; the weathered split needs a folder of its "
+            "own, so choose another --out"
+        )
+
+
+@contextmanager
+def _naming(picture: Path) -> Iterator[None]:
+    """Say which picture it is that cannot be put under weather."""
+    try:
+        yield
+    except PictureError:
+        raise  # has the name already
+    except ImageError as error:
+        raise ImageError(f"{quoted(picture)}: {error}") from error
 
 
 def _marks(condition: str, severity: int) -> dict[str, Attribute]:
@@ -100,15 +127,26 @@ def _marks(condition: str, severity: int) -> dict[str, Attribute]:
 def read_depth(root: Path, sample: Sample) -> NDArray[np.float32] | None:
     """Return the depth of a picture in metres, float32 (height, width), infinite in the sky; None if it has none.
 
+    It is measured along the optical axis, as stereo cameras and renderers give it, in uint16 centimetres.
+
     Raises:
-        DatasetError: the depth map is damaged or of another size than the picture.
+        DatasetError: the depth map is damaged, of another size than the picture, or has places without a distance.
     """
     path = root / "depth" / sample.split / f"{sample.image.stem}.png"
     if not path.is_file():
         return None
-    centimetres = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DatasetError(f"cannot read {quoted(path)}: {error.strerror or error}; make it readable") from error
+    centimetres = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if centimetres is None or centimetres.dtype != np.uint16 or centimetres.shape != sample.size_hw:
         raise DatasetError(f"{quoted(path)} is no depth map of {sample.size_hw[1]}x{sample.size_hw[0]} pixels")
+    if not centimetres.all():
+        raise DatasetError(
+            f"{quoted(path)} holds 0 at {np.count_nonzero(centimetres == 0)} pixels; fill them, or remove the map to "
+            "have the depth estimated"
+        )
     depth_m = centimetres.astype(np.float32) / np.float32(_CENTIMETRES)
     depth_m[centimetres == _NO_DEPTH] = np.inf
     return depth_m

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.weather.checks import BgrImage, require_colour, require_image, require_number, require_rng
+from drivetl.weather.checks import BgrImage, require_colour, require_image, require_number, require_rng, require_time
 from drivetl.weather.pixels import Bgr, Float, enlarge, f32, lay_over, scaled, u8
 from drivetl.weather.sky import shrink, working_scale
 from drivetl.weather.tiles import fractal_tile, window
@@ -18,7 +18,7 @@ __all__ = ["dirty_lens", "wet_lens"]
 
 _FIELD_SIDE = 768
 _FIELD_DROPS = 2600
-# The long side of the picture spans this many pixels of the field of drops.
+# The long side spans this many pixels of the field of drops; that of a smaller picture, as many as it has.
 _GLASS_PX = 480
 
 
@@ -47,8 +47,9 @@ def wet_lens(
 
     Args:
         image_bgr: uint8 BGR, any size; it is not changed.
-        coverage: share of all drops of the field that are there, 0 to 1; at 1 they cover about a third of the glass.
-        blur_px: how far out of focus the drops' outlines are, in 1/480 of the long side, 0 to 10.
+        coverage: share of all drops of the field that are there, 0 to 1; at 1 they cover about a fifth of the glass.
+        blur_px: how far out of focus the drops' outlines are, in 1/480 of the long side (in pixels of a picture
+            smaller than that), 0 to 10.
         rng: which piece of the field.
         time_s: moment, for a video: the drops creep down.
 
@@ -63,7 +64,7 @@ def wet_lens(
     scale = working_scale((image.shape[0], image.shape[1]), _GLASS_PX)
     width, height = scale.size_wh
     field = _drop_field()
-    top = (y - int(7.0 * time_s)) % _FIELD_SIDE
+    top = (y - int(7.0 * require_time(time_s))) % _FIELD_SIDE
     cover, order, bend_x, bend_y = (part[top : top + height, x : x + width] for part in field)
     if turn:
         cover, order, bend_x, bend_y = cover[:, ::-1], order[:, ::-1], -bend_x[:, ::-1], bend_y[:, ::-1]

@@ -144,9 +144,10 @@ def _vary(rng: np.random.Generator, share: float = 0.08) -> float:
 
 
 def sample_fog(rng: np.random.Generator, severity: int) -> FogParameters:
-    """Visibility 750, 375, 190, 100, 50 m: fog begins at 1 km (WMO-No. 407), and 50 m is dense fog on a motorway.
+    """Visibility 750, 375, 190, 100, 50 m at a contrast of 2 %, from where fog begins to dense fog on a motorway.
 
-    Foggy Cityscapes (Sakaridis et al., IJCV 2018) uses 600, 300 and 150 m.
+    At the 5 % of the meteorological optical range, by which WMO-No. 407 sets the beginning of fog to 1 km and Foggy
+    Cityscapes (Sakaridis et al., IJCV 2018) takes 600, 300 and 150 m, the first three are 574, 287 and 145 m.
     """
     visibility = _at((750.0, 375.0, 190.0, 100.0, 50.0), severity) * _vary(rng)
     return FogParameters(visibility, patchiness=float(rng.uniform(0.05, 0.35)))
@@ -184,7 +185,7 @@ def sample_snow(rng: np.random.Generator, severity: int) -> SnowParameters:
 
 
 def sample_night(rng: np.random.Generator, severity: int) -> NightParameters:
-    """Ambient light 0.10 to 0.008 of the day's exposure and gain 12 to 30 dB: from dusk to an unlit road."""
+    """Ambient light 0.10 to 0.008 of the day's exposure and gain 12 to 29 dB: from dusk to an unlit road."""
     return NightParameters(
         ambient=_at((0.10, 0.055, 0.03, 0.016, 0.008), severity) * _vary(rng),
         headlight=_at((0.58, 0.54, 0.50, 0.46, 0.42), severity),

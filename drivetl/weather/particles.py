@@ -7,12 +7,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from drivetl.weather.checks import BgrImage
+from drivetl.weather.checks import BgrImage, require_time
 from drivetl.weather.pixels import Float, u8
 
 __all__ = ["Streaks", "View", "draw_streaks", "fly"]
 
 _NEAREST_M = 0.6
+_THICKEST_PX = 24
 
 
 class View(NamedTuple):
@@ -61,13 +62,19 @@ def fly(
     velocity[:, 1] = fall_m_s
     velocity[:, 2] = -ego_m_s
     place = low + rng.random((count, 3), dtype=np.float32) * (high - low)
-    place = low + np.mod(place + velocity * np.float32(time_s) - low, high - low)
+    # In float64: after an hour of video, float32 would move near particles by whole pixels at a time.
+    travelled = np.mod(
+        (place - low).astype(np.float64) + velocity.astype(np.float64) * require_time(time_s), high - low
+    )
+    place = low + travelled.astype(np.float32)
     later = place + velocity * np.float32(exposure_s)
     later[:, 2] = np.maximum(later[:, 2], 0.5 * _NEAREST_M)
     ends = np.stack([place[:, :2] / place[:, 2:], later[:, :2] / later[:, 2:]], axis=1) * np.float32(view.focal_px)
     ends += np.array([view.centre_x, view.centre_y], np.float32)
-    margin = 40.0
-    seen = ((ends > -margin) & (ends < (view.width + margin, view.height + margin))).all(axis=(1, 2))
+    # A path is in view while any of it may be; lines are cut at the border when they are drawn.
+    beyond = _THICKEST_PX / 2
+    size = np.array([view.width, view.height], np.float32)
+    seen = ((ends.max(axis=1) > -beyond) & (ends.min(axis=1) < size + beyond)).all(axis=1)
     return Streaks(ends[seen], place[seen, 2], diameter_m[seen])
 
 
@@ -85,15 +92,15 @@ def draw_streaks(view: View, streaks: Streaks, opacity: Float, *, scale: float, 
     width_px = streaks.diameter_m * np.float32(view.focal_px * scale) / streaks.distance_m
     # What is thinner than a pixel covers it only in part.
     strength = opacity * np.minimum(width_px, 1.0)
-    thickness = np.clip(np.rint(width_px), 1, 24).astype(np.intp)
-    shade = np.clip(np.ceil(strength * 4), 1, 4).astype(np.intp)
+    thickness = np.clip(np.rint(width_px), 1, _THICKEST_PX).astype(np.intp)
+    # Every grey level counts: most drops are far thinner than a pixel, the more so in a small picture.
+    shade = np.rint(strength * 255).astype(np.intp)
     # A blur smooths the edges anyway, and smooth lines cost three times as much.
     line = cv2.LINE_8 if blur_px > 0 else cv2.LINE_AA
     for size in np.unique(thickness):
-        for level in np.unique(shade[thickness == size]):
+        for level in np.unique(shade[(thickness == size) & (shade > 0)]):
             chosen = (thickness == size) & (shade == level)
-            colour = int(255 * level / 4)
-            cv2.polylines(layer, list(points[chosen]), False, colour, int(size), line, 8)
+            cv2.polylines(layer, list(points[chosen]), False, int(level), int(size), line, 8)
     if blur_px > 0:
         layer = u8(cv2.GaussianBlur(layer, (0, 0), blur_px))
     return layer

@@ -60,7 +60,7 @@ def relight(image_bgr: BgrImage, gain: NDArray[Any], light: NDArray[Any] | None 
     """
     gain_full = enlarge(scaled(gain), image_bgr, slot=0)
     light_full = None if light is None else enlarge(scaled(light), image_bgr, slot=1)
-    result = np.empty_like(image_bgr)
+    result = np.empty(image_bgr.shape, np.uint8)
     for rows in strips(*image_bgr.shape[:2]):
         factor = gain_full[rows]
         if factor.ndim == 2:
@@ -78,7 +78,7 @@ def add_light(image_bgr: BgrImage, light: NDArray[Any]) -> BgrImage:
     1 - (1 - image)(1 - light) saturates softly, as a sensor with a response curve does.
     """
     shade = enlarge(u8(cv2.bitwise_not(scaled(light))), image_bgr, slot=0)
-    result = np.empty_like(image_bgr)
+    result = np.empty(image_bgr.shape, np.uint8)
     for rows in strips(*image_bgr.shape[:2]):
         dark = cv2.multiply(cv2.bitwise_not(image_bgr[rows]), shade[rows], scale=1 / 255)
         cv2.bitwise_not(dark, dst=result[rows])
@@ -87,7 +87,7 @@ def add_light(image_bgr: BgrImage, light: NDArray[Any]) -> BgrImage:
 
 def lay_over(image_bgr: BgrImage, paint: BgrImage | Bgr, alpha: BgrImage) -> BgrImage:
     """Lay a colour or another picture over the picture; ``alpha`` is uint8 (height, width), 255 covers."""
-    result = np.empty_like(image_bgr)
+    result = np.empty(image_bgr.shape, np.uint8)
     for rows in strips(*alpha.shape):
         share = alpha[rows]
         inverse = cv2.bitwise_not(share)

@@ -135,8 +135,9 @@ def _drops(
     space_m3 = _FARTHEST_M**3 * (width / view.focal_px) * (height / view.focal_px)
     everything = 8000.0 / slope * space_m3
     smallest_mm = max(_SMALLEST_MM, math.log(everything / _MOST_DROPS) / slope)
-    count = int(everything * math.exp(-slope * smallest_mm))
-    diameter_mm = smallest_mm + rng.exponential(1.0 / slope, count)
+    count = min(_MOST_DROPS, round(everything * math.exp(-slope * smallest_mm)))
+    # As many numbers are drawn at every rate, so that at two rates the same drops lie in the same places.
+    diameter_mm = smallest_mm + rng.exponential(1.0 / slope, _MOST_DROPS)[:count]
     diameter_mm = np.minimum(diameter_mm, 5.5).astype(np.float32)
     streaks = fly(
         view,

@@ -17,6 +17,7 @@ from drivetl.weather.checks import (
     require_image,
     require_number,
     require_rng,
+    require_time,
 )
 from drivetl.weather.depth import depth_prior
 from drivetl.weather.pixels import Bgr, Float, enlarge, f32, scaled, strips
@@ -81,7 +82,11 @@ def airlight_of(small_bgr: BgrImage, sky: NDArray[np.bool_]) -> Bgr:
 
 
 def scene_depth(image_bgr: BgrImage, depth_m: DepthMap | None) -> DepthMap:
-    """Return the depth that was given, checked, or else the depth prior of the picture."""
+    """Return the depth that was given, checked, or else the depth prior of the picture.
+
+    It is measured along the optical axis. The path of the light is longer towards the sides, by a quarter at the edge
+    of a wide picture, which all that scatters here leaves out.
+    """
     if depth_m is None:
         return depth_prior(image_bgr)
     return require_depth(depth_m, (image_bgr.shape[0], image_bgr.shape[1]))
@@ -105,7 +110,8 @@ def fog(
     Args:
         image_bgr: uint8 BGR, any size; it is not changed.
         visibility_m: distance at which contrast falls to the threshold.
-        depth_m: metres, float32 (height, width), infinity for the sky; the depth prior where None.
+        depth_m: metres along the optical axis, float32 (height, width), infinity for the sky; the depth prior where
+            None.
         airlight_bgr: A, 0 to 255; from the picture's sky where None.
         tint_bgr: factors of 0 to 1 on the airlight: dust and smoke absorb blue, droplets do not.
         contrast_threshold: 0.02 for visibility, 0.05 for the meteorological optical range.
@@ -126,7 +132,7 @@ def fog(
     airlight = (airlight[0] * tint[0], airlight[1] * tint[1], airlight[2] * tint[2])
     banks = None
     if require_number("patchiness", patchiness, 0.0, 0.9) > 0:
-        banks = _banks(image, patchiness, require_rng(rng), time_s)
+        banks = _banks(image, patchiness, require_rng(rng), require_time(time_s))
     if linear:
         return _mix_linear(image, airlight, _arriving(depth, beta, banks))
     return _mix(image, airlight, depth, beta, banks)
@@ -153,7 +159,7 @@ def _arriving(depth: Float, beta: float, banks: BgrImage | None, out: Float | No
 def _mix(image: BgrImage, airlight: Bgr, depth: Float, beta: float, banks: BgrImage | None) -> BgrImage:
     """Return A + (J - A) t, in float32 and rounded once, strip by strip in four strips of memory."""
     height, width = depth.shape
-    result = np.empty_like(image)
+    result = np.empty(image.shape, np.uint8)
     target: Float | None = None
     for rows in strips(height, width, _FLOAT_STRIP_PX):
         count = rows.stop - rows.start

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from drivetl.data.pictures import MAX_PIXELS
+from drivetl.errors import ConfigError, ImageError
 from drivetl.progress import Progress, silent, tracked
-from drivetl.weather.checks import MAX_SEVERITY, BgrImage, require_image, require_severity
+from drivetl.weather.checks import MAX_SEVERITY, BgrImage, require_image, require_number, require_severity
 from drivetl.weather.conditions import CONDITIONS, apply_weather, find_condition
 from drivetl.weather.pixels import u8
 
@@ -35,13 +37,21 @@ def contact_sheet(
     that, so their cells carry a piece of the middle of the picture at full size.
 
     Raises:
-        ImageError: the picture cannot be used.
-        ConfigError: an unknown condition or severity.
+        ImageError: the picture cannot be used, or is so long that the sheet would exceed `MAX_PIXELS`.
+        ConfigError: an unknown condition or severity, or none.
     """
     image = require_image(image_bgr)
+    if not conditions or not severities:
+        raise ConfigError("a sheet without conditions or severities would be empty; name at least one of each")
+    require_number("cell_width_px", cell_width_px, 16, 8192)
     names = [find_condition(name).name for name in conditions]
     levels = [require_severity(severity) for severity in severities]
     height_px = max(1, round(cell_width_px * image.shape[0] / image.shape[1]))
+    if (pixels := len(names) * len(levels) * cell_width_px * height_px) > MAX_PIXELS:
+        raise ImageError(
+            f"the sheet of a {image.shape[1]}x{image.shape[0]} picture would have {pixels} pixels, over {MAX_PIXELS}; "
+            "choose narrower cells or fewer conditions, or crop the picture"
+        )
     rows = []
     for name in tracked(names, "weather", len(names), progress):
         cells = []
@@ -55,9 +65,11 @@ def contact_sheet(
 def _cell(image: BgrImage, caption: str, size_wh: tuple[int, int], with_detail: bool) -> BgrImage:
     small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
     if with_detail:
-        height, width = min(image.shape[0], size_wh[1] // 2), min(image.shape[1], size_wh[0] // 2)
+        height, width = (
+            max(1, min(side, cell // 2)) for side, cell in zip(image.shape[:2], size_wh[::-1], strict=True)
+        )
         top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        small[-height:, -width:] = image[top : top + height, left : left + width]
+        small[size_wh[1] - height :, size_wh[0] - width :] = image[top : top + height, left : left + width]
         cv2.rectangle(small, (size_wh[0] - width, size_wh[1] - height), (size_wh[0] - 1, size_wh[1] - 1), (235,) * 3, 1)
     cell = cv2.copyMakeBorder(small, _CAPTION_PX, _GAP_PX, _GAP_PX, _GAP_PX, cv2.BORDER_CONSTANT, value=(24, 24, 24))
     place = (_GAP_PX + 2, _CAPTION_PX - 7)

@@ -44,7 +44,8 @@ class _Weather(A.ImageOnlyTransform):  # type: ignore[misc]
         p: probability.
 
     Raises:
-        ConfigError: an argument is out of range.
+        ConfigError: a severity is out of range, or the first is above the second.
+        ValueError: another argument is wrong; Albumentations checks those itself.
     """
 
     condition: ClassVar[str]

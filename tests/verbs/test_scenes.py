@@ -103,3 +103,29 @@ def test_a_drive_is_numbered_frames_in_the_weather(tmp_path: Path, capsys: pytes
     assert foggy[1].std() < clear[1].std(), "fog takes contrast"
     error = call(capsys, "scenes", "drive", "target-city", "--out", str(tmp_path / "x"), "--size", "9x9")["error"]
     assert "64 to 4096 pixels" in error["message"]
+
+
+@pytest.mark.parametrize("out", [".", "fog", ".."])
+def test_the_source_is_never_written_over(out: str, rendered: Path) -> None:
+    before = sorted(path for path in rendered.rglob("*"))
+    with pytest.raises(OutputError, match="is the dataset itself, lies in it or holds it"):
+        weather_dataset(rendered, rendered / out, split="test", condition="fog", severity=3, overwrite=True)
+    assert sorted(path for path in rendered.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"", "is no depth map"), (None, "holds 0 at 1 pixels")])
+def test_damaged_depth_is_named_and_read_only_where_it_is_wanted(
+    content: bytes | None, words: str, rendered: Path, tmp_path: Path
+) -> None:
+    depth = next((rendered / "depth" / "test").glob("*.png"))
+    if content is None:
+        centimetres = cv2.imread(str(depth), cv2.IMREAD_UNCHANGED)
+        centimetres[3, 4] = 0
+        cv2.imwrite(str(depth), centimetres)
+    else:
+        depth.write_bytes(content)
+    with pytest.raises(DatasetError, match=words) as caught:
+        weather_dataset(rendered, tmp_path / "fog", split="test", condition="fog", severity=3)
+    assert depth.name in str(caught.value)
+    made = weather_dataset(rendered, tmp_path / "blur", split="test", condition="motion_blur", severity=3)
+    assert made.splits == {"test": 2}

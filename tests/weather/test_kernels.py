@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
 from drivetl.errors import ConfigError, ImageError
-from drivetl.weather import CONDITIONS, apply_weather, depth_prior, find_condition
+from drivetl.weather import CONDITIONS, WeatherClip, apply_weather, depth_prior, find_condition, snow
 from drivetl.weather import jpeg_compression as jpeg
 from drivetl.weather.benchmark import road_picture
 
@@ -62,9 +63,14 @@ def test_any_size(name: str, size_hw: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_a_view_that_is_not_contiguous_gives_the_same(name: str) -> None:
     image = road_picture(180, 320)
-    turned = np.ascontiguousarray(image[:, ::-1])[:, ::-1]
-    first, second = (apply_weather(one, name, 3, rng=np.random.default_rng(3)) for one in (image, turned))
-    assert np.array_equal(first, second)
+    mirrored = np.ascontiguousarray(image[:, ::-1])[:, ::-1]
+    turned = np.rot90(np.ascontiguousarray(np.rot90(image, -1)))
+    # As those who train with torch have it: (3, height, width) in memory.
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)).transpose(1, 2, 0)
+    first = apply_weather(image, name, 3, rng=np.random.default_rng(3))
+    for view in (mirrored, turned, planes, np.asfortranarray(image)):
+        assert np.array_equal(view, image)
+        assert np.array_equal(apply_weather(view, name, 3, rng=np.random.default_rng(3)), first)
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
@@ -196,3 +202,33 @@ def test_jpeg_is_the_codec_itself() -> None:
     coarse = jpeg(road_picture(64, 64), quality=5).astype(np.int32)
     steps = np.abs(np.diff(coarse[..., 1], axis=1)).mean(axis=0)
     assert steps[7::8].mean() > 2 * np.delete(steps, np.s_[7::8]).mean()
+
+
+@pytest.mark.parametrize("boxes", [[[1, 2, 3], [4]], [["a", "b", "c", "d"]], [[0, 0, 1e9, 1e9]]])
+def test_boxes_that_are_no_numbers_or_none_of_a_picture_are_one_sentence(boxes: Any) -> None:
+    with pytest.raises(ImageError, match="box"):
+        apply_weather(PICTURE, "night", 3, rng=np.random.default_rng(0), boxes_xyxy_px=boxes)
+
+
+@pytest.mark.parametrize("name", ["fog", "rain", "snow", "night", "wet_lens"])
+@pytest.mark.parametrize("time_s", [math.nan, math.inf, "soon"])
+def test_a_moment_that_is_none_is_one_sentence(name: str, time_s: Any) -> None:
+    clip = WeatherClip(name, 3, rng=np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="time_s is"):
+        clip(PICTURE, time_s=time_s)
+
+
+def test_a_quality_between_two_is_not_rounded_in_silence() -> None:
+    with pytest.raises(ConfigError, match=r"50.9; it must be a whole number"):
+        jpeg(PICTURE, quality=50.9)  # type: ignore[arg-type]
+
+
+def test_severities_of_one_seed_have_their_flakes_in_the_same_places() -> None:
+    """What is seen in the lighter snow is seen in the heavier one too."""
+    dark = np.full((360, 640, 3), 20, np.uint8)
+    depth = np.full((360, 640), 5.0, np.float32)
+    fixed = {"visibility_m": 1e5, "ground_cover": 0.0, "depth_m": depth, "airlight_bgr": (200, 200, 200)}
+    light, heavy = (snow(dark, flakes_per_m3=n, rng=np.random.default_rng(4), **fixed) for n in (4.0, 36.0))
+    seen = light[..., 1] > 80
+    assert seen.sum() > 50
+    assert (heavy[..., 1][seen] > 60).mean() > 0.95

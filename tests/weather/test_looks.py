@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from drivetl.weather.particles import View, fly
 from drivetl.weather.pixels import planck_bgr
 from drivetl.weather.rainfall import drop_speed, rain_extinction
 from drivetl.weather.surface import small_view, wet_ground
+from drivetl.weather.tiles import normal_tile
 
 from .scene import plane_scene
 
@@ -55,9 +58,69 @@ def test_rain_wets_the_road_and_leaves_streaks() -> None:
     assert np.median(result[near]) < np.median(dry[near]) - 4
     # At a flat angle the film mirrors the bright sky.
     assert np.median(result[far]) > np.median(result[near]) + 20
-    upright = np.abs(np.diff(dry[:300, :, 1].astype(int), axis=1)).mean()
-    level = np.abs(np.diff(dry[:300, :, 1].astype(int), axis=0)).mean()
-    assert upright > 1.2 * level
+    dark = np.full((720, 1280, 3), 60, np.uint8)
+    streaks = rain(dark, rate_mm_h=25, depth_m=np.full((720, 1280), 30, np.float32), rng=rng(), wetness=0.0)
+    upright, level = (np.abs(np.diff(streaks[..., 1].astype(int), axis=axis)).mean() for axis in (1, 0))
+    assert upright > 1.4 * level
+
+
+def streaks_cover(width: int, rate_mm_h: float) -> float:
+    """Return the share of a picture that streaks cover, by what they lighten on black."""
+    size = (width * 9 // 16, width)
+    dry = {"depth_m": np.full(size, 0.5, np.float32), "airlight_bgr": (200, 200, 200), "wetness": 0.0, "dimming": 0.0}
+    found = [
+        rain(np.zeros((*size, 3), np.uint8), rate_mm_h=rate_mm_h, rng=rng(seed), **dry).mean() for seed in range(4)
+    ]
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("rate_mm_h", [2.5, 100.0])
+def test_a_small_picture_shows_the_same_rain(rate_mm_h: float) -> None:
+    """A drop thinner than a pixel covers it in part, so a smaller picture is not whiter."""
+    small, large = (streaks_cover(width, rate_mm_h) for width in (320, 1920))
+    assert small == pytest.approx(large, rel=0.25)
+
+
+def test_violent_rain_has_several_times_the_streaks_of_light_rain() -> None:
+    """By Marshall and Palmer 100 mm/h has 12 times the drops above 2 mm of 2.5 mm/h; most of them are in the veil."""
+    assert 3.0 < streaks_cover(640, 100.0) / streaks_cover(640, 2.5) < 12.0
+
+
+def test_a_path_is_in_view_until_all_of_it_has_left() -> None:
+    view = View(720, 1280, 900.0, 640.0, 330.0)
+    streaks = fly(
+        view, rng(), diameter_m=np.full(20000, 0.002, np.float32), fall_m_s=np.full(20000, 7.0, np.float32),
+        ego_m_s=15.0, wind_m_s=0.0, exposure_s=0.015, farthest_m=5.0, time_s=0.0,
+    )  # fmt: skip
+    low, high = streaks.ends_px.min(axis=1), streaks.ends_px.max(axis=1)
+    crossing = ((low < -60) & (high > 0)) | ((high > (1340, 780)) & (low < (1280, 720)))
+    assert crossing.any(axis=1).sum() > 20, "they were left out when an end was 40 pixels outside"
+
+
+def test_light_on_the_road_comes_and_goes_by_degrees() -> None:
+    """A street lamp that passes leaves the picture before its light does."""
+    scene = plane_scene(360, 640)
+    frames = [
+        night(
+            scene.image_bgr, ambient=0.03, gain_db=0, depth_m=scene.depth_m, rng=rng(5), noise_rng=rng(1),
+            time_s=frame / 15,
+        )
+        for frame in range(60)
+    ]  # fmt: skip
+    road = [cv2.blur(frame[240:].astype(np.float32), (25, 25)) for frame in frames]
+    steps = [float(np.abs(b - a).max()) for a, b in itertools.pairwise(road)]
+    assert max(steps) < 4.0, "a lamp that vanished took 16 grey levels with it"
+
+
+def test_the_noise_of_any_size_comes_from_one_tile_without_a_seam() -> None:
+    grey = np.full((1100, 2200, 3), 128, np.uint8)
+    noise = sensor_noise(grey, gain_db=24, rng=rng(3)).astype(float) - 128
+    assert normal_tile.cache_info().maxsize == 1 and normal_tile().nbytes < 13e6
+    blocks = noise[:1050, :2160].reshape(7, 150, 8, 270, 3).std(axis=(1, 3))
+    assert blocks.min() > 0.9 * blocks.max()
+    across, down = noise[:, 1:] - noise[:, :-1], noise[1:] - noise[:-1]
+    assert across.std(axis=(0, 2)).min() > 0.85 * across.std()
+    assert down.std(axis=(1, 2)).min() > 0.85 * down.std()
 
 
 def test_wet_asphalt_reflects_half_to_two_thirds_and_mirrors_by_fresnel() -> None:

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from drivetl.errors import ConfigError, DrivetlError, OutputError
+from drivetl.errors import ConfigError, DrivetlError, ImageError, OutputError
 from drivetl.verbs.weather import register
-from drivetl.weather import CONDITIONS
+from drivetl.weather import CONDITIONS, contact_sheet
 from drivetl.weather.benchmark import time_kernels
 
 from .scene import plane_scene
@@ -63,6 +64,36 @@ def test_bad_usage_is_one_sentence(
     assert isinstance(done.exception, error)
     assert words in str(done.exception)
     assert list(tmp_path.iterdir()) == [picture]
+
+
+@pytest.mark.parametrize("size_hw", [(2, 1600), (4, 1600), (1, 1), (700, 3)])
+def test_a_sheet_of_any_shape(size_hw: tuple[int, int], tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    sheet = contact_sheet(picture, severities=(5,), cell_width_px=64)
+    assert sheet.shape[1] == 64 + 8 and sheet.shape[0] >= len(CONDITIONS) * 27
+
+
+def test_a_sheet_beyond_measure_is_one_sentence() -> None:
+    strip = np.zeros((4000, 4, 3), np.uint8)
+    with pytest.raises(ImageError, match=r"the sheet of a 4x4000 picture would have \d+ pixels"):
+        contact_sheet(strip, conditions=("fog",))
+    for nothing in ({"conditions": ()}, {"severities": ()}):
+        with pytest.raises(ConfigError, match="would be empty"):
+            contact_sheet(strip, **nothing)
+    with pytest.raises(ConfigError, match="cell_width_px is 0"):
+        contact_sheet(strip, cell_width_px=0)
+
+
+@pytest.mark.parametrize(("out", "words"), [("street.png", "exists"), ("sheet.gif", "cannot tell the format")])
+def test_a_target_that_cannot_be_is_refused_before_the_work(
+    picture: Path, out: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worked(*_: object, **__: object) -> None:
+        raise AssertionError("for a large picture, this takes minutes")
+
+    monkeypatch.setattr("drivetl.weather.contact_sheet", worked)
+    done = CliRunner().invoke(app, ["weather", "preview", str(picture), "--out", str(picture.with_name(out))])
+    assert isinstance(done.exception, OutputError) and words in str(done.exception)
 
 
 def test_nothing_is_overwritten_unasked(picture: Path) -> None:
