@@ -36,7 +36,7 @@ class Fit:
 
     Attributes:
         trainer: the trainer, finished.
-        end: state dict of the chosen epoch's average, float32 on the CPU.
+        end: state dict of the chosen epoch's average, float32 on the CPU; `write` mixes it with the start.
     """
 
     def __init__(
