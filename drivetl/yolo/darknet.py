@@ -115,7 +115,7 @@ def _read(path: Path) -> NDArray[np.float32]:
         data = path.read_bytes() if size <= _LIMIT_BYTES else b""
     except OSError as error:
         raise WeightsError(f"cannot read the weights {quoted(path)}: {error.strerror or error}") from error
-    version = np.frombuffer(data[:12], "<i4")
+    version = np.frombuffer(data[:12] if len(data) >= 12 else b"", "<i4")
     if len(version) < 3 or not (0 <= version[0] < 10 and 0 <= version[1] < 10):
         raise WeightsError(
             f"{quoted(path)} is no Darknet file of weights (it begins with {quoted(data[:12].hex(' '))})"

@@ -225,8 +225,12 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"<!DOCTYPE html><html>")
     with pytest.raises(WeightsError, match="no Darknet file"):
         load_checkpoint(path)
-    path.write_bytes(b"")
-    with pytest.raises(WeightsError, match="no Darknet file"):
+    for content in (b"", b"abcde"):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match="no Darknet file"):
+            load_checkpoint(path)
+    path.write_bytes(b"\0" * 12)
+    with pytest.raises(WeightsError, match="holds 0 floats"):
         load_checkpoint(path)
     variance = 20 + 4 * 3 * 16
     path.write_bytes(whole[:variance] + struct.pack("<f", -1.0) + whole[variance + 4 :])
