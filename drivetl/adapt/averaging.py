@@ -1,4 +1,4 @@
-"""Averages of weights: over the steps of a run, over several fits, and between start and end (WiSE-FT)."""
+"""Averages of weights: over the steps of a run, and between its start and its end (WiSE-FT)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from drivetl.yolo.ultra import ModelEMA
 
-__all__ = ["interpolate", "mean_of", "moving_average", "on_cpu"]
+__all__ = ["interpolate", "moving_average", "on_cpu"]
 
 
 def interpolate(
@@ -40,24 +40,6 @@ def interpolate(
         for name in new_entries:
             mixed[name][list(new_rows)] = end[name][list(new_rows)]
     return mixed
-
-
-def mean_of(states: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Return the mean of several state dicts, entry by entry; counters are taken from the first.
-
-    Wortsman et al., "Model soups" (ICML 2022): weights that were fine-tuned from the same start lie in one basin, and
-    their mean is better, and holds more of the start, than each of them.
-
-    Args:
-        states: with the same keys and shapes, at least one.
-    """
-    first, *others = states
-    return {
-        name: torch.stack([value, *(state[name].to(value) for state in others)]).mean(0)
-        if value.is_floating_point()
-        else value.clone()
-        for name, value in first.items()
-    }
 
 
 def moving_average(model: Any, steps: int, share: float = 0.1) -> Any:

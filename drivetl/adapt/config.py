@@ -106,12 +106,6 @@ class TrainConfig(StrictModel):
         default=3, ge=2, le=20, description="folds of the training pictures that select where the split is too small"
     )
     min_selection_pictures: int = Field(default=50, ge=1, description="pictures that a split needs to select alone")
-    # A uniform soup: Wortsman et al., "Model soups" (ICML 2022).
-    average_folds: bool = Field(
-        default=False,
-        description="where folds of at least min_selection_pictures select the share, their fits are averaged with "
-        "the one on all pictures",
-    )
     # Hinton et al. (2015), Li and Hoiem (ECCV 2016): what the start says of a picture is a target beside its labels.
     # Under weather the start sees the clean picture.
     distill: float = Field(

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from drivetl.adapt.averaging import mean_of
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.fitting import Fit, fit
 from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.selection import Judge, SharePoint, Trial, choose_share
-from drivetl.adapt.state import load_weights, save_weights
 from drivetl.data import stratified_folds
 from drivetl.data.dataset import Dataset
 from drivetl.data.records import Sample
@@ -59,8 +57,6 @@ class Fits:
         self.notes: list[str] = []
         self.selection_seconds = 0.0
         self._samples = training_samples(dataset, config)
-        self._averages = config.average_folds and len(self._samples) >= config.min_selection_pictures
-        self._ends: list[Path] = []
         self.pictures = None if config.pictures is None else [sample.image for sample in self._samples]
 
     def fit(self, folder: RunFolder, pictures: Sequence[Path] | None) -> Fit:
@@ -72,15 +68,6 @@ class Fits:
             resume=self._resume,
             progress=self._progress,
         )
-
-    def average(self, fitted: Fit) -> None:
-        """Put the mean of all fits in the place of the one on all pictures, where the settings say so."""
-        if self._ends:
-            fitted.end = mean_of([fitted.end, *map(load_weights, self._ends)])
-            self.notes.append(
-                f"The new weights are the mean of {1 + len(self._ends)} fits: the one on all pictures, and those that "
-                "chose the share."
-            )
 
     def curve(self, crossed: list[list[Trial]], fitted: Fit) -> tuple[SharePoint, ...]:
         """Return the curve over shares: of the folds if there were any, else on the selection split; empty without."""
@@ -118,8 +105,6 @@ class Fits:
 
     def _fold(self, number: int, folds: int, fold_of: Sequence[int]) -> list[Trial]:
         folder = self._folder.fold(number)
-        if self._averages:
-            self._ends.append(folder.end)
         if self._resume and folder.trials.is_file():
             document = json.loads(folder.trials.read_text(encoding="utf-8"))
             self.selection_seconds += document["seconds"]
@@ -137,8 +122,6 @@ class Fits:
             _under(f"fold {number + 1} of {folds}", self._progress),
         )
         fitted = inner.fit(folder, sides[0])
-        if self._averages:
-            save_weights(fitted.end, folder.end)
         trials = inner._trials(fitted, "train", frozenset(sides[1]))
         seconds = fitted.trainer.seconds + inner.selection_seconds
         with atomic_file(folder.trials, overwrite=True) as temporary:

@@ -36,7 +36,7 @@ class Fit:
 
     Attributes:
         trainer: the trainer, finished.
-        end: state dict of the chosen epoch's average, float32 on the CPU; `write` mixes it with the start.
+        end: state dict of the chosen epoch's average, float32 on the CPU.
     """
 
     def __init__(

@@ -100,11 +100,6 @@ class RunFolder:
         return self.root / "trials.json"
 
     @property
-    def end(self) -> Path:
-        """Of a fold: its fine-tuned weights, where they are averaged with the others'."""
-        return self.root / "end.pt"
-
-    @property
     def candidate(self) -> Path:
         """Weights that are being measured."""
         return self.root / "candidate.pt"

@@ -18,7 +18,7 @@ import torch
 from drivetl.errors import DrivetlError, WeightsError, quoted
 from drivetl.files import atomic_file
 
-__all__ = ["RunState", "load_state", "load_weights", "save_state", "save_weights", "trim_log"]
+__all__ = ["RunState", "load_state", "save_state", "trim_log"]
 
 _FORMAT = 2
 # torch's unpickler trusts its input to be a pickle, and fails on other bytes in as many ways.
@@ -97,46 +97,20 @@ def load_state(path: Path) -> RunState:
     Raises:
         WeightsError: it is no state of a run, or damaged.
     """
-    document = _load(path)
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
-        raise WeightsError(f"{quoted(path)} was written by another version of drivetl; start again with --overwrite")
-    wrong = [name for name, kind in _FIELDS.items() if not isinstance(document.get(name), kind)]
-    if wrong:
-        raise WeightsError(f"{quoted(path)} lacks {quoted(wrong[0])}; start again with --overwrite")
-    return RunState(**{name: document[name] for name in _FIELDS})
-
-
-def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
-    """Write the weights of a fit whole.
-
-    Raises:
-        OutputError: the system refuses to write.
-    """
-    with atomic_file(path, overwrite=True) as temporary:
-        torch.save(state, temporary)
-
-
-def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Read what `save_weights` wrote, tensors only.
-
-    Raises:
-        WeightsError: it is damaged.
-    """
-    document = _load(path)
-    if not isinstance(document, dict) or not all(isinstance(value, torch.Tensor) for value in document.values()):
-        raise WeightsError(f"{quoted(path)} does not hold the weights of a fit; start again with --overwrite")
-    return document
-
-
-def _load(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        document = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         reason = str(error).partition("\n")[0]
         raise WeightsError(
             f"{quoted(path)} is not the state of a run that can be continued ({quoted(reason)}); "
             "start again with --overwrite"
         ) from error
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise WeightsError(f"{quoted(path)} was written by another version of drivetl; start again with --overwrite")
+    wrong = [name for name, kind in _FIELDS.items() if not isinstance(document.get(name), kind)]
+    if wrong:
+        raise WeightsError(f"{quoted(path)} lacks {quoted(wrong[0])}; start again with --overwrite")
+    return RunState(**{name: document[name] for name in _FIELDS})
 
 
 def trim_log(path: Path, epochs: int) -> None:

@@ -44,8 +44,7 @@ class TrainResult:
             ``ultralytics.YOLO(path)`` loads. It predicts, validates and exports them as they are; to train them
             further use drivetl, because Ultralytics rebuilds the head for the number of classes and drops rows that
             no longer fit.
-        alone_weights: the chosen epoch's weights, with ``average_folds`` their mean with those of the folds, never
-            mixed with the start's; the same file where nothing was mixed.
+        alone_weights: the chosen epoch's weights, never mixed; the same file where nothing was mixed.
         last_weights: the last epoch's weights, never mixed.
         share: of the fine-tuned weights in ``weights``; 0: no share was better than the start, which was kept.
         curve: what the share was chosen by; empty where it was given.
@@ -194,7 +193,6 @@ def _carried_out(
     crossed = run.cross_validated()
     fitted = run.fit(folder, run.pictures)
     curve = run.curve(crossed, fitted)
-    run.average(fitted)
     share = _share(config, curve)
     _write_checkpoints(fitted, folder, curve, share)
     trainer = fitted.trainer

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from drivetl.adapt.averaging import interpolate, mean_of
+from drivetl.adapt.averaging import interpolate
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.training import train
 from drivetl.yolo import load_checkpoint
@@ -23,13 +23,6 @@ def test_interpolation_is_linear_and_keeps_counters() -> None:
     assert interpolate(start, end, 0.25)["n"] == 9
     assert torch.equal(interpolate(start, end, 0.0)["w"], start["w"])
     assert torch.equal(interpolate(start, end, 1.0)["w"], end["w"])
-
-
-def test_the_mean_of_several_fits_keeps_the_first_ones_counters() -> None:
-    states = [{"w": torch.tensor([value, 0.0]), "n": torch.tensor(count)} for value, count in ((1.0, 5), (2.0, 9))]
-    mean = mean_of([*states, {"w": torch.tensor([6.0, 3.0]), "n": torch.tensor(9)}])
-    assert mean["w"].tolist() == [3.0, 1.0] and mean["n"] == 5
-    assert mean_of(states[:1])["w"].tolist() == [1.0, 0.0]
 
 
 def test_rows_of_classes_that_the_start_does_not_know_are_not_diluted() -> None:

@@ -69,7 +69,6 @@ def test_killed_at_five_random_moments(drawn: Path, random_weights: Path, tmp_pa
     recipe = tmp_path / "recipe.yaml"
     parts = {"head_epochs": 2, "l2_sp": 0.01, "replay": str(source), "retention": str(source)}
     mixing = {"wise_ft": "select", "wise_ft_shares": [0.5], "selection_folds": 2}
-    mixing |= {"average_folds": True, "min_selection_pictures": 3}
     base = {"data": str(drawn), "weights": str(random_weights), "epochs": 3, "imgsz": 64, "batch": 2, "threads": 1}
     recipe.write_text(yaml.safe_dump({"train": {**base, **parts, **mixing, "lr0": 1e-3}}))
     whole, run = tmp_path / "whole", tmp_path / "run"

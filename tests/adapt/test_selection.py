@@ -170,46 +170,6 @@ def test_a_small_split_leaves_it_to_folds_of_the_training_pictures(
     assert not (tmp_path / "run" / "folds").exists()
 
 
-class Copying(Bench):
-    """A judge that keeps the fine-tuned weights that it is shown."""
-
-    def __init__(self, start: Path) -> None:
-        super().__init__(start, 1.0)
-        self.ends: list[dict[str, torch.Tensor]] = []
-
-    def __call__(self, weights: Path, *others: Any) -> ClassFigures:
-        self.seen.append(0.0)
-        if len(self.seen) % 2:
-            return {"car": (0.3, 20)}
-        self.ends.append(load_checkpoint(weights).model.state_dict())
-        return {"car": (0.5, 20)}
-
-
-def test_the_fits_of_the_folds_are_averaged_with_the_one_on_all_pictures(
-    configure: Configure, random_weights: Path, tmp_path: Path
-) -> None:
-    settings: dict[str, Any] = {"wise_ft": "select", "wise_ft_shares": (1.0,), "epochs": 1, "selection_folds": 2}
-    alone = train(configure(**settings, min_selection_pictures=3), tmp_path / "alone", judge=Copying(random_weights))
-    judge = Copying(random_weights)
-    averaged = configure(**settings, min_selection_pictures=3, average_folds=True)
-    result = train(averaged, tmp_path / "mean", judge=judge)
-    assert result.share == 1 and any("are the mean of 3 fits" in note for note in result.notes)
-    fits = [load_checkpoint(alone.weights).model.state_dict(), *judge.ends]
-    found = load_checkpoint(result.weights).model.state_dict()
-    for name in (name for name, value in fits[0].items() if value.is_floating_point()):
-        torch.testing.assert_close(found[name], torch.stack([fit[name] for fit in fits]).mean(0))
-    name = "model.0.conv.weight"
-    assert not any(torch.equal(found[name], fit[name]) for fit in fits)
-
-
-def test_fits_on_a_handful_of_pictures_are_not_averaged(
-    configure: Configure, random_weights: Path, tmp_path: Path
-) -> None:
-    config = configure(wise_ft="select", epochs=1, selection_folds=2, average_folds=True)
-    result = train(config, tmp_path / "run", judge=Bench(random_weights, 0.5))
-    assert not any("mean of" in note for note in result.notes)
-
-
 def test_a_start_that_nothing_beats_is_kept(configure: Configure, random_weights: Path, tmp_path: Path) -> None:
     config = configure(wise_ft="select", epochs=1, min_selection_pictures=2)
     result = train(config, tmp_path / "run", judge=Bench(random_weights, 0.0))
