@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from drivetl.cores import let_threads_sleep
+
+# Before any test module imports torch.
+let_threads_sleep()
+
 if TYPE_CHECKING:
     from drivetl.runtime import Contract
 

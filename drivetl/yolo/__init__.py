@@ -20,11 +20,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from drivetl.cores import let_threads_sleep
+
 if TYPE_CHECKING:
     from drivetl.yolo.checkpoint import Checkpoint, load_checkpoint
     from drivetl.yolo.onnx_export import export_onnx, reference_letterbox
     from drivetl.yolo.seam import TorchModel
     from drivetl.yolo.weights import resolve_weights
+
+# Here and in `drivetl.adapt`, whose modules import torch, because a package comes before its modules.
+let_threads_sleep()
 
 __all__ = ["Checkpoint", "TorchModel", "export_onnx", "load_checkpoint", "reference_letterbox", "resolve_weights"]
 

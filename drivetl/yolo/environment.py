@@ -62,9 +62,6 @@ def prepare() -> None:
     if importlib.util.find_spec("ultralytics") is None:
         raise MissingExtraError("this needs the package 'ultralytics'; install it with: pip install 'drivetl[train]'")
     os.environ.update(switches)
-    # torch's threads wait for each other by spinning. As soon as anything else runs on the machine, the ones that wait
-    # take the core of the one they wait for, and a training step takes many times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _lay_out_fonts(Path(switches["YOLO_CONFIG_DIR"]) / "Ultralytics")
 
 

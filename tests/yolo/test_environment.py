@@ -107,3 +107,23 @@ def test_cache_follows_the_variable_and_else_the_users_cache(monkeypatch: pytest
     monkeypatch.delenv("DRIVETL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_dir() == tmp_path / "xdg" / "drivetl"
+
+
+@pytest.mark.parametrize(
+    "module", ["drivetl.adapt.averaging", "drivetl.adapt.training", "drivetl.yolo.checkpoint", "drivetl.yolo.layers"]
+)
+@pytest.mark.parametrize("own", [None, "ACTIVE"])
+def test_threads_are_told_to_sleep_before_torch_is_loaded(module: str, own: str | None, tmp_path: Path) -> None:
+    """OpenMP reads the variable once; afterwards it is too late."""
+    code = (
+        "import os, sys\n"
+        "class Hook:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch':\n"
+        "            print(os.environ.get('OMP_WAIT_POLICY'))\n"
+        "            raise SystemExit\n"
+        "sys.meta_path.insert(0, Hook())\n"
+        f"import {module}"
+    )
+    done = run(code, tmp_path, **({} if own is None else {"OMP_WAIT_POLICY": own}))
+    assert (done.stdout.strip(), done.returncode) == (own or "PASSIVE", 0), done.stderr
