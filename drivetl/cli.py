@@ -49,7 +49,7 @@ class _ReaderGoneError(Exception):
 
 
 class _Verbs(TyperGroup):
-    # Of these two Typer thinks that it knows better, and exits with 1, which would say that a gate failed.
+    # Typer itself exits with 1 for a broken pipe and for an EOFError, which would say that a gate failed.
 
     def make_context(self, *arguments: Any, **named: Any) -> Any:
         try:

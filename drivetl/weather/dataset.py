@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.layout import MARKER, read_origin, write_dataset
-from drivetl.data.pictures import PictureError, decode_picture
+from drivetl.data.pictures import decode_picture
 from drivetl.data.records import Attribute, Sample
 from drivetl.errors import DatasetError, ImageError, OutputError, quoted
 from drivetl.files import refuse_existing_dir, writing
@@ -64,7 +62,7 @@ def weather_dataset(
         OutputError: ``out`` exists and may not be replaced, is the dataset itself or nested with it, or cannot be
             written.
     """
-    wants_depth = "depth_m" in find_condition(condition).wants
+    find_condition(condition)
     require_severity(severity)
     dataset = open_dataset(source)
     _refuse_nesting(dataset.root, out)
@@ -77,15 +75,7 @@ def weather_dataset(
         weathered = []
         for index, sample in enumerate(tracked(samples, f"{condition} {severity}", len(samples), progress)):
             rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
-            with _naming(sample.image):
-                picture = apply_weather(
-                    decode_picture(sample.image),
-                    condition,
-                    severity,
-                    rng=rng,
-                    depth_m=read_depth(dataset.root, sample) if wants_depth else None,
-                    boxes_xyxy_px=np.array([box.xyxy_px for box in sample.boxes], np.float32).reshape(-1, 4),
-                )
+            picture = _in_weather(dataset.root, sample, condition, severity, rng)
             path = Path(name) / f"{index:06d}-{sample.image.stem}.jpg"
             _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
             with writing(out):
@@ -106,15 +96,17 @@ def _refuse_nesting(root: Path, out: Path) -> None:
         )
 
 
-@contextmanager
-def _naming(picture: Path) -> Iterator[None]:
-    """Say which picture it is that cannot be put under weather."""
+def _in_weather(
+    root: Path, sample: Sample, condition: str, severity: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Return a picture of the dataset in ``root`` in weather; an error says which picture it is."""
+    image = decode_picture(sample.image)
+    depth_m = read_depth(root, sample) if "depth_m" in find_condition(condition).wants else None
+    boxes = np.array([box.xyxy_px for box in sample.boxes], np.float32).reshape(-1, 4)
     try:
-        yield
-    except PictureError:
-        raise  # has the name already
+        return apply_weather(image, condition, severity, rng=rng, depth_m=depth_m, boxes_xyxy_px=boxes)
     except ImageError as error:
-        raise ImageError(f"{quoted(picture)}: {error}") from error
+        raise ImageError(f"{quoted(sample.image)}: {error}") from error
 
 
 def _marks(condition: str, severity: int) -> dict[str, Attribute]:

@@ -14,7 +14,7 @@ import pytest
 from drivetl import cli
 from drivetl.data import open_dataset
 from drivetl.data.pictures import decode_picture
-from drivetl.errors import ConfigError, DatasetError, OutputError
+from drivetl.errors import ConfigError, DatasetError, ImageError, OutputError
 from drivetl.weather import apply_weather
 from drivetl.weather.dataset import read_depth, weather_dataset
 
@@ -129,3 +129,14 @@ def test_damaged_depth_is_named_and_read_only_where_it_is_wanted(
     assert depth.name in str(caught.value)
     made = weather_dataset(rendered, tmp_path / "blur", split="test", condition="motion_blur", severity=3)
     assert made.splits == {"test": 2}
+
+
+def test_a_picture_that_cannot_be_put_under_weather_is_named(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ImageError("the box has no area")
+
+    monkeypatch.setattr("drivetl.weather.dataset.apply_weather", refuse)
+    with pytest.raises(ImageError, match=r"images/test/.+': the box has no area"):
+        weather_dataset(rendered, tmp_path / "fog", split="test", condition="fog", severity=3)
