@@ -3,6 +3,7 @@
 In the order of the work::
 
     export      weights -> bundle: model.onnx, its contract, golden frames, a report
+    rewrite     the same graph from operators that CPU kernels run faster
     graph, nms  changes to the exported graph: preprocessing inside, half precision, suppression inside
     native      the command that builds a device's own engine from the bundle
     calibration, qdq, sensitivity, quantise     8 bits within an accuracy budget

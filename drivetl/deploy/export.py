@@ -15,6 +15,7 @@ from drivetl.deploy.graph import UINT8_INPUT, half_precision, name_nodes, prepro
 from drivetl.deploy.machine import runtime_versions
 from drivetl.deploy.nms import FLOOR, ROWS_OUTPUT, suppress_in_graph
 from drivetl.deploy.quantise import Int8Options, quantise
+from drivetl.deploy.rewrite import rewrite
 from drivetl.errors import ConfigError, quoted
 from drivetl.files import atomic_dir, sha256_file, write_json
 from drivetl.progress import Progress, silent
@@ -42,6 +43,7 @@ class GraphOptions:
         size_range_hw: smallest and largest input (height, width) of a dynamic graph, for engines that need to know.
         one_to_one: take the one-to-one head of YOLO26.
         in_graph_nms: suppress inside the graph, see `drivetl.deploy.nms`.
+        as_exported: leave out the rewriting that makes the graph faster on a CPU, see `drivetl.deploy.rewrite`.
     """
 
     in_graph_preprocessing: bool = False
@@ -52,6 +54,7 @@ class GraphOptions:
     size_range_hw: tuple[tuple[int, int], tuple[int, int]] | None = None
     one_to_one: bool = False
     in_graph_nms: bool = False
+    as_exported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +261,10 @@ def _finish_graph(folder: Path, contract: Contract, options: GraphOptions, progr
 
     graph = onnx.load(str(folder / MODEL_FILE))
     name_nodes(graph)
+    if not options.as_exported:
+        rewrite(graph)
+        # Calibration reads the file, and has to find the same tensors there.
+        onnx.save(graph, str(folder / MODEL_FILE))
     contract = replace(contract, precision=options.precision)
     if options.precision == "fp16":
         half_precision(graph)

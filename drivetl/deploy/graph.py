@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["UINT8_INPUT", "decoding_tail", "half_precision", "name_nodes", "preprocess_in_graph"]
+__all__ = ["UINT8_INPUT", "counts_up", "decoding_tail", "half_precision", "name_nodes", "preprocess_in_graph"]
 
 UINT8_INPUT = "images_bgr"
 _PREFIX = "drivetl/preprocess"
@@ -62,13 +62,11 @@ def decoding_tail(model: Any) -> list[str]:
     and one 8-bit scale for both leaves no score at all, so this part always stays in float32. The convolution of
     the distribution focal loss (one output channel, weights 0, 1, 2, …) belongs to it.
     """
-    from onnx import numpy_helper
-
     weights = {value.name: value for value in model.graph.initializer}
     tail: list[str] = []
     wanted_by_others: set[str] = set()  # tensors on the way to a trained convolution
     for node in reversed(model.graph.node):
-        trained = node.op_type == "Conv" and not _counts_up(weights.get(node.input[1]), numpy_helper)
+        trained = node.op_type == "Conv" and not counts_up(weights.get(node.input[1]))
         if trained or wanted_by_others.intersection(node.output):
             wanted_by_others.update(node.input)
         else:
@@ -76,7 +74,10 @@ def decoding_tail(model: Any) -> list[str]:
     return tail[::-1]
 
 
-def _counts_up(weight: Any, numpy_helper: Any) -> bool:
+def counts_up(weight: Any) -> bool:
+    """Return whether an initializer has one output channel and counts 0, 1, 2, …: it takes an expected value."""
+    from onnx import numpy_helper
+
     if weight is None or not weight.dims or weight.dims[0] != 1:
         return False
     values = numpy_helper.to_array(weight).reshape(-1)

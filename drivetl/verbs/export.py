@@ -57,6 +57,9 @@ _SizeRange = Annotated[
     str | None,
     typer.Option("--size-range", help="Of --dynamic: smallest and largest input, such as 320x320,640x640."),
 ]
+_AsExported = Annotated[
+    bool, typer.Option("--as-exported", help="Leave out the rewriting that makes the graph faster on a CPU.")
+]
 _For = Annotated[
     str | None, typer.Option("--for", help="Also print the command that builds the engine on this profile's hardware.")
 ]
@@ -77,6 +80,7 @@ def export(
     batch: _Batch = 1,
     dynamic: _Dynamic = False,
     size_range: _SizeRange = None,
+    as_exported: _AsExported = False,
     target: _For = None,
     overwrite: OverwriteFlag = False,
     as_json: JsonFlag = False,
@@ -97,7 +101,9 @@ def export(
     with reporter.working():
         kind = head == "one-to-one"
         sizes = _size_range(size_range)
-        options = GraphOptions(in_graph_preprocessing, precision, None, batch, dynamic, sizes, kind, in_graph_nms)
+        options = GraphOptions(
+            in_graph_preprocessing, precision, None, batch, dynamic, sizes, kind, in_graph_nms, as_exported
+        )
         build = _native_build(target, options, size_from(imgsz))
         checkpoint = resolve_weights(weights)
         if calibrate is not None:
