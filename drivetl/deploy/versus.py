@@ -1,4 +1,4 @@
-"""Ours beside Ultralytics' own ONNX path: same graph, same session, same picture, one run, alternating blocks."""
+"""Ours beside Ultralytics' own ONNX path: same picture, one run, alternating blocks; same graph, or its own."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
 from drivetl.deploy.machine import describe_machine
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
-from drivetl.runtime import Detector, open_bundle
+from drivetl.runtime import Contract, Detector, open_bundle, open_session
 from drivetl.runtime.bundle import MODEL_FILE
+from drivetl.runtime.session import read_model
 
 if TYPE_CHECKING:
     from drivetl.yolo.onnx_predict import UltralyticsOnnx
@@ -68,6 +69,7 @@ class VersusResult:
         measures: for each of `MEASURES`. ``outside`` is everything except inference; its CPU time is that of every
             thread of the process, those of ONNX Runtime that still wait actively after a run included, on both sides.
         detections: how many boxes we and they find.
+        theirs: the graph that Ultralytics ran: ``the bundle's graph``, or the name of a file.
         picture: name of the frame.
         picture_size_hw: its size in pixels.
         input_size_hw: of the model, in pixels.
@@ -78,6 +80,7 @@ class VersusResult:
 
     measures: dict[str, Versus]
     detections: tuple[int, int]
+    theirs: str
     picture: str
     picture_size_hw: tuple[int, int]
     input_size_hw: tuple[int, int]
@@ -91,7 +94,13 @@ class VersusResult:
 
 
 def versus_ultralytics(
-    bundle: Path, *, image: Path | None = None, threads: int = 0, iterations: int = 300, progress: Progress = silent
+    bundle: Path,
+    *,
+    exported: Path | None = None,
+    image: Path | None = None,
+    threads: int = 0,
+    iterations: int = 300,
+    progress: Progress = silent,
 ) -> VersusResult:
     """Time a bundle through `Detector` and through Ultralytics' predictor, on the CPU.
 
@@ -100,14 +109,16 @@ def versus_ultralytics(
 
     Args:
         bundle: the folder.
+        exported: the ``.onnx`` file that ``yolo export`` made of the same weights, for Ultralytics to run; None lets it
+            run the bundle's graph, in the same session, so that only the two paths around it differ.
         image: a picture file; None takes a synthetic 1280x720 frame.
         threads: of one operator, and of torch; 0 leaves the choice to each.
         iterations: frames of each path, rounded up to ten blocks.
         progress: told before every pair of blocks, never while the clock runs.
 
     Raises:
-        BundleError: the bundle cannot be used.
-        ConfigError: its input is not the tensor that Ultralytics feeds.
+        BundleError: the bundle, or ``exported``, cannot be used.
+        ConfigError: its input is not the tensor that Ultralytics feeds, or ``exported`` has other shapes.
         ImageError: the picture cannot be decoded.
         MissingExtraError: Ultralytics is not installed.
     """
@@ -128,8 +139,8 @@ def versus_ultralytics(
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
     limits = detector.contract.thresholds
     other = UltralyticsOnnx(
-        bundle / MODEL_FILE,
-        detector.session.ort_session,
+        exported or bundle / MODEL_FILE,
+        detector.session.ort_session if exported is None else _own_session(exported, detector.contract, threads),
         size_hw=detector.contract.input_size_hw,
         limits=(detector.confidence, limits.iou, limits.max_detections),
         threads=threads or None,
@@ -139,6 +150,7 @@ def versus_ultralytics(
     return VersusResult(
         measures=compare_paths(ours, theirs, block=block, progress=progress),
         detections=(_once(ours), _once(theirs)),
+        theirs="the bundle's graph" if exported is None else exported.name,
         picture=SYNTHETIC if image is None else image.name,
         picture_size_hw=(image_bgr.shape[0], image_bgr.shape[1]),
         input_size_hw=detector.contract.input_size_hw,
@@ -150,6 +162,19 @@ def versus_ultralytics(
         },
         machine=describe_machine(),
     )
+
+
+def _own_session(exported: Path, contract: Contract, threads: int) -> Any:
+    """Open what Ultralytics exported like a bundle's graph, so that neither side has better settings."""
+    session = open_session(read_model(exported), threads=threads, where=str(exported)).ort_session
+    shapes = [tuple(value.shape) for value in (*session.get_inputs(), *session.get_outputs())]
+    expected = [(1, 3, *contract.input_size_hw), tuple(contract.output_shape)]
+    if shapes != expected:
+        raise ConfigError(
+            f"{quoted(exported)} has the shapes {shapes} and the bundle's graph {expected}: no figures of the same "
+            "model; export the weights of the bundle with `yolo export format=onnx` at the same imgsz"
+        )
+    return session
 
 
 def _stages(detector: Detector, other: UltralyticsOnnx, image_bgr: NDArray[np.uint8]) -> tuple[Stages, Stages]:

@@ -59,8 +59,9 @@ _Versus = Annotated[
     str | None,
     typer.Option(
         "--versus",
-        metavar="ultralytics|BUNDLE",
-        help="Instead, time the frame in turns with Ultralytics' ONNX path (CPU), or with another bundle.",
+        metavar="ultralytics|FILE.onnx|BUNDLE",
+        help="Instead, time the frame in turns with Ultralytics' path (CPU) on the bundle's graph or on the file that "
+        "`yolo export` made, or with another bundle.",
     ),
 ]
 
@@ -92,8 +93,9 @@ def bench(
     reporter = Reporter("bench", as_json)
     if versus is not None:
         _refuse_beside_versus(profile, budget_ms, against_bare or cuda_graph or paced_hz is not None)
-        if versus == "ultralytics":
-            _versus_ultralytics(reporter, bundle, provider, image, threads, iterations)
+        exported = Path(versus) if versus.endswith(".onnx") and not Path(versus).is_dir() else None
+        if versus == "ultralytics" or exported is not None:
+            _versus_ultralytics(reporter, bundle, exported, provider, image, threads, iterations)
         else:
             _versus_bundle(reporter, bundle, Path(versus), provider, image, threads, iterations)
         return
@@ -165,14 +167,20 @@ def _versus_bundle(
 
 
 def _versus_ultralytics(
-    reporter: Reporter, bundle: Path, provider: str | None, image: Path | None, threads: int | None, iterations: int
+    reporter: Reporter,
+    bundle: Path,
+    exported: Path | None,
+    provider: str | None,
+    image: Path | None,
+    threads: int | None,
+    iterations: int,
 ) -> None:
     from drivetl.deploy import versus_ultralytics
 
     if provider not in (None, "cpu"):
         raise ConfigError(f"--versus ultralytics compares on the CPU; leave --provider {provider} out")
     with reporter.measuring():
-        result = versus_ultralytics(bundle, image=image, threads=threads or 0, iterations=iterations)
+        result = versus_ultralytics(bundle, exported=exported, image=image, threads=threads or 0, iterations=iterations)
     height, width = result.picture_size_hw
     lines = [f"{'ms a frame':<13} {'ours':>9} {'Ultralytics':>12} {'ratio':>7}   ratio of single blocks"]
     for name, row in result.measures.items():
@@ -181,7 +189,7 @@ def _versus_ultralytics(
     lines.append(
         f"{result.frames} frames each, picture {quoted(result.picture)} {width}x{height}, input "
         f"{result.input_size_hw[0]}x{result.input_size_hw[1]}; detections: ours {result.detections[0]}, "
-        f"Ultralytics {result.detections[1]}; outside: everything except inference"
+        f"Ultralytics {result.detections[1]}; outside: everything except inference; Ultralytics ran {result.theirs}"
     )
     reporter.finish({"bundle": str(bundle), **result.document()}, lines)
 

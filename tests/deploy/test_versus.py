@@ -12,6 +12,7 @@ import pytest
 
 from drivetl.deploy import versus_ultralytics
 from drivetl.deploy.versus import MEASURES, Stages, Versus, compare_paths
+from drivetl.errors import BundleError, ConfigError
 
 
 def _path(outside_s: float, infer_s: float, wait: Callable[[float], None]) -> Stages:
@@ -69,3 +70,23 @@ def test_both_paths_find_the_same_number(material: Path, yolo_bundle: Path) -> N
     assert seen == list(range(11))
     document: dict[str, Any] = json.loads(json.dumps(result.document()))
     assert set(document["measures"]) == set(MEASURES)
+
+
+@pytest.mark.material
+def test_ultralytics_may_run_the_graph_that_it_exported_itself(
+    material: Path, yolo_bundle: Path, tmp_path: Path
+) -> None:
+    from drivetl.yolo.onnx_export import export_onnx
+
+    weights = material / "weights" / "yolo11n.pt"
+    own = tmp_path / "yolo11n.onnx"
+    export_onnx(weights, own, size_hw=(256, 320))
+    picture = sorted((material / "data" / "kitti-day" / "image_2").iterdir())[0]
+    result = versus_ultralytics(yolo_bundle, exported=own, image=picture, threads=1, iterations=10)
+    assert result.theirs == "yolo11n.onnx"
+    assert result.detections[0] == result.detections[1] > 0
+    export_onnx(weights, own, size_hw=(320, 256), overwrite=True)
+    with pytest.raises(ConfigError, match=r"has the shapes \[\(1, 3, 320, 256\).*at the same imgsz"):
+        versus_ultralytics(yolo_bundle, exported=own, iterations=10)
+    with pytest.raises(BundleError, match="cannot read"):
+        versus_ultralytics(yolo_bundle, exported=tmp_path / "none.onnx", iterations=10)
