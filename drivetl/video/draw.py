@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import cv2
@@ -82,11 +83,17 @@ class _Style:
 
     def text_size(self, text: str) -> tuple[int, int, int]:
         """Return width, height above the baseline and depth below it of a line of text."""
-        (width, height), depth = cv2.getTextSize(text, _FONT, self.font_scale, 1)
-        # Descenders of the TrueType font hang below the depth that is reported.
-        return width, height, max(depth, round(0.25 * self.text_height_px))
+        return _text_size(self, text)
 
 
+@lru_cache(maxsize=1024)  # a video says the same few things in every frame
+def _text_size(style: _Style, text: str) -> tuple[int, int, int]:
+    (width, height), depth = cv2.getTextSize(text, _FONT, style.font_scale, 1)
+    # Descenders of the TrueType font hang below the depth that is reported.
+    return width, height, max(depth, round(0.25 * style.text_height_px))
+
+
+@lru_cache(maxsize=1024)
 def class_colour_bgr(name: str) -> Colour:
     """Return the colour of a class, as BGR bytes; it depends on the name alone."""
     known = _CLASS_COLOURS.get(canonical_name(name))

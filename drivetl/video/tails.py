@@ -60,15 +60,11 @@ class Tails:
                 continue
             colour = class_colour_bgr(class_names[self._class_of[number]])
             count = len(points)
-            route = np.array([(x, y) for x, y, _ in points]) * 16
+            # Boxes far outside would leave the range of OpenCV's fixed-point coordinates.
+            sixteenths = np.rint(np.array([(x, y) for x, y, _ in points]) * 16)
+            route = np.clip(sixteenths, -(2**20), 2**20).astype(int).tolist()
             for index, (begin, end) in enumerate(itertools.pairwise(route), start=1):
                 share = index / count
-                shade = tuple(round(0.35 * part + 0.65 * share * part) for part in colour)
+                shade = [round(0.35 * part + 0.65 * share * part) for part in colour]
                 thick = max(1, round(width_px * (0.5 + share)))
-                cv2.line(image_bgr, _point(begin), _point(end), shade, thick, cv2.LINE_AA, 4)
-
-
-def _point(at: NDArray[np.float64]) -> tuple[int, int]:
-    # Boxes far outside would leave the range of OpenCV's fixed-point coordinates.
-    x, y = np.clip(np.rint(at), -(2**20), 2**20).astype(int).tolist()
-    return x, y
+                cv2.line(image_bgr, begin, end, shade, thick, cv2.LINE_AA, 4)
