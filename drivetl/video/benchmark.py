@@ -4,7 +4,8 @@
 
 - the bare session: ONNX Runtime alone on a tensor that never changes, while another process keeps one core busy;
 - drivetl: the whole run, reading, tracking, drawing and writing H.264 included, after the first frame;
-- yolo predict (where Ultralytics is installed): the same model and threads, with saving, after the first frame.
+- yolo predict (where Ultralytics is installed): the same graph and threads, with saving, after the first frame; with
+  ``--exported FILE.onnx`` too on the graph that ``yolo export`` made of the same weights.
 
 It prints a table and then one JSON document. Nothing else may run meanwhile.
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drivetl.errors import quoted
 from drivetl.runtime import Detector
 from drivetl.video.pipeline import run_video
 from drivetl.video.settings import Model, Outputs, VideoSettings
@@ -35,7 +37,13 @@ _WARM_UP = 10
 
 
 def compare_speed(
-    video: str, bundle: Path, *, threads: int = 1, repeats: int = 2, frames: int = 200
+    video: str,
+    bundle: Path,
+    *,
+    threads: int = 1,
+    repeats: int = 2,
+    frames: int = 200,
+    exported: Path | None = None,
 ) -> dict[str, float]:
     """Return frames a second of ``bare session``, ``drivetl`` and, where it is installed, ``yolo predict``.
 
@@ -45,6 +53,7 @@ def compare_speed(
         threads: of ONNX Runtime's operators, everywhere.
         repeats: each is timed so often, in turn; the median counts.
         frames: runs of the bare session.
+        exported: what ``yolo export`` made of the same weights; then ``yolo, own export`` is timed too.
     """
     detector = Detector(bundle, threads=threads)
     rivals: dict[str, Callable[[], float]] = {
@@ -52,7 +61,9 @@ def compare_speed(
         "drivetl": lambda: _drivetl(video, detector),
     }
     if importlib.util.find_spec("ultralytics") is not None:
-        rivals["yolo predict"] = lambda: _yolo(video, bundle, detector, threads)
+        rivals["yolo predict"] = lambda: _yolo(video, bundle / "model.onnx", detector, threads)
+        if exported is not None:
+            rivals["yolo, own export"] = lambda: _yolo(video, exported, detector, threads)
     rates: dict[str, list[float]] = {name: [] for name in rivals}
     for _ in range(repeats):
         for name, rival in rivals.items():
@@ -82,10 +93,10 @@ def _drivetl(video: str, detector: Detector) -> float:
         return run_video(video, [Model(detector, "benchmark")], outputs, VideoSettings()).fps
 
 
-def _yolo(video: str, bundle: Path, detector: Detector, threads: int) -> float:
+def _yolo(video: str, onnx: Path, detector: Detector, threads: int) -> float:
     size = [str(side) for side in detector.contract.input_size_hw]
     with tempfile.TemporaryDirectory() as folder:
-        words = [str(bundle / "model.onnx"), video, folder, "--threads", str(threads), "--imgsz", *size]
+        words = [str(onnx), video, folder, "--threads", str(threads), "--imgsz", *size]
         done = subprocess.run(
             [sys.executable, "-m", "drivetl.yolo.predict_speed", *words], capture_output=True, text=True, check=True
         )
@@ -100,11 +111,16 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--exported", type=Path, help="the .onnx file that `yolo export` made of the same weights")
     given = parser.parse_args()
-    rates = compare_speed(given.video, given.model, threads=given.threads, repeats=given.repeats)
+    if given.exported is not None and not given.exported.is_file():
+        parser.error(f"--exported {quoted(given.exported)} is no file; make it with `yolo export format=onnx`")
+    rates = compare_speed(
+        given.video, given.model, threads=given.threads, repeats=given.repeats, exported=given.exported
+    )
     print(f"{given.video}, {given.threads} thread(s), {os.cpu_count()} cores, median of {given.repeats}")
     for name, rate in rates.items():
-        print(f"{name:<14}{rate:>8.1f} frames/s{rates['drivetl'] / rate:>8.2f} times as fast is drivetl")
+        print(f"{name:<17}{rate:>8.1f} frames/s{rates['drivetl'] / rate:>8.2f} times as fast is drivetl")
     print(json.dumps({"threads": given.threads, "cores": os.cpu_count(), "frames_per_s": rates}))
 
 
