@@ -96,6 +96,11 @@ class ComparisonRecipe(StrictModel):
             raise ValueError(f"report_on: {TARGET!r} stands for the test pictures of the folds; choose another name")
         if self.folds is None and not self.report_on:
             raise ValueError("give 'report_on' or 'folds', or there is nothing to measure on")
+        if self.train and all(self.trainer(arm) == "ultralytics" for arm in self.arms):
+            raise ValueError(
+                "'train' is for arms that drivetl trains, and here Ultralytics trains every one; write its settings "
+                "into each arm"
+            )
         arms = {ZERO_SHOT, *self.arms}
         for name in (name for pair in self.compare for name in (pair.before, pair.after)):
             if name not in arms:

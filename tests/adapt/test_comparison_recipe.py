@@ -66,6 +66,7 @@ def test_every_arm_is_trained_with_every_seed_and_measured_like_the_start() -> N
         ({"compare": [{"before": "plain", "after": "fancy"}]}, "no arm 'fancy' to compare"),
         ({"seeds": []}, "seeds"),
         ({"armz": {}}, "did you mean 'arms'"),
+        ({"arms": {"plain": {"trainer": "ultralytics"}}, "train": {"epochs": 9}, "compare": []}, "into each arm"),
     ],
 )
 def test_a_comparison_that_cannot_be_made_is_an_error(changes: dict[str, Any], message: str) -> None:
