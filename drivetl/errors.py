@@ -18,6 +18,8 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "BundleError",
     "ConfigError",
@@ -31,8 +33,11 @@ __all__ = [
     "ProviderUnavailable",
     "VideoError",
     "WeightsError",
+    "printable_source",
     "quoted",
 ]
+
+_PARAMETERS = re.compile("[=&;]|%3[BD]|%26", re.IGNORECASE)  # of a URL, which may hold a password
 
 
 class DrivetlError(Exception):
@@ -99,3 +104,25 @@ def quoted(value: object, limit: int = 120) -> str:
         text = f"{text[:half]}…{text[-half:]}"
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return f"'{safe}'"
+
+
+def printable_source(source: str) -> str:
+    """Return a source without what may be secret in it: user name, password, parameters and query of a URL.
+
+    Of a path, what holds one of ``= & ;`` is left out, because some recorders take their passwords there.
+    """
+    scheme, colon, rest = source.partition("://")
+    if not colon:
+        # One slash is a slip of the fingers, and what follows it a password all the same.
+        slip = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/.*[@=&;?#]", source, re.DOTALL)
+        return source if slip is None else f"{slip[1]}:/…"
+    user, at, address = rest.rpartition("@")
+    if re.search("[/?#]", user):
+        # A password with such a letter, or an @ in the query: nothing says which, and either may be secret.
+        return f"{scheme}://…"
+    address, *query = re.split("[?#]", address, maxsplit=1)
+    host, slash, path = address.partition("/")
+    if _PARAMETERS.search(host):
+        return f"{scheme}://…"
+    shown = f"{host}{slash}…" if _PARAMETERS.search(path) else f"{address}{'?…' if query else ''}"
+    return f"{scheme}://{'…@' if at else ''}{shown}"

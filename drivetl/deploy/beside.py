@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from drivetl.data.pictures import decode_picture
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
 from drivetl.deploy.machine import describe_machine
+from drivetl.deploy.place import Limits, Place, detector_at
 from drivetl.deploy.sampling import STAGES, back_to_back_ms
 from drivetl.deploy.versus import BLOCKS, Versus, in_turns
 from drivetl.progress import Progress, silent
@@ -57,9 +58,8 @@ def bench_beside(
     bundle: Path,
     other: Path,
     *,
-    provider: str = "cpu",
+    place: Place | None = None,
     image: Path | None = None,
-    threads: int = 0,
     iterations: int = 300,
     progress: Progress = silent,
 ) -> BesideResult:
@@ -68,9 +68,8 @@ def bench_beside(
     Args:
         bundle: the first folder.
         other: the second.
-        provider: what both run on.
+        place: where both run; None is the CPU.
         image: a picture file; None takes a synthetic 1280x720 frame.
-        threads: of one operator; 0 leaves the choice to ONNX Runtime.
         iterations: frames of each, rounded up to ten blocks.
         progress: told before every pair of blocks, never while the clock runs.
 
@@ -80,7 +79,8 @@ def bench_beside(
         ProviderUnavailable: the provider cannot run here.
     """
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
-    pair = [Detector(open_bundle(path), provider=provider, threads=threads) for path in (bundle, other)]
+    place = place or Place()
+    pair = [detector_at(open_bundle(path), place, Limits.of(place)) for path in (bundle, other)]
     block = -(-iterations // BLOCKS)
 
     def timed(detector: Detector) -> NDArray[np.float64]:

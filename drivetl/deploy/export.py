@@ -67,6 +67,7 @@ class ExportResult:
         bytes: size of ``model.onnx``.
         contract: what is in it.
         golden_frames: how many pictures a device can test itself with.
+        rewritten: see `drivetl.deploy.rewrite.rewrite`; None where the graph is as it was exported.
     """
 
     bundle: Path
@@ -74,6 +75,7 @@ class ExportResult:
     bytes: int
     contract: Contract
     golden_frames: int
+    rewritten: dict[str, int] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the result as a JSON document."""
@@ -92,6 +94,7 @@ class ExportResult:
             "source_weights_sha256": self.contract.source_weights_sha256,
             "dataset_fingerprint": self.contract.dataset_fingerprint,
             "golden_frames": self.golden_frames,
+            "rewritten": self.rewritten,
             "tools": dict(self.contract.tools),
             "quantisation": None if self.contract.quantisation is None else dict(self.contract.quantisation),
         }
@@ -148,11 +151,13 @@ def export(
         if options.dynamic:
             described["output"]["shape"] = _settle_output(folder / MODEL_FILE, size_hw, options)
         contract = _contract(described, size_hw, dataset_fingerprint, options)
+        rewritten = None if options.as_exported else _rewrite(folder / MODEL_FILE)
         contract = _finish_graph(folder, contract, options, progress)
         progress("export", 2, _STEPS)
         # Opening it holds the written graph against the written contract, as every later user will.
         frames = write_golden(Detector(open_bundle(folder)), golden, folder)
-        result = ExportResult(out, contract.precision, (folder / MODEL_FILE).stat().st_size, contract, frames)
+        size = (folder / MODEL_FILE).stat().st_size
+        result = ExportResult(out, contract.precision, size, contract, frames, rewritten)
         write_json(folder / REPORT_FILE, _report(result, weights))
     progress("export", _STEPS, _STEPS)
     return result
@@ -255,16 +260,23 @@ def _checked(options: GraphOptions) -> GraphOptions:
     return options
 
 
+def _rewrite(path: Path) -> dict[str, int]:
+    """Rewrite a graph in its file, where calibration for int8 will look for the same tensors."""
+    import onnx
+
+    graph = onnx.load(str(path))
+    name_nodes(graph)
+    found = rewrite(graph)
+    onnx.save(graph, str(path))
+    return found
+
+
 def _finish_graph(folder: Path, contract: Contract, options: GraphOptions, progress: Progress) -> Contract:
     """Change the graph as asked for, put the contract into it and beside it; return it with the graph's hash."""
     import onnx
 
     graph = onnx.load(str(folder / MODEL_FILE))
     name_nodes(graph)
-    if not options.as_exported:
-        rewrite(graph)
-        # Calibration reads the file, and has to find the same tensors there.
-        onnx.save(graph, str(folder / MODEL_FILE))
     contract = replace(contract, precision=options.precision)
     if options.precision == "fp16":
         half_precision(graph)

@@ -61,6 +61,11 @@ def check_for(name: str, profile: Profile, options: GraphOptions, size_hw: tuple
     if profile.input_size_hw is not None and size_hw != profile.input_size_hw:
         side = "x".join(str(side) for side in profile.input_size_hw)
         raise ConfigError(f"the profile {quoted(name)} is about inputs of {side}; give --imgsz {side}")
+    if profile.provider == "cuda" and options.precision == "int8":
+        raise ConfigError(
+            f"CUDA, which {quoted(name)} runs on, has no kernel for some operators of drivetl's int8 graphs, which are "
+            "made for processors; ship fp16 there"
+        )
     if profile.provider != "tensorrt":
         return
     if options.dynamic and options.size_range_hw is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drivetl.deploy.profiles import load_profile
@@ -44,6 +44,11 @@ class Limits:
     budget_ms: float | None
     memory_mb: int | None
 
+    @classmethod
+    def of(cls, place: Place) -> Limits:
+        """Return the place with nothing to keep to."""
+        return cls(place.provider or "cpu", place.threads or 0, None, None)
+
 
 def limits_of(contract: Contract, profile: str | None, place: Place, budget_ms: float | None) -> Limits:
     """Fill in from the profile what was not said.
@@ -52,7 +57,7 @@ def limits_of(contract: Contract, profile: str | None, place: Place, budget_ms: 
         ConfigError: the profile cannot be used, or is about another kind of bundle.
     """
     if profile is None:
-        return Limits(place.provider or "cpu", place.threads or 0, budget_ms, None)
+        return replace(Limits.of(place), budget_ms=budget_ms)
     hardware = load_profile(profile)
     hardware.check(contract, profile)
     return Limits(

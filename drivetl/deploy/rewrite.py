@@ -6,6 +6,7 @@ the last bits may differ.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,24 +14,29 @@ import numpy as np
 
 from drivetl.deploy.graph import counts_up
 
-__all__ = ["rewrite", "split_by_weights", "unroll_box_softmax"]
+__all__ = ["PART", "rewrite", "split_by_weights", "unroll_box_softmax"]
+
+# How the name of a convolution ends that makes a part of what one made before.
+PART = re.compile(r"/part_\d+$")
 
 _PREFIX = "drivetl/box"
 # ReduceMax takes its axes as an input since then.
 _LEAST_OPSET = 18
 
 
-def rewrite(model: Any) -> None:
+def rewrite(model: Any) -> dict[str, int]:
     """Apply every change of this module that fits a graph; what does not look as expected is left as it is.
 
     Args:
         model: a float32 ONNX model whose nodes have names; changed in place.
+
+    Returns:
+        In how many places each was applied: ``box_softmax``, ``splits``.
     """
-    unroll_box_softmax(model)
-    split_by_weights(model)
+    return {"box_softmax": unroll_box_softmax(model), "splits": split_by_weights(model)}
 
 
-def unroll_box_softmax(model: Any) -> None:
+def unroll_box_softmax(model: Any) -> int:
     """Write the expected distance of the distribution focal loss (Li et al. 2020) as one quotient of two sums.
 
     The exporter gives a softmax along the second of four axes and a convolution with the weights 0, 1, 2, …. The
@@ -40,11 +46,15 @@ def unroll_box_softmax(model: Any) -> None:
 
     Args:
         model: an ONNX model; changed in place where it has such a softmax.
+
+    Returns:
+        How many there were.
     """
     from onnx import helper, numpy_helper
 
     if _opset(model) < _LEAST_OPSET:
-        return
+        return 0
+    count = 0
     graph = model.graph
     makers, readers = _makers(graph), _readers(graph)
     weights = {value.name: value for value in graph.initializer}
@@ -78,6 +88,8 @@ def unroll_box_softmax(model: Any) -> None:
         # The convolution gave (n, 1, 4, anchors), this gives (n, 4, 1, anchors): the Reshape behind it takes either.
         nodes.append(helper.make_node("Div", quotient, list(conv.output), f"{place}/Div"))
         _replace(graph, {conv.name: nodes}, [conv, softmax, transpose])
+        count += 1
+    return count
 
 
 def _softmax_of_transpose(
@@ -97,7 +109,7 @@ def _softmax_of_transpose(
     return (softmax, transpose) if along_bins and alone and reshaped and len(conv.input) == 2 else None
 
 
-def split_by_weights(model: Any) -> None:
+def split_by_weights(model: Any) -> int:
     """Compute the parts of a tensor that is split into its channels each by a convolution of its own.
 
     Of a C2f block and its like the first convolution and its SiLU make a tensor that is split at once. Split is the one
@@ -108,12 +120,16 @@ def split_by_weights(model: Any) -> None:
     Args:
         model: an ONNX model whose nodes have names; changed in place where a convolution of one group and a SiLU,
             read by nothing else, feed a Split along the channels.
+
+    Returns:
+        How many Splits went.
     """
     from onnx import numpy_helper
 
     graph = model.graph
     makers, readers = _makers(graph), _readers(graph)
     constants = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
+    count = 0
     for split in [node for node in graph.node if node.op_type == "Split" and _attributes(node).get("axis", 0) == 1]:
         found = _silu_of_conv(split.input[0], makers, readers)
         if found is None or not all(name in constants for name in found[0].input[1:]):
@@ -123,6 +139,8 @@ def split_by_weights(model: Any) -> None:
         if sizes is not None:
             parts = _parts(graph, conv, split.output, np.cumsum([0, *sizes]), constants)
             _replace(graph, {conv.name: parts}, [conv, sigmoid, mul, split])
+            count += 1
+    return count
 
 
 def _silu_of_conv(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.deploy.rewrite import PART
 from drivetl.errors import BundleError, quoted
 
 __all__ = ["Constants", "Peaks", "estimate_ms", "fit", "graph_layers"]
@@ -120,7 +121,7 @@ def graph_layers(model: Any, input_shape: Sequence[int]) -> list[tuple[float, fl
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in weights:
             weights[node.output[0]] = weights[node.input[0]]
-    found = []
+    found: dict[str, tuple[float, float]] = {}
     for node in graph.node:
         if node.op_type == "Conv" and node.input[1] in weights:
             read, kernel = shapes.get(node.input[0], []), weights[node.input[1]]
@@ -129,10 +130,16 @@ def graph_layers(model: Any, input_shape: Sequence[int]) -> list[tuple[float, fl
                 raise BundleError(f"the size of the convolution {quoted(node.name)} does not follow from the graph")
             size = float(np.prod(kernel))
             operations = 2.0 * size * written[0] * written[2] * written[3]
-            found.append((operations, float(np.prod(read)) + size + float(np.prod(written))))
+            moved = size + float(np.prod(written))
+            # The parts of a convolution that was split (`drivetl.deploy.rewrite`) are one layer: the constants were
+            # fitted on networks that are whole.
+            part = PART.search(node.name)
+            layer = node.name[: part.start()] if part else f"#{len(found)}"
+            before = found.get(layer, (0.0, float(np.prod(read))))
+            found[layer] = (before[0] + operations, before[1] + moved)
     if not found:
         raise BundleError("the graph has no convolution whose weights it holds, so its work cannot be counted")
-    return found
+    return list(found.values())
 
 
 def _closed(model: Any, input_shape: Sequence[int]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,13 @@ class Detector:
         """
         if confidence is not None and not 0 <= confidence <= 1:
             raise ConfigError(f"confidence is {confidence:g}; it is a share from 0 to 1, such as 0.25")
-        self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self._contract = self._bundle.contract
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self._contract = opened.contract
         if size_hw is not None:
-            self._contract = self._contract.at_size(size_hw, str(self._bundle.path))
-        self.session = self._bundle.session(provider, threads=threads, engine_cache=engine_cache, cuda_graph=cuda_graph)
+            self._contract = self._contract.at_size(size_hw, str(opened.path))
+        self.session = opened.session(provider, threads=threads, engine_cache=engine_cache, cuda_graph=cuda_graph)
+        # The session has its own copy of the graph, and a board has one memory for everything.
+        self._bundle = replace(opened, model=b"")
         self._replay = Replay(self.session, self.contract) if cuda_graph else None
         self._buffers = threading.local()
         self._preprocess = Preprocessor(self.contract.letterbox, self.contract.input_dtype)
@@ -71,7 +74,7 @@ class Detector:
 
     @property
     def bundle(self) -> Bundle:
-        """The bundle that runs."""
+        """The bundle that runs; without the serialised graph, which the session has read."""
         return self._bundle
 
     @property

@@ -17,8 +17,8 @@ ImgszOption = Annotated[
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: library's choice.")]
 
 
-def size_from(text: str | None) -> tuple[int, int] | None:
-    """Read ``640`` or ``384x640`` as height and width.
+def size_from(text: str | None, option: str = "--imgsz") -> tuple[int, int] | None:
+    """Read ``640`` or ``384x640`` as height and width; ``option`` is what the error names.
 
     Raises:
         ConfigError: it is neither.
@@ -27,7 +27,7 @@ def size_from(text: str | None) -> tuple[int, int] | None:
         return None
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise ConfigError(f"--imgsz takes 640, or 384x640 for height x width, not {quoted(text)}")
+        raise ConfigError(f"{option} takes 640, or 384x640 for height x width, not {quoted(text)}")
     return int(parts[0]), int(parts[-1])
 
 

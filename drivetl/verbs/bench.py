@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,12 +14,13 @@ from drivetl.verbs._engine import EngineCacheOption, EngineWatch
 from drivetl.verbs._options import ThreadsOption
 
 if TYPE_CHECKING:
-    from drivetl.deploy import LatencyResult
+    from drivetl.deploy import LatencyResult, Place
     from drivetl.deploy.tails import Percentiles
 
 __all__ = ["register"]
 
 _DISTURBED_CORES = 0.2
+_WARM_UP_FRAMES = 30
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +41,7 @@ _Budget = Annotated[
 ]
 _Image = Annotated[Path | None, typer.Option("--image", help="Picture to run on; default: a synthetic 1280x720 frame.")]
 _Iterations = Annotated[int, typer.Option("--iterations", min=1, help="Frames to time.")]
-_WarmUp = Annotated[int, typer.Option("--warm-up", min=0, help="Frames before, untimed.")]
+_WarmUp = Annotated[int | None, typer.Option("--warm-up", min=0, help="Frames before, untimed; default: 30.")]
 _PacedHz = Annotated[
     float | None,
     typer.Option("--paced-hz", help="Also at the rate of a camera, with idle gaps: 30 for most; both must keep."),
@@ -73,7 +75,7 @@ def bench(
     budget_ms: _Budget = None,
     image: _Image = None,
     iterations: _Iterations = 300,
-    warm_up: _WarmUp = 30,
+    warm_up: _WarmUp = None,
     threads: ThreadsOption = None,
     paced_hz: _PacedHz = None,
     against_bare: _AgainstBare = False,
@@ -91,15 +93,20 @@ def bench(
     from drivetl.deploy import bench as run
 
     reporter = Reporter("bench", as_json)
+    how = {"--paced-hz": paced_hz, "--warm-up": warm_up, "--against-bare": against_bare, "--cuda-graph": cuda_graph}
+    where = {"--provider": provider, "--threads": threads, "--engine-cache": engine_cache, "--image": image}
     if versus is not None:
-        _refuse_beside_versus(profile, budget_ms, against_bare or cuda_graph or paced_hz is not None)
+        _refuse_beside("--versus", {"--predict": predict, "--profile": profile, "--budget-ms": budget_ms, **how})
         exported = Path(versus) if versus.endswith(".onnx") and not Path(versus).is_dir() else None
         if versus == "ultralytics" or exported is not None:
+            _refuse_beside("--versus ultralytics", {"--engine-cache": engine_cache})
             _versus_ultralytics(reporter, bundle, exported, provider, image, threads, iterations)
         else:
-            _versus_bundle(reporter, bundle, Path(versus), provider, image, threads, iterations)
+            place = Place(provider, threads, cuda_graph, engine_cache)
+            _versus_bundle(reporter, bundle, Path(versus), place, image, iterations)
         return
     if predict is not None:
+        _refuse_beside("--predict", {"--profile": profile, **how, **where})
         _predict(reporter, bundle, predict, budget_ms)
         return
     asked = provider or (load_profile(profile).provider if profile is not None else None)
@@ -110,7 +117,7 @@ def bench(
             profile=profile,
             budget_ms=budget_ms,
             image=image,
-            sampling=Sampling(iterations, warm_up, against_bare, paced_hz),
+            sampling=Sampling(iterations, _WARM_UP_FRAMES if warm_up is None else warm_up, against_bare, paced_hz),
             progress=watch.progress,
         )
     reporter.gate(
@@ -132,29 +139,25 @@ def _predict(reporter: Reporter, bundle: Path, profile: str, budget_ms: float | 
     reporter.finish({"bundle": str(bundle), **found.document()}, lines)
 
 
-def _refuse_beside_versus(profile: str | None, budget_ms: float | None, measures_more: bool) -> None:
-    if profile is not None or budget_ms is not None or measures_more:
-        raise ConfigError(
-            "--versus compares and holds nothing against a budget; leave --profile, --budget-ms, --paced-hz, "
-            "--against-bare and --cuda-graph out"
-        )
+def _refuse_beside(option: str, others: Mapping[str, object]) -> None:
+    """Refuse options that another one would leave without effect."""
+    given = [name for name, value in others.items() if value is not None and value is not False]
+    if given:
+        raise ConfigError(f"{option} has no use for {', '.join(given)}; leave out one or the other")
 
 
 def _versus_bundle(
     reporter: Reporter,
     bundle: Path,
     other: Path,
-    provider: str | None,
+    place: Place,
     image: Path | None,
-    threads: int | None,
     iterations: int,
 ) -> None:
     from drivetl.deploy import bench_beside
 
-    with reporter.measuring():
-        result = bench_beside(
-            bundle, other, provider=provider or "cpu", image=image, threads=threads or 0, iterations=iterations
-        )
+    with reporter.measuring(), EngineWatch(reporter, place.provider, place.engine_cache) as watch:
+        result = bench_beside(bundle, other, place=place, image=image, iterations=iterations, progress=watch.progress)
     lines = [f"{'ms a frame':<13} {'A':>9} {'B':>9} {'B by A':>7}   by A in single blocks"]
     for name, row in result.stages.items():
         # Versus holds A by B; a reader asks how many times faster A is.

@@ -141,7 +141,7 @@ def _native_build(
 def _size_range(text: str | None) -> tuple[tuple[int, int], tuple[int, int]] | None:
     if text is None:
         return None
-    sizes = [size_from(part) for part in text.split(",")]
+    sizes = [size_from(part, "--size-range") for part in text.split(",")]
     if len(sizes) == 2 and sizes[0] is not None and sizes[1] is not None:
         low, high = sizes[0], sizes[1]
         if low[0] <= high[0] and low[1] <= high[1]:
@@ -182,11 +182,16 @@ def _lines(result: ExportResult) -> list[str]:
         f"input      {height}x{width} {contract.input_dtype}{_batch(contract)}",
         f"graph      {result.precision}, opset {contract.opset}",
         f"output     {contract.decoding}, {'x'.join(str(side) for side in contract.output_shape)}",
+        *([] if result.rewritten is None else [_rewritten(result.rewritten)]),
         f"classes    {len(contract.class_names)}",
         f"model      {result.bytes / 1e6:.1f} MB, sha256 {contract.model_sha256[:12]}…",
         f"golden     {result.golden_frames} frame(s) for the self-test on the device",
         *_int8_lines(contract.quantisation),
     ]
+
+
+def _rewritten(places: Mapping[str, int]) -> str:
+    return f"rewritten  {places['box_softmax']} softmax, {places['splits']} splits, for speed on a CPU"
 
 
 def _batch(contract: Contract) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import SCHEMA_VERSION, JsonFlag, OverwriteFlag, Reporter
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch
 
@@ -118,7 +119,7 @@ def _video(
     outputs = Outputs(out, detections, mot, stills, overwrite)
     settings = VideoSettings(
         confidence=confidence,
-        classes=tuple(name.strip() for name in (classes or "").split(",") if name.strip()),
+        classes=_names(classes),
         track=track,
         weather=weather,
         show=show,
@@ -133,6 +134,13 @@ def _video(
     address = (host, port) if serve else None
     job = _Job(source, bundles, outputs, settings, stats, provider, threads, engine_cache, address)
     _carry_out(job, Reporter("video", json))
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    if text is not None and not names:
+        raise ConfigError(f"--classes {quoted(text)} names none; give some, such as car,person, or leave it out")
+    return names
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drivetl.errors import quoted
+from drivetl.errors import DrivetlError, VideoError, quoted
 from drivetl.runtime import Detector
 from drivetl.video.pipeline import run_video
 from drivetl.video.settings import Model, Outputs, VideoSettings
@@ -60,7 +60,8 @@ def compare_speed(
         "bare session": lambda: _bare(detector, frames),
         "drivetl": lambda: _drivetl(video, detector),
     }
-    if importlib.util.find_spec("ultralytics") is not None:
+    # Ultralytics feeds float tensors only.
+    if importlib.util.find_spec("ultralytics") is not None and detector.contract.input_dtype == "float32":
         rivals["yolo predict"] = lambda: _yolo(video, bundle / "model.onnx", detector, threads)
         if exported is not None:
             rivals["yolo, own export"] = lambda: _yolo(video, exported, detector, threads)
@@ -72,8 +73,10 @@ def compare_speed(
 
 
 def _bare(detector: Detector, frames: int) -> float:
-    height, width = detector.contract.input_size_hw
-    tensor = np.random.default_rng(0).random((1, 3, height, width), np.float32)
+    contract = detector.contract
+    tensor = np.random.default_rng(0).random(contract.input_shape, np.float32)
+    if contract.input_dtype == "uint8":
+        tensor = (255 * tensor).astype(np.uint8)
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         for _ in range(_WARM_UP):
@@ -98,8 +101,11 @@ def _yolo(video: str, onnx: Path, detector: Detector, threads: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         words = [str(onnx), video, folder, "--threads", str(threads), "--imgsz", *size]
         done = subprocess.run(
-            [sys.executable, "-m", "drivetl.yolo.predict_speed", *words], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "drivetl.yolo.predict_speed", *words], capture_output=True, text=True, check=False
         )
+    if done.returncode:
+        reason = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+        raise VideoError(f"yolo predict cannot run {quoted(onnx)} on {quoted(video)}: {reason}")
     found = json.loads(done.stdout.splitlines()[-1])
     return float(found["frames"] / found["seconds"])
 
@@ -115,9 +121,12 @@ def main() -> None:
     given = parser.parse_args()
     if given.exported is not None and not given.exported.is_file():
         parser.error(f"--exported {quoted(given.exported)} is no file; make it with `yolo export format=onnx`")
-    rates = compare_speed(
-        given.video, given.model, threads=given.threads, repeats=given.repeats, exported=given.exported
-    )
+    try:
+        rates = compare_speed(
+            given.video, given.model, threads=given.threads, repeats=given.repeats, exported=given.exported
+        )
+    except DrivetlError as error:
+        parser.error(str(error))
     print(f"{given.video}, {given.threads} thread(s), {os.cpu_count()} cores, median of {given.repeats}")
     for name, rate in rates.items():
         print(f"{name:<17}{rate:>8.1f} frames/s{rates['drivetl'] / rate:>8.2f} times as fast is drivetl")

@@ -56,7 +56,7 @@ _CLASS_COLOURS = MappingProxyType(
 # OpenCV 5 draws its built-in TrueType font for this number, OpenCV 4 the strokes of Hershey.
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _REFERENCE_HEIGHT_PX = 14.0  # of getTextSize at scale 0.5 in OpenCV 5; only the proportion matters
-_STRIP_BRIGHTNESS = 0.35
+_DARKENED = (np.arange(256) * 0.35).astype(np.uint8)  # by level
 _GAP = "    "
 
 
@@ -259,7 +259,7 @@ def _draw_strip(image_bgr: NDArray[np.uint8], figures: Sequence[str], badge: str
     text_width, ascent, depth = style.text_size(text)
     strip_px: int = min(image_bgr.shape[0], ascent + depth + margin)
     strip = image_bgr[:strip_px]
-    strip[:] = (strip * _STRIP_BRIGHTNESS).astype(np.uint8)
+    strip[:] = cv2.LUT(strip, _DARKENED)
     baseline = strip_px - depth - style.margin_px
     cv2.putText(image_bgr, text, (margin, baseline), _FONT, style.font_scale, _WHITE, 1, cv2.LINE_AA)
     badge_width = style.text_size(badge)[0]

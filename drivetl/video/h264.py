@@ -79,6 +79,7 @@ class H264:
             context.color_primaries, context.color_trc = _BT709, _BT709
         except (av.FFmpegError, ValueError) as error:
             raise self._refused(size_wh, fps, error) from error
+        self._converter = av.video.reformatter.VideoReformatter()
         self._opened = False
         self._size_wh, self._fps = size_wh, fps
         self._count, self._last_tick = 0, -1
@@ -97,8 +98,12 @@ class H264:
             return
         if not self._opened:
             self._open()
-        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image_bgr), format="bgr24")
-        frame = frame.reformat(format=self._pixels, dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE)
+        # The converter is kept, because setting one up costs as much as a frame; what it gives is a copy, so that the
+        # encoder never holds the picture, which its owner may draw on again.
+        frame = self._av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image_bgr), format="bgr24")
+        frame = self._converter.reformat(
+            frame, format=self._pixels, dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE
+        )
         self._timed |= time_s is not None
         tick = round(self._count * self._frame_ticks if time_s is None else time_s / self._tick_s)
         self._last_tick = self._ticks[self._count] = max(self._last_tick + 1, tick)

@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from drivetl.errors import ConfigError, OutputError, quoted
+from drivetl.errors import ConfigError, OutputError, VideoError, quoted
 from drivetl.files import atomic_file, refuse_existing, writing
 from drivetl.video.lane import Job, View
+from drivetl.video.picture_source import LIST_ENDING, pictures_listed
 from drivetl.video.settings import Outputs
 from drivetl.video.tracking import tracking_available
 from drivetl.video.writer import check_target
@@ -40,6 +41,11 @@ def check_outputs(
     if outputs.video is not None:
         check_target(outputs.video)
     named = {} if outputs.stills is None else {outputs.stills.resolve(): "--stills"}
+    if named and _pictures_folders(source) & named.keys():
+        raise OutputError(
+            f"--stills {quoted(outputs.stills)} holds pictures of the source, which stills may replace; choose another "
+            "folder"
+        )
     kept = [bundle.resolve() for bundle in bundles]
     files = {"--out": outputs.video, "--detections": outputs.detections, "--mot": outputs.mot, "--stats": stats}
     for option, path in files.items():
@@ -58,6 +64,19 @@ def check_outputs(
             if path.samefile(source):
                 raise OutputError(f"{option} {quoted(path)} is the source itself; choose another file")
     _check_tracks(outputs.mot, track)
+
+
+def _pictures_folders(source: str) -> set[Path]:
+    """Return the folders of the pictures that a source consists of."""
+    try:
+        place = Path(source)
+        if place.is_dir():
+            return {place.resolve()}
+        if place.suffix.lower() == LIST_ENDING and place.is_file():
+            return {picture.resolve().parent for picture in pictures_listed(place)}
+    except (OSError, ValueError, VideoError):  # no such source: it has its own sentence
+        pass
+    return set()
 
 
 def _check_tracks(mot: Path | None, track: bool | None) -> None:

@@ -15,7 +15,9 @@ from drivetl.errors import VideoError, quoted
 from drivetl.files import read_limited
 from drivetl.video.source_info import SourceInfo
 
-__all__ = ["PictureSource", "pictures_in", "pictures_listed"]
+__all__ = ["LIST_ENDING", "PictureSource", "pictures_in", "pictures_listed"]
+
+LIST_ENDING = ".txt"
 
 _MOST_LIST_BYTES = 64_000_000
 

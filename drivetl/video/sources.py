@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,14 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import VideoError, quoted
+from drivetl.errors import VideoError, printable_source, quoted
 from drivetl.video.clock import FrameClock
 from drivetl.video.containers import Container, inspect_container
 from drivetl.video.live import LiveSource, Patience
-from drivetl.video.picture_source import PictureSource, pictures_in, pictures_listed
+from drivetl.video.picture_source import LIST_ENDING, PictureSource, pictures_in, pictures_listed
 from drivetl.video.source_info import Source, SourceInfo
 
-__all__ = ["PICTURES_PER_S", "LiveOptions", "Source", "SourceInfo", "open_source", "printable_source"]
+__all__ = ["PICTURES_PER_S", "LiveOptions", "Source", "SourceInfo", "open_source"]
 
 # Pictures carry no rate. Ten a second is that of KITTI's recordings.
 PICTURES_PER_S = 10.0
@@ -34,7 +33,6 @@ _TOLERANCE_S = (0.25, 1.5)
 _MOST_FRAMES = 1e9
 _MOST_DIGITS = 4
 _NETWORK_TIMEOUT_MS = 5000
-_PARAMETERS = re.compile("[=&;]|%3[BD]|%26", re.IGNORECASE)  # of a URL, which may hold a password
 _PASS_ALLOW = "or pass --allow-truncated to use the frames that can be read"
 
 
@@ -99,31 +97,9 @@ def open_source(
             f"the source {quoted(printable_source(source))} does not exist; give a video file, a folder of pictures, a "
             f"list of pictures (.txt), a camera index such as 0, or a URL"
         )
-    if path.suffix.lower() == ".txt":
+    if path.suffix.lower() == LIST_ENDING:
         return PictureSource(path, pictures_listed(path), picture_fps)
     return _open_file(path, allow_truncated)
-
-
-def printable_source(source: str) -> str:
-    """Return a source without what may be secret in it: user name, password, parameters and query of a URL.
-
-    Of a path, what holds one of ``= & ;`` is left out, because some recorders take their passwords there.
-    """
-    scheme, colon, rest = source.partition("://")
-    if not colon:
-        # One slash is a slip of the fingers, and what follows it a password all the same.
-        slip = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/.*[@=&;?#]", source, re.DOTALL)
-        return source if slip is None else f"{slip[1]}:/…"
-    user, at, address = rest.rpartition("@")
-    if re.search("[/?#]", user):
-        # A password with such a letter, or an @ in the query: nothing says which, and either may be secret.
-        return f"{scheme}://…"
-    address, *query = re.split("[?#]", address, maxsplit=1)
-    host, slash, path = address.partition("/")
-    if _PARAMETERS.search(host):
-        return f"{scheme}://…"
-    shown = f"{host}{slash}…" if _PARAMETERS.search(path) else f"{address}{'?…' if query else ''}"
-    return f"{scheme}://{'…@' if at else ''}{shown}"
 
 
 def _quieten_opencv() -> None:

@@ -78,6 +78,9 @@ class Stills:
             with atomic_file(target, overwrite=self._overwrite) as temporary:
                 temporary.write_bytes(still.jpeg)
             self.written += (target,)
+        # They would pass for pictures of this run; without --overwrite there are none.
+        for former in set(self._folder.glob("frame-*.jpg")) - set(self.written):
+            former.unlink()
 
     def consider(self, job: Job) -> None:
         """Keep a finished frame if it is more interesting than what it would replace."""

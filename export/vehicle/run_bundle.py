@@ -4,7 +4,8 @@
 
 Needs numpy, OpenCV, ONNX Runtime and drivetl.runtime (see requirements.txt beside this file). Before the first frame
 the bundle's golden frames must give the detections that were recorded at export; otherwise it ends with status 1 and
-detects nothing. Other exit states: 0 the source ended, 2 the bundle or the source cannot be used.
+detects nothing. Other exit states: 0 the source ended, 2 the bundle or the source cannot be
+used, or a recording ends before its time.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from drivetl.errors import DrivetlError, GateFailed, VideoError, quoted
+from drivetl.errors import DrivetlError, GateFailed, VideoError, printable_source, quoted
 from drivetl.runtime import PROVIDERS, Detections, Detector
 from drivetl.runtime.selftest import self_test
 
 _STALLED_S = 5.0
 _STOP_S = 0.5
+# Of the frames that a recording states; some containers only estimate them.
+_WHOLE_SHARE = 0.9
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,16 +112,18 @@ def _pictures(source: str) -> Iterator[np.ndarray]:
     """Yield the frames of a file one after another; of a camera or a stream always the newest."""
     # Devices and pipelines have names that are no files; what OpenCV counts up (frame_%04d.png) is a recording.
     recorded = Path(source).is_file() or ("%" in source and "!" not in source and "://" not in source)
+    name = printable_source(source)
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
-        raise VideoError(f"the source {quoted(source)} cannot be opened; check its path, its address or its cable")
+        raise VideoError(f"the source {quoted(name)} cannot be opened; check its path, its address or its cable")
     try:
-        yield from _all(capture, source) if recorded else _newest(capture, source)
+        yield from _all(capture, name) if recorded else _newest(capture, name)
     finally:
         capture.release()
 
 
-def _all(capture: Any, source: str) -> Iterator[np.ndarray]:
+def _all(capture: Any, name: str) -> Iterator[np.ndarray]:
+    stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     count = 0
     while True:
         there, image_bgr = capture.read()
@@ -127,10 +132,12 @@ def _all(capture: Any, source: str) -> Iterator[np.ndarray]:
         count += 1
         yield image_bgr
     if not count:
-        raise VideoError(f"{quoted(source)} opens but holds no frame that can be decoded; record it again")
+        raise VideoError(f"{quoted(name)} opens but holds no frame that can be decoded; record it again")
+    if count < _WHOLE_SHARE * stated:
+        raise VideoError(f"{quoted(name)} was cut off after {count} of about {stated:.0f} frames; copy it again")
 
 
-def _newest(capture: Any, source: str) -> Iterator[np.ndarray]:
+def _newest(capture: Any, name: str) -> Iterator[np.ndarray]:
     """Read in a thread of its own: what waits in a driver's queue is a road that the car has already left behind."""
     arrived = threading.Condition()
     newest: list[np.ndarray | None] = []
@@ -150,11 +157,11 @@ def _newest(capture: Any, source: str) -> Iterator[np.ndarray]:
         while True:
             with arrived:
                 if not arrived.wait_for(lambda: bool(newest), _STALLED_S):
-                    raise VideoError(f"{quoted(source)} has sent no frame for {_STALLED_S:g} s; check the camera")
+                    raise VideoError(f"{quoted(name)} has sent no frame for {_STALLED_S:g} s; check the camera")
                 image_bgr = newest.pop()
             # A failed read is the end, never a black picture: an empty road is a dangerous thing to report.
             if image_bgr is None:
-                raise VideoError(f"{quoted(source)} stopped sending frames; check the camera")
+                raise VideoError(f"{quoted(name)} stopped sending frames; check the camera")
             yield image_bgr
     finally:
         over.set()

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from drivetl.cli import app
-from drivetl.deploy import bench_beside
+from drivetl.deploy import Place, bench_beside
 from drivetl.errors import BundleError, ConfigError
 
 Make = Callable[..., Path]
@@ -40,12 +40,12 @@ def _heavy(model: Any) -> None:
 
 def test_the_heavier_bundle_is_the_slower_on_either_side(tiny_bundle: Make) -> None:
     light, heavy = tiny_bundle("light"), tiny_bundle("heavy", graph=_heavy)
-    found = bench_beside(light, heavy, threads=1, iterations=40)
+    found = bench_beside(light, heavy, place=Place(threads=1), iterations=40)
     assert found.frames == 40 and found.detections[0] == found.detections[1] and found.precision == ("fp32", "fp32")
     inference = found.stages["inference"]
     assert inference.ratio < 0.8 and inference.ours_ms < inference.theirs_ms
     assert inference.lowest <= inference.ratio <= inference.highest
-    assert bench_beside(heavy, light, threads=1, iterations=40).stages["inference"].ratio > 1.25
+    assert bench_beside(heavy, light, place=Place(threads=1), iterations=40).stages["inference"].ratio > 1.25
 
 
 def test_the_verb_says_how_many_times_faster(tiny_bundle: Make) -> None:
@@ -65,7 +65,11 @@ def test_the_verb_says_how_many_times_faster(tiny_bundle: Make) -> None:
     [
         (["--versus", "nowhere"], BundleError, "nowhere"),
         (["--versus", "ultralytics", "--provider", "cuda"], ConfigError, "leave --provider cuda out"),
-        (["--versus", "nowhere", "--profile", "x86-cpu"], ConfigError, "leave --profile"),
+        (["--versus", "nowhere", "--profile", "x86-cpu"], ConfigError, "--versus has no use for --profile; leave"),
+        (["--versus", "nowhere", "--predict", "x", "--warm-up", "3"], ConfigError, "no use for --predict, --warm-up;"),
+        (["--versus", "ultralytics", "--engine-cache", "x"], ConfigError, "no use for --engine-cache;"),
+        (["--predict", "jetson-orin-nano", "--paced-hz", "30"], ConfigError, "--predict has no use for --paced-hz;"),
+        (["--predict", "jetson-orin-nano", "--provider", "cpu"], ConfigError, "--predict has no use for --provider;"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drivetl.errors import ImageError, VideoError
+from drivetl.errors import ImageError, VideoError, printable_source
 from drivetl.video import open_source
 from drivetl.video.clock import FrameClock
-from drivetl.video.sources import printable_source
 
 MakeVideo = Callable[..., Path]
 Grey = Callable[..., NDArray[np.uint8]]
