@@ -37,6 +37,7 @@ _CAMERA_HZ = "30"
 _PROFILE = "rtx-workstation"
 _REPORT = "gpu-check.json"
 _GATE_FAILED = 1
+_NO_SLOWER = 1.03
 _REASON_WIDTH = 76
 
 
@@ -82,8 +83,9 @@ class Claim:
     """One claim and its verdict.
 
     Attributes:
-        name: ``provider proof``, ``parity``, ``latency``, ``CUDA graph`` (equal to node by node), ``graph latency`` or,
-            of int8, ``never run``: its bundles are made for processors.
+        name: ``provider proof``, ``parity``, ``latency``, ``rewriting`` (made for CPUs, and no slower here),
+            ``CUDA graph`` (equal to node by node), ``graph latency`` or, of int8, ``never run``: its bundles are made
+            for processors.
         provider: ``cuda`` or ``tensorrt``.
         precision: ``fp32``, ``fp16`` or ``int8``.
         verdict: ``held``, ``failed`` (measured, and it is not so) or ``refused`` (it could not be checked here).
@@ -160,7 +162,13 @@ def gpu_check(weights: str, road: Road | None, out: Path, run: Run) -> GpuCheck:
 def _names(provider: str, precision: str) -> tuple[str, ...]:
     if precision == _INT8:
         return ("never run",)
-    return ("provider proof", "parity", "latency", *(["CUDA graph", "graph latency"] if provider == "cuda" else []))
+    return (
+        "provider proof",
+        "parity",
+        "latency",
+        "rewriting",
+        *(["CUDA graph", "graph latency"] if provider == "cuda" else []),
+    )
 
 
 def _refused(provider: str, precision: str, reason: str, command: str = "") -> list[Claim]:
@@ -184,7 +192,13 @@ def _with_precision(
         return [c for provider in providers for c in _refused(provider, precision, made.reason, " ".join(words))]
     if precision == _INT8:
         return [_never_run(provider, bundle, run) for provider in providers]
+    run([*words[:4], str(_plain(bundle)), *words[5:], "--as-exported"])  # where it fails, the comparison says why
     return [claim for provider in providers for claim in _on_provider(provider, precision, bundle, weights, road, run)]
+
+
+def _plain(bundle: Path) -> Path:
+    """Return where the same weights lie as the exporter gave them."""
+    return bundle.with_name(f"{bundle.name}-as-exported")
 
 
 def _on_provider(provider: str, precision: str, bundle: Path, weights: str, road: Road | None, run: Run) -> list[Claim]:
@@ -196,6 +210,8 @@ def _on_provider(provider: str, precision: str, bundle: Path, weights: str, road
         _parity(provider, precision, bundle, weights, road, run),
         _claim("latency", provider, precision, words, timed, _latency),
     ]
+    beside = ["drivetl", "bench", str(bundle), "--versus", str(_plain(bundle)), "--provider", provider, "--json"]
+    claims.append(_claim("rewriting", provider, precision, beside, run(beside), _no_slower))
     if provider == "cuda":
         alone = ["python", "-m", "drivetl.deploy.cuda_graph", str(bundle)]
         claims.append(_claim("CUDA graph", provider, precision, alone, run(alone), _replay))
@@ -257,6 +273,13 @@ def _latency(document: dict[str, Any], provider: str) -> tuple[str, dict[str, An
 def _same(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
     keys = ("matched", "max_abs_diff_scores", "max_abs_diff_px", "delta_map50_95")
     return "; ".join(document["problems"]), {key: document[key] for key in keys}
+
+
+def _no_slower(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
+    inference = document["stages"]["inference"]
+    ratio = inference["ratio"]
+    fault = f"it takes {ratio:.3f} times as long as the graph of the exporter" if ratio > _NO_SLOWER else ""
+    return fault, {"ours_ms": inference["ours_ms"], "as_exported_ms": inference["theirs_ms"], "ratio": ratio}
 
 
 def _replay(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:

@@ -47,6 +47,7 @@ class Machine:
                 "latency_ms": {"end_to_end": ms, "inference": ms},
                 "passed": True,
                 "budget_ms": 33.3,
+                "stages": {"inference": {"ours_ms": 2.0, "theirs_ms": 2.0, "ratio": 1.0}},
             },
             "verify": {
                 "problems": [],
@@ -74,16 +75,19 @@ def _verdicts(machine: Machine, road: Road | None = ROAD) -> dict[tuple[str, str
 def test_on_a_machine_with_a_gpu_every_claim_is_checked_and_holds() -> None:
     machine = Machine()
     found = _verdicts(machine)
-    # Proof, parity and latency for two providers and two precisions, CUDA's graph twice for each, int8 refused by both.
-    assert len(found) == 2 * 2 * 3 + 2 * 2 + 2 and {verdict for verdict, _ in found.values()} == {"held"}
+    # Proof, parity, latency and the cost of rewriting for two providers and two precisions, CUDA's graph twice for each,
+    # int8 refused by both.
+    assert len(found) == 2 * 2 * 4 + 2 * 2 + 2 and {verdict for verdict, _ in found.values()} == {"held"}
     assert sum("--cuda-graph" in asked and "bench" in asked for asked in machine.asked) == 2
-    assert sum(asked.startswith("drivetl export") for asked in machine.asked) == 3
-    timed = [asked for asked in machine.asked if "drivetl bench out/fp" in asked]
+    assert sum(asked.startswith("drivetl export") for asked in machine.asked) == 5
+    beside = [asked for asked in machine.asked if "--versus" in asked]
+    assert len(beside) == 4 and "drivetl bench out/fp16 --versus out/fp16-as-exported --provider cuda --json" in beside
+    timed = [asked for asked in machine.asked if "drivetl bench out/fp" in asked and asked not in beside]
     assert len(timed) == 6 and all("--profile rtx-workstation" in asked for asked in timed)
     assert any("--precision int8" in asked and "--calibrate road" in asked for asked in machine.asked)
     assert sum("verify" in asked and "--data road --split test" in asked for asked in machine.asked) == 4
     lines = table(gpu_check("yolo11n", ROAD, Path("out"), Machine()))
-    assert lines[-1] == "18 held, 0 failed, 0 refused"
+    assert lines[-1] == "22 held, 0 failed, 0 refused"
     assert any("CUDAExecutionProvider 120" in line for line in lines)
 
 
@@ -92,9 +96,9 @@ def test_a_provider_that_is_not_there_is_refused_with_its_reason_and_costs_nothi
     none = {name: {"usable": False, "reason": reason} for name in EP}
     machine = Machine(none)
     found = _verdicts(machine)
-    assert len(found) == 18 and set(found.values()) == {("refused", reason)}
+    assert len(found) == 22 and set(found.values()) == {("refused", reason)}
     assert machine.asked == ["drivetl doctor --json"]
-    assert sum("as above" in line for line in table(gpu_check("w", None, Path("out"), machine))) == 17
+    assert sum("as above" in line for line in table(gpu_check("w", None, Path("out"), machine))) == 21
 
 
 def test_nodes_on_the_processor_are_a_broken_claim_not_a_footnote() -> None:
@@ -117,6 +121,12 @@ def test_nodes_on_the_processor_are_a_broken_claim_not_a_footnote() -> None:
             "it was held against no budget, which nothing can miss",
         ),
         ({"bench": (1, {"error": {"message": "no cuDNN"}})}, "latency", "refused", "no cuDNN"),
+        (
+            {"bench": (0, {"stages": {"inference": {"ours_ms": 2.1, "theirs_ms": 2.0, "ratio": 1.05}}})},
+            "rewriting",
+            "failed",
+            "it takes 1.050 times as long as the graph of the exporter",
+        ),
         ({"graph": (0, {"max_abs_diff": 0.5})}, "CUDA graph", "failed", "the replayed output differs by 0.5"),
         ({"export": (2, {"error": {"message": "no such weights"}})}, "parity", "refused", "no such weights"),
         ({"verify": (2, {})}, "parity", "refused", "exit status 2"),
@@ -148,8 +158,8 @@ def test_the_command_writes_one_json_and_its_status_is_the_verdict(
 ) -> None:
     assert main(["yolo11n", "--data", "road", "--out", str(tmp_path / "out")], Machine()) == 0
     document = json.loads((tmp_path / "out" / "gpu-check.json").read_text(encoding="utf-8"))
-    assert document["passed"] and len(document["claims"]) == 18
-    assert "18 held" in capsys.readouterr().out
+    assert document["passed"] and len(document["claims"]) == 22
+    assert "22 held" in capsys.readouterr().out
     assert main(["yolo11n", "--out", str(tmp_path / "out")], Machine({})) == 1
     (tmp_path / "file").touch()
     assert main(["yolo11n", "--out", str(tmp_path / "file")], Machine({})) == 2

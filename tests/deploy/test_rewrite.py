@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def _kinds(model: Any) -> Counter[str]:
 def test_the_expected_distance_is_that_of_the_softmax_however_large_the_logits(spread: float) -> None:
     before = _box_distribution()
     after = _copy(before)
-    unroll_box_softmax(after)
+    assert unroll_box_softmax(after) == 1
     onnx.checker.check_model(after, full_check=True)
     assert "Softmax" not in _kinds(after) and "Conv" not in _kinds(after)
     logits = RNG.normal(scale=spread, size=(1, 4 * BINS, ANCHORS)).astype(np.float32)
@@ -104,7 +105,7 @@ def test_the_expected_distance_is_that_of_the_softmax_however_large_the_logits(s
 )
 def test_a_softmax_that_is_no_box_distribution_is_left_alone(model: Any) -> None:
     after = _copy(model)
-    rewrite(after)
+    assert rewrite(after) == {"box_softmax": 0, "splits": 0}
     assert after == model
 
 
@@ -112,7 +113,7 @@ def test_a_softmax_that_is_no_box_distribution_is_left_alone(model: Any) -> None
 def test_a_split_becomes_two_convolutions_that_give_the_same(sizes: tuple[int, ...] | None) -> None:
     before = _split_block(sizes=sizes)
     after = _copy(before)
-    split_by_weights(after)
+    assert split_by_weights(after) == 1
     onnx.checker.check_model(after, full_check=True)
     assert _kinds(after) == {"Conv": 2, "Sigmoid": 2, "Mul": 2, "Concat": 1}
     assert {value.name for value in after.graph.initializer}.isdisjoint({"w", "b", "sizes"})
@@ -142,6 +143,8 @@ def test_a_yolo_keeps_its_answer_and_loses_its_slow_operators(
     assert _kinds(before)["Softmax"] - _kinds(after)["Softmax"] == 1
     assert _kinds(before)["Split"] - _kinds(after)["Split"] == 9 - 1
     assert _kinds(after)["Conv"] - _kinds(before)["Conv"] == 9 - 1
+    said = [json.loads((bundle / "report.json").read_text())["export"]["rewritten"] for bundle in (plain, yolo_bundle)]
+    assert said == [None, {"box_softmax": 1, "splits": 9}]
     pictures = RNG.random((1, 3, 256, 320)).astype(np.float32)
     expected, given = raw_of(before)(pictures), raw_of(after)(pictures)
     assert np.abs(given[:, :4] - expected[:, :4]).max() < 1e-3, "pixels"

@@ -85,6 +85,21 @@ def test_what_cannot_be_used_is_one_sentence(
     assert "not a bundle folder" in capfd.readouterr().err
     assert program.main([str(bundle), "--source", str(tmp_path / "no.mp4")]) == 2
     assert "cannot be opened" in capfd.readouterr().err
+    assert program.main([str(bundle), "--source", "rtsp://me:geheim@127.0.0.1:9/live?key=geheim"]) == 2
+    said = capfd.readouterr().err
+    assert "rtsp://…@127.0.0.1:9/live?…' cannot be opened" in said and "geheim" not in said
+
+
+def test_a_recording_that_was_cut_off_is_no_whole_one(program: ModuleType) -> None:
+    def capture(stated: int, held: int) -> Any:
+        frames = [np.zeros((2, 2, 3), np.uint8)] * held
+        return SimpleNamespace(read=lambda: (True, frames.pop()) if frames else (False, None), get=lambda what: stated)
+
+    # What a container states may be a little more than it holds.
+    assert [len(list(program._all(capture(stated, 19), "a.mp4"))) for stated in (-1, 0, 19, 20)] == [19] * 4
+    given = program._all(capture(221, 23), "a.mp4")
+    with pytest.raises(program.VideoError, match=r"'a\.mp4' was cut off after 23 of about 221 frames; copy it again"):
+        assert len([next(given) for _ in range(23)]) == 23 and next(given)
 
 
 def test_of_a_camera_the_newest_frame_counts_and_a_failed_read_is_the_end(program: ModuleType) -> None:
@@ -120,7 +135,7 @@ def test_only_a_recording_may_end(
     def read() -> tuple[bool, Any]:
         return (True, frames.pop()) if frames else (False, None)
 
-    capture = SimpleNamespace(read=read, isOpened=lambda: True, release=lambda: None)
+    capture = SimpleNamespace(read=read, isOpened=lambda: True, release=lambda: None, get=lambda what: 0.0)
     monkeypatch.setattr(program.cv2, "VideoCapture", lambda _: capture)
     if live:
         with pytest.raises(program.VideoError, match="stopped sending"):

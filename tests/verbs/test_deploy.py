@@ -65,6 +65,7 @@ def test_versus_beside_a_budget_is_refused(tiny_bundle: Callable[..., Path]) -> 
         (("--precision", "fp16", "--dynamic", "--for", "jetson-orin-nano"), "give --size-range SMALLEST,LARGEST"),
         (("--for", "jetson-orin-nano"), "give --precision fp16"),
         (("--dynamic", "--size-range", "640,320"), "--size-range takes the smallest and the largest size"),
+        (("--dynamic", "--size-range", "small,large"), "--size-range takes 640, or 384x640"),
         (("--for", "toaster"), "toaster"),
     ],
 )

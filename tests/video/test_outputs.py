@@ -154,6 +154,11 @@ def test_the_best_stills_are_kept_apart_from_each_other(tmp_path: Path) -> None:
     assert abs(float(cv2.imread(str(stills.written[1])).mean()) - 100) < 3
     with pytest.raises(OutputError, match="holds stills already; pass --overwrite"):
         Stills(tmp_path / "stills", 3, 10.0, False)
+    (tmp_path / "stills" / "mine.jpg").write_bytes(b"")
+    with Stills(tmp_path / "stills", 1, 10.0, True) as again:
+        again.consider(job(7, (0, 0, 50, 50, 0.9, 0)))
+    # Those of the run before would pass for pictures of this one.
+    assert sorted(path.name for path in (tmp_path / "stills").iterdir()) == ["frame-000007.jpg", "mine.jpg"]
 
 
 def test_a_full_disk_keeps_what_was_written(

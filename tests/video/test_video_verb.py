@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import typer
@@ -73,6 +74,7 @@ def test_everything_at_once(bundle: Path, make_video: MakeVideo, tmp_path: Path)
         (["--classes", "cat"], "--classes names 'cat', which this model does not know; did you mean 'car'?"),
         (["--weather", "fog:7"], "--weather 'fog:7': the severity is 1 to 5"),
         (["--serve", "--host", "192.0.2.1"], "cannot serve on '192.0.2.1:8470'"),
+        (["--classes", " , "], "--classes ' , ' names none; give some"),
     ],
 )
 def test_options_that_make_no_sense(bundle: Path, make_video: MakeVideo, words: list[str], message: str) -> None:
@@ -106,6 +108,20 @@ def test_results_that_would_be_lost_are_refused_before_the_run(
     monkeypatch.setattr("drivetl.video.outputs.tracking_available", lambda: False)
     result = run(source, "--model", tmp_path / "no bundle", "--mot", same)  # said before the bundle is opened
     assert "would hold no track" in str(result.exception) and "pip install" in str(result.exception)
+
+
+def test_stills_never_take_the_place_of_the_pictures_they_are_made_of(bundle: Path, tmp_path: Path) -> None:
+    pictures, listing = tmp_path / "pictures", tmp_path / "some.txt"
+    pictures.mkdir()
+    for index in range(2):
+        cv2.imwrite(str(pictures / f"frame-{index:06d}.jpg"), np.full((64, 64, 3), 200, np.uint8))
+    listing.write_text("pictures/frame-000001.jpg\n", encoding="utf-8")
+    before = [path.read_bytes() for path in sorted(pictures.iterdir())]
+    for source in (pictures, listing):
+        result = run(source, "--model", bundle, "--stills", pictures, "--overwrite")
+        assert isinstance(result.exception, DrivetlError) and "holds pictures of the source" in str(result.exception)
+    assert [path.read_bytes() for path in sorted(pictures.iterdir())] == before
+    assert run(pictures, "--model", bundle, "--stills", tmp_path / "stills").exit_code == 0
 
 
 def test_passwords_stay_out_of_json(bundle: Path) -> None:
