@@ -75,7 +75,7 @@ def _verdicts(machine: Machine, road: Road | None = ROAD) -> dict[tuple[str, str
 def test_on_a_machine_with_a_gpu_every_claim_is_checked_and_holds() -> None:
     machine = Machine()
     found = _verdicts(machine)
-    # Proof, parity, latency and the cost of rewriting for two providers and two precisions, CUDA's graph twice for each,
+    # Proof, parity, latency, rewriting: two providers, two precisions; CUDA's graph twice for each precision;
     # int8 refused by both.
     assert len(found) == 2 * 2 * 4 + 2 * 2 + 2 and {verdict for verdict, _ in found.values()} == {"held"}
     assert sum("--cuda-graph" in asked and "bench" in asked for asked in machine.asked) == 2
