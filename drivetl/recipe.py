@@ -42,7 +42,11 @@ TrainSettings = dict[str, Any]
 
 
 class DataStage(StrictModel):
-    """Import of a published dataset, and the selection split cut out of its training pictures."""
+    """Import of a published dataset, and the selection split cut out of its training pictures.
+
+    A source's own splits stay what they are, under the names of ``split_names``. Where it has none (KITTI), ``test``
+    is drawn at the import, so that the report has pictures that nothing was trained on or chosen with.
+    """
 
     format: Literal["kitti", "bdd100k", "nuimages", "cityscapes", "coco", "voc", "yolo"]
     source: Path
@@ -50,7 +54,16 @@ class DataStage(StrictModel):
     classes: Literal["driving", "native"] = "driving"
     names: str | None = None
     split_names: str | None = Field(default=None, description="rename the source's splits, as train=train,val=test")
-    selection: float = Field(default=0.2, ge=0.0, lt=1.0, description="share of train that becomes val, by group")
+    test: float = Field(
+        default=0.2, ge=0.0, le=0.9, description="share for the split test, by group, where the source has no splits"
+    )
+    selection: float = Field(
+        default=0.2,
+        ge=0.0,
+        lt=1.0,
+        description="share of train that becomes val, by group; 0 cuts nothing, for a source that brings its own val "
+        "(without one, training takes its last epoch)",
+    )
 
 
 class ScenesStage(StrictModel):

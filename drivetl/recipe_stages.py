@@ -21,12 +21,11 @@ def stages(recipe: Recipe, folder: Path, weights: Path, *, fell_back: bool = Fal
         weights: the resolved checkpoint to start from.
         fell_back: ``weights`` are those of the recipe's fallback.
     """
-    dataset, prepared = folder / "dataset", "split"
+    dataset, prepared = _dataset(recipe, folder)
     if recipe.scenes is not None:
-        prepared = "render"
         found = [_render_stage("render", recipe.scenes, dataset, recipe.seed, depth=recipe.weather is not None)]
     else:
-        found = list(_data_stages(recipe, folder, dataset))
+        found = list(_data_stages(recipe, folder))
     if recipe.weather is not None:
         found.append(_weather_stage(recipe, recipe.weather, dataset, folder / "weather", prepared))
     needs: tuple[str, ...] = (prepared,)
@@ -48,13 +47,22 @@ def stages(recipe: Recipe, folder: Path, weights: Path, *, fell_back: bool = Fal
     return [*found, *_deploy_stages(recipe, folder, dataset, adapted), *_show_stages(recipe, folder, dataset)]
 
 
-def _data_stages(recipe: Recipe, folder: Path, dataset: Path) -> Iterator[Stage]:
+def _dataset(recipe: Recipe, folder: Path) -> tuple[Path, str]:
+    """Return the dataset to train and measure on, and the stage that makes it."""
+    if recipe.data is None:
+        return folder / "dataset", "render"
+    # Not one folder for both: of a split that was made before, nothing would show that an import has replaced it.
+    return (folder / "imported", "import") if recipe.data.selection == 0 else (folder / "dataset", "split")
+
+
+def _data_stages(recipe: Recipe, folder: Path) -> Iterator[Stage]:
     assert recipe.data is not None, "the recipe's validator lets only scenes be without"
-    imported = folder / "imported"
+    imported, (dataset, prepared) = folder / "imported", _dataset(recipe, folder)
     command = _import_command(recipe.data, imported, recipe.seed)
     yield Stage("import", command, sources=(recipe.data.source,), replaces=True)
-    yield Stage("split", _split_command(recipe, recipe.data, imported, dataset), needs=("import",), replaces=True)
-    yield Stage("check", ("data", "check", str(dataset)), needs=("split",))
+    if dataset != imported:
+        yield Stage("split", _split_command(recipe, recipe.data, imported, dataset), needs=("import",), replaces=True)
+    yield Stage("check", ("data", "check", str(dataset)), needs=(prepared,))
 
 
 def _render_stage(name: str, scenes: ScenesStage, out: Path, seed: int, *, depth: bool = False) -> Stage:
@@ -114,7 +122,7 @@ def _measured(recipe: Recipe, name: str, model: Path, folder: Path, needs: tuple
     """Yield the evaluation of a model, and the one under the recipe's weather."""
     sources = () if model.is_relative_to(folder) else (model,)
     where = ("--split", recipe.report_split, *_size(recipe), "--device", recipe.device)
-    dataset = ("--data", str(folder / "dataset"))
+    dataset = ("--data", str(_dataset(recipe, folder)[0]))
     predictions = ("--predictions", str(folder / "predictions" / f"{name}.json"))
     evidence = ("--slices", "--errors") if name == "adapted" else ()
     command = ("evaluate", str(model), *dataset, *where, *predictions, *evidence)
@@ -171,6 +179,9 @@ def _import_command(data: DataStage, out: Path, seed: int) -> tuple[str, ...]:
         "--classes": data.classes,
         "--seed": str(seed),
     }
+    if data.split_names is None:
+        # The split stage cuts val. A source whose splits are renamed has some, and nothing is drawn there.
+        options |= {"--val": "0", "--test": str(data.test)}
     given = [word for name, value in options.items() if value is not None for word in (name, value)]
     return ("data", "import", data.format, str(data.source), "--out", str(out), *given)
 
