@@ -30,6 +30,7 @@ __all__ = [
     "Stage",
     "TrainSettings",
     "WeatherStage",
+    "named_files",
     "source_state",
 ]
 
@@ -200,6 +201,15 @@ class Stage:
             self.settings,
         ]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+
+
+def named_files(*values: str | None) -> tuple[Path, ...]:
+    """Return the files among values that are either a file or the name of something shipped: cards, profiles, presets.
+
+    A path that ends in ``.yaml`` or ``.yml`` is a file also where nothing stands there yet.
+    """
+    paths = [Path(value) for value in values if value is not None]
+    return tuple(path for path in paths if path.suffix in (".yaml", ".yml") or path.is_file())
 
 
 def source_state(path: Path) -> str:

@@ -7,9 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from drivetl.config import StrictModel
-from drivetl.recipe import DataStage, FallbackStage, Recipe, ScenesStage, Stage, TrainSettings, WeatherStage
+from drivetl.recipe import (
+    DataStage,
+    FallbackStage,
+    Recipe,
+    ScenesStage,
+    Stage,
+    TrainSettings,
+    WeatherStage,
+    named_files,
+)
 
 __all__ = ["stages"]
+
+# Settings of training that name a file or a dataset.
+_TRAIN_PATHS = ("albumentations", "replay", "retention")
 
 
 def stages(recipe: Recipe, folder: Path, weights: Path, *, fell_back: bool = False) -> list[Stage]:
@@ -59,7 +71,8 @@ def _data_stages(recipe: Recipe, folder: Path) -> Iterator[Stage]:
     assert recipe.data is not None, "the recipe's validator lets only scenes be without"
     imported, (dataset, prepared) = folder / "imported", _dataset(recipe, folder)
     command = _import_command(recipe.data, imported, recipe.seed)
-    yield Stage("import", command, sources=(recipe.data.source,), replaces=True)
+    sources = (recipe.data.source, *named_files(recipe.data.card, recipe.data.names))
+    yield Stage("import", command, sources=sources, replaces=True)
     if dataset != imported:
         yield Stage("split", _split_command(recipe, recipe.data, imported, dataset), needs=("import",), replaces=True)
     yield Stage("check", ("data", "check", str(dataset)), needs=(prepared,))
@@ -79,8 +92,8 @@ def _render_stage(name: str, scenes: ScenesStage, out: Path, seed: int, *, depth
         "--seed",
         str(seed),
     )
-    sources = (Path(scenes.preset),) if scenes.preset.endswith((".yaml", ".yml")) else ()
     total = scenes.train + scenes.val + scenes.test
+    sources = named_files(scenes.preset)
     return Stage(name, command + ("--depth",) * depth, sources=sources, replaces=True, share=4 + total / 15)
 
 
@@ -106,11 +119,12 @@ def _train_stage(
     command = ("train", "--data", str(dataset), "--weights", str(weights), "--out", str(out))
     # The stages before and after measure, on the split that nothing was chosen with.
     options = ("--imgsz", str(recipe.imgsz), "--device", recipe.device, "--seed", str(recipe.seed), "--no-figures")
+    named = [Path(str(train[key])) for key in _TRAIN_PATHS if train.get(key) is not None]
     return Stage(
         name,
         (*command, *options),
         needs=needs,
-        sources=(weights,),
+        sources=(weights, *named),
         replaces=True,
         resumes=out / "config.yaml",
         share=10 + 12 * float(train.get("epochs", 10)),
@@ -146,7 +160,8 @@ def _deploy_stages(recipe: Recipe, folder: Path, dataset: Path, adapted: Path) -
     yield Stage("export", export, needs=("train",), replaces=True, share=12)
     verify = ("verify", bundle, "--weights", str(adapted), *report, *_options(recipe.verify))
     yield Stage("verify", verify, needs=("export",), share=15)
-    yield Stage("bench", ("bench", bundle, *_options(recipe.bench)), needs=("export",), share=10)
+    bench = ("bench", bundle, *_options(recipe.bench))
+    yield Stage("bench", bench, needs=("export",), sources=named_files(recipe.bench.profile), share=10)
 
 
 def _show_stages(recipe: Recipe, folder: Path, dataset: Path) -> Iterator[Stage]:
@@ -157,7 +172,8 @@ def _show_stages(recipe: Recipe, folder: Path, dataset: Path) -> Iterator[Stage]
         what = ("--frames", str(drive.frames), "--fps", str(drive.fps), "--seed", str(recipe.seed))
         weather = ("--condition", drive.condition, "--severity", str(drive.severity)) if drive.condition else ()
         command = ("scenes", "drive", recipe.scenes.preset, "--out", str(shown), "--size", recipe.scenes.size)
-        yield Stage("drive", (*command, *what, *weather), replaces=True, share=4 + drive.frames / 15)
+        preset = named_files(recipe.scenes.preset)
+        yield Stage("drive", (*command, *what, *weather), sources=preset, replaces=True, share=4 + drive.frames / 15)
         needs = ("export", "drive")
     else:
         shown = source if source is not None else dataset / "images" / recipe.report_split

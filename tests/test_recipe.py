@@ -87,6 +87,49 @@ def test_a_changed_source_repeats_everything(tmp_path: Path) -> None:
     assert [name for name in before if before[name] == after[name]] == []
 
 
+def changed_by(file: Path, recipe: Recipe, folder: Path) -> list[str]:
+    """Return the stages whose own sources an edit of a file changes, not those of the stages before them."""
+    found = {stage.name: stage for stage in stages(recipe, folder / "run", folder / "w.pt", fell_back=True)}
+    before = {name: [source_state(path) for path in stage.sources] for name, stage in found.items()}
+    file.write_text("edited")
+    return [name for name, stage in found.items() if [source_state(path) for path in stage.sources] != before[name]]
+
+
+@pytest.mark.parametrize(
+    ("setting", "file", "names"),
+    [
+        ("data.card", "dawn.yaml", ["import"]),
+        ("data.names", "names.txt", ["import"]),
+        ("train.albumentations", "pipeline.json", ["train"]),
+        ("train.replay", "coco/labels/a.txt", ["train"]),
+        ("train.retention", "coco/labels/a.txt", ["train"]),
+        ("bench.profile", "board.yml", ["bench"]),
+        ("scenes.preset", "city.yaml", ["render", "drive"]),
+        ("fallback.train.replay", "coco/labels/a.txt", ["train"]),
+        ("fallback.source_train.replay", "coco/labels/a.txt", ["source_train"]),
+    ],
+)
+def test_an_edited_file_that_a_recipe_names_repeats_its_stage(
+    setting: str, file: str, names: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("as it was")
+    (tmp_path / "source").mkdir()
+    assignment = f"{setting}={tmp_path / Path(file).parts[0]}"
+    rendered = setting.startswith(("scenes", "fallback"))
+    recipe = demo(assignment) if rendered else plan(tmp_path / "source", assignment)
+    assert changed_by(path, recipe, tmp_path) == names
+
+
+def test_names_of_what_is_shipped_are_no_files(tmp_path: Path) -> None:
+    named = stages(plan(tmp_path, "bench.profile=x86-cpu", "data.names=coco"), tmp_path, tmp_path / "w.pt")
+    assert {stage.name: stage.sources for stage in named if stage.name in ("import", "bench")} == {
+        "import": (tmp_path,),
+        "bench": (),
+    }
+
+
 def test_the_reported_split_is_never_trained_on(tmp_path: Path) -> None:
     commands = {stage.name: stage.command for stage in stages(plan(tmp_path), tmp_path, tmp_path / "w.pt")}
     assert "train=train,val=test" in commands["import"]
