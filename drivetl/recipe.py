@@ -1,8 +1,8 @@
 """A recipe: one YAML that takes a dataset's own files, or rendered scenes, to a verified bundle, a video and a page.
 
 A recipe is a list of verbs with their settings. Each stage is the verb that a person could type; stages hand over
-files, and a stage runs again only when its command, its sources or a stage before it has changed. Which verbs a recipe
-comes to is in `drivetl.recipe_stages`.
+files, and a stage runs again only when its command, its sources or a stage before it has changed, or what it made is
+gone. Which verbs a recipe comes to is in `drivetl.recipe_stages`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,9 @@ __all__ = [
 
 # How much of a source is read to see whether it changed: a second or two from memory, some thousand pictures.
 _READ_WHOLE_BYTES = 2 * 1024**3
+
+# Options that name what a verb writes.
+_OUTPUTS = ("--out", "--predictions")
 
 # Settings of ``drivetl train`` under its names; what is left out keeps its default. `drivetl run` checks them against
 # `drivetl.adapt.config.TrainConfig` before it starts, so that there is one list of them.
@@ -190,6 +194,13 @@ class Stage:
     resumes: Path | None = None
     share: float = 5.0
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The files and folders that its command writes; of a training the weights, which the others build on."""
+        named = [Path(word) for option, word in pairwise(self.command) if option in _OUTPUTS]
+        trains = self.command[0] in ("train", "baseline")
+        return tuple(path / "weights" / "adapted.pt" if trains else path for path in named)
 
     def key(self, keys: dict[str, str]) -> str:
         """Return a digest of everything the stage's result depends on."""
