@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from drivetl.comparison_recipe import TARGET, ZERO_SHOT, ComparisonRecipe, SourceStage
-from drivetl.recipe import Stage
+from drivetl.recipe import Stage, named_files
 
 __all__ = ["comparison_stages", "labels_of", "runs_of", "zero_shot_runs"]
 
-# Settings that name files beside the recipe, and settings that name a source of it.
+# Settings that name files beside the recipe, and settings that name a source of it or another dataset.
 _FILES = ("albumentations",)
 _SOURCES = ("replay", "retention")
 
@@ -90,7 +90,8 @@ def _source(name: str, source: SourceStage, folder: Path, base: Path) -> Iterato
     steps = [folder / "data" / f"{name}_{number}" for number in range(len(source.moves))] + [folder / "data" / name]
     out = ("--out", str(steps[0]), "--val", str(source.val))
     command = ("data", "import", source.format, str(source.source), *out, *options)
-    yield Stage(f"import_{name}", command, sources=(source.source,), replaces=True, share=1)
+    sources = (source.source, *named_files(source.card, source.names))
+    yield Stage(f"import_{name}", command, sources=sources, replaces=True, share=1)
     before = f"import_{name}"
     for number, move in enumerate(source.moves, start=1):
         file = base / move.list
@@ -162,6 +163,8 @@ def _settings(
         if (source := settings.get(key)) in recipe.sources:
             needs.append(_ready(recipe, str(source)))
             settings[key] = str(folder / "data" / str(source))
+        elif source is not None:
+            files.append(Path(str(source)))
     return settings, tuple(files), tuple(needs)
 
 

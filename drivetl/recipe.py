@@ -1,8 +1,8 @@
 """A recipe: one YAML that takes a dataset's own files, or rendered scenes, to a verified bundle, a video and a page.
 
 A recipe is a list of verbs with their settings. Each stage is the verb that a person could type; stages hand over
-files, and a stage runs again only when its command, its sources or a stage before it has changed. Which verbs a recipe
-comes to is in `drivetl.recipe_stages`.
+files, and a stage runs again only when its command, its sources or a stage before it has changed, or what it made is
+gone. Which verbs a recipe comes to is in `drivetl.recipe_stages`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,11 +31,15 @@ __all__ = [
     "Stage",
     "TrainSettings",
     "WeatherStage",
+    "named_files",
     "source_state",
 ]
 
 # How much of a source is read to see whether it changed: a second or two from memory, some thousand pictures.
 _READ_WHOLE_BYTES = 2 * 1024**3
+
+# Options that name what a verb writes.
+_OUTPUTS = ("--out", "--predictions")
 
 # Settings of ``drivetl train`` under its names; what is left out keeps its default. `drivetl run` checks them against
 # `drivetl.adapt.config.TrainConfig` before it starts, so that there is one list of them.
@@ -42,7 +47,11 @@ TrainSettings = dict[str, Any]
 
 
 class DataStage(StrictModel):
-    """Import of a published dataset, and the selection split cut out of its training pictures."""
+    """Import of a published dataset, and the selection split cut out of its training pictures.
+
+    A source's own splits stay what they are, under the names of ``split_names``. Where it has none (KITTI), ``test``
+    is drawn at the import, so that the report has pictures that nothing was trained on or chosen with.
+    """
 
     format: Literal["kitti", "bdd100k", "nuimages", "cityscapes", "coco", "voc", "yolo"]
     source: Path
@@ -50,7 +59,16 @@ class DataStage(StrictModel):
     classes: Literal["driving", "native"] = "driving"
     names: str | None = None
     split_names: str | None = Field(default=None, description="rename the source's splits, as train=train,val=test")
-    selection: float = Field(default=0.2, ge=0.0, lt=1.0, description="share of train that becomes val, by group")
+    test: float = Field(
+        default=0.2, ge=0.0, le=0.9, description="share for the split test, by group, where the source has no splits"
+    )
+    selection: float = Field(
+        default=0.2,
+        ge=0.0,
+        lt=1.0,
+        description="share of train that becomes val, by group; 0 cuts nothing, for a source that brings its own val "
+        "(without one, training takes its last epoch)",
+    )
 
 
 class ScenesStage(StrictModel):
@@ -177,6 +195,13 @@ class Stage:
     share: float = 5.0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The files and folders that its command writes; of a training the weights, which the others build on."""
+        named = [Path(word) for option, word in pairwise(self.command) if option in _OUTPUTS]
+        trains = self.command[0] in ("train", "baseline")
+        return tuple(path / "weights" / "adapted.pt" if trains else path for path in named)
+
     def key(self, keys: dict[str, str]) -> str:
         """Return a digest of everything the stage's result depends on."""
         state = [
@@ -187,6 +212,15 @@ class Stage:
             self.settings,
         ]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+
+
+def named_files(*values: str | None) -> tuple[Path, ...]:
+    """Return the files among values that are either a file or the name of something shipped: cards, profiles, presets.
+
+    A path that ends in ``.yaml`` or ``.yml`` is a file also where nothing stands there yet.
+    """
+    paths = [Path(value) for value in values if value is not None]
+    return tuple(path for path in paths if path.suffix in (".yaml", ".yml") or path.is_file())
 
 
 def source_state(path: Path) -> str:

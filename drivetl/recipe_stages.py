@@ -7,9 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from drivetl.config import StrictModel
-from drivetl.recipe import DataStage, FallbackStage, Recipe, ScenesStage, Stage, TrainSettings, WeatherStage
+from drivetl.recipe import (
+    DataStage,
+    FallbackStage,
+    Recipe,
+    ScenesStage,
+    Stage,
+    TrainSettings,
+    WeatherStage,
+    named_files,
+)
 
 __all__ = ["stages"]
+
+# Settings of training that name a file or a dataset.
+_TRAIN_PATHS = ("albumentations", "replay", "retention")
 
 
 def stages(recipe: Recipe, folder: Path, weights: Path, *, fell_back: bool = False) -> list[Stage]:
@@ -21,12 +33,11 @@ def stages(recipe: Recipe, folder: Path, weights: Path, *, fell_back: bool = Fal
         weights: the resolved checkpoint to start from.
         fell_back: ``weights`` are those of the recipe's fallback.
     """
-    dataset, prepared = folder / "dataset", "split"
+    dataset, prepared = _dataset(recipe, folder)
     if recipe.scenes is not None:
-        prepared = "render"
         found = [_render_stage("render", recipe.scenes, dataset, recipe.seed, depth=recipe.weather is not None)]
     else:
-        found = list(_data_stages(recipe, folder, dataset))
+        found = list(_data_stages(recipe, folder))
     if recipe.weather is not None:
         found.append(_weather_stage(recipe, recipe.weather, dataset, folder / "weather", prepared))
     needs: tuple[str, ...] = (prepared,)
@@ -48,13 +59,23 @@ def stages(recipe: Recipe, folder: Path, weights: Path, *, fell_back: bool = Fal
     return [*found, *_deploy_stages(recipe, folder, dataset, adapted), *_show_stages(recipe, folder, dataset)]
 
 
-def _data_stages(recipe: Recipe, folder: Path, dataset: Path) -> Iterator[Stage]:
+def _dataset(recipe: Recipe, folder: Path) -> tuple[Path, str]:
+    """Return the dataset to train and measure on, and the stage that makes it."""
+    if recipe.data is None:
+        return folder / "dataset", "render"
+    # Not one folder for both: of a split that was made before, nothing would show that an import has replaced it.
+    return (folder / "imported", "import") if recipe.data.selection == 0 else (folder / "dataset", "split")
+
+
+def _data_stages(recipe: Recipe, folder: Path) -> Iterator[Stage]:
     assert recipe.data is not None, "the recipe's validator lets only scenes be without"
-    imported = folder / "imported"
+    imported, (dataset, prepared) = folder / "imported", _dataset(recipe, folder)
     command = _import_command(recipe.data, imported, recipe.seed)
-    yield Stage("import", command, sources=(recipe.data.source,), replaces=True)
-    yield Stage("split", _split_command(recipe, recipe.data, imported, dataset), needs=("import",), replaces=True)
-    yield Stage("check", ("data", "check", str(dataset)), needs=("split",))
+    sources = (recipe.data.source, *named_files(recipe.data.card, recipe.data.names))
+    yield Stage("import", command, sources=sources, replaces=True)
+    if dataset != imported:
+        yield Stage("split", _split_command(recipe, recipe.data, imported, dataset), needs=("import",), replaces=True)
+    yield Stage("check", ("data", "check", str(dataset)), needs=(prepared,))
 
 
 def _render_stage(name: str, scenes: ScenesStage, out: Path, seed: int, *, depth: bool = False) -> Stage:
@@ -71,8 +92,8 @@ def _render_stage(name: str, scenes: ScenesStage, out: Path, seed: int, *, depth
         "--seed",
         str(seed),
     )
-    sources = (Path(scenes.preset),) if scenes.preset.endswith((".yaml", ".yml")) else ()
     total = scenes.train + scenes.val + scenes.test
+    sources = named_files(scenes.preset)
     return Stage(name, command + ("--depth",) * depth, sources=sources, replaces=True, share=4 + total / 15)
 
 
@@ -98,11 +119,12 @@ def _train_stage(
     command = ("train", "--data", str(dataset), "--weights", str(weights), "--out", str(out))
     # The stages before and after measure, on the split that nothing was chosen with.
     options = ("--imgsz", str(recipe.imgsz), "--device", recipe.device, "--seed", str(recipe.seed), "--no-figures")
+    named = [Path(str(train[key])) for key in _TRAIN_PATHS if train.get(key) is not None]
     return Stage(
         name,
         (*command, *options),
         needs=needs,
-        sources=(weights,),
+        sources=(weights, *named),
         replaces=True,
         resumes=out / "config.yaml",
         share=10 + 12 * float(train.get("epochs", 10)),
@@ -114,7 +136,7 @@ def _measured(recipe: Recipe, name: str, model: Path, folder: Path, needs: tuple
     """Yield the evaluation of a model, and the one under the recipe's weather."""
     sources = () if model.is_relative_to(folder) else (model,)
     where = ("--split", recipe.report_split, *_size(recipe), "--device", recipe.device)
-    dataset = ("--data", str(folder / "dataset"))
+    dataset = ("--data", str(_dataset(recipe, folder)[0]))
     predictions = ("--predictions", str(folder / "predictions" / f"{name}.json"))
     evidence = ("--slices", "--errors") if name == "adapted" else ()
     command = ("evaluate", str(model), *dataset, *where, *predictions, *evidence)
@@ -138,7 +160,8 @@ def _deploy_stages(recipe: Recipe, folder: Path, dataset: Path, adapted: Path) -
     yield Stage("export", export, needs=("train",), replaces=True, share=12)
     verify = ("verify", bundle, "--weights", str(adapted), *report, *_options(recipe.verify))
     yield Stage("verify", verify, needs=("export",), share=15)
-    yield Stage("bench", ("bench", bundle, *_options(recipe.bench)), needs=("export",), share=10)
+    bench = ("bench", bundle, *_options(recipe.bench))
+    yield Stage("bench", bench, needs=("export",), sources=named_files(recipe.bench.profile), share=10)
 
 
 def _show_stages(recipe: Recipe, folder: Path, dataset: Path) -> Iterator[Stage]:
@@ -149,7 +172,8 @@ def _show_stages(recipe: Recipe, folder: Path, dataset: Path) -> Iterator[Stage]
         what = ("--frames", str(drive.frames), "--fps", str(drive.fps), "--seed", str(recipe.seed))
         weather = ("--condition", drive.condition, "--severity", str(drive.severity)) if drive.condition else ()
         command = ("scenes", "drive", recipe.scenes.preset, "--out", str(shown), "--size", recipe.scenes.size)
-        yield Stage("drive", (*command, *what, *weather), replaces=True, share=4 + drive.frames / 15)
+        preset = named_files(recipe.scenes.preset)
+        yield Stage("drive", (*command, *what, *weather), sources=preset, replaces=True, share=4 + drive.frames / 15)
         needs = ("export", "drive")
     else:
         shown = source if source is not None else dataset / "images" / recipe.report_split
@@ -171,6 +195,9 @@ def _import_command(data: DataStage, out: Path, seed: int) -> tuple[str, ...]:
         "--classes": data.classes,
         "--seed": str(seed),
     }
+    if data.split_names is None:
+        # The split stage cuts val. A source whose splits are renamed has some, and nothing is drawn there.
+        options |= {"--val": "0", "--test": str(data.test)}
     given = [word for name, value in options.items() if value is not None for word in (name, value)]
     return ("data", "import", data.format, str(data.source), "--out", str(out), *given)
 

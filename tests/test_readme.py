@@ -7,10 +7,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from drivetl.cli import app
+from drivetl.data import open_dataset
 
 PROJECT = Path(__file__).resolve().parent.parent
 READMES = [PROJECT / "README.md", PROJECT / "configs" / "README.md"]
@@ -51,6 +55,25 @@ def test_the_command_line_takes_it(command: str) -> None:
 def test_a_wrong_command_would_be_found(wrong: str) -> None:
     with pytest.raises(Exception, match=r"No such (option|command)|Missing|no such verb"):
         parse(wrong)
+
+
+def test_import_and_split_work_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("image_2", "label_2"):
+        (tmp_path / "kitti" / name).mkdir(parents=True)
+    for seed in range(10):
+        blocks = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+        picture = cv2.resize(blocks, (96, 64), interpolation=cv2.INTER_NEAREST)
+        assert cv2.imwrite(str(tmp_path / "kitti" / "image_2" / f"{seed:06}.png"), picture)
+        label = "Car 0.00 0 0.0 9.0 9.0 40.0 40.0 1.5 1.6 3.9 1.0 1.0 9.0 0.0\n"
+        (tmp_path / "kitti" / "label_2" / f"{seed:06}.txt").write_text(label)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for start in ("data import kitti ~/kitti ", "data split data/kitti "):
+        (command,) = [command for command in commands() if command.startswith(start)]
+        words = [str(Path(word).expanduser()) if word.startswith("~") else word for word in shlex.split(command)]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, f"{command}: {done.output} {done.exception}"
+    assert open_dataset(tmp_path / "data" / "split").splits.keys() == {"train", "val", "test"}
 
 
 def test_there_are_commands() -> None:

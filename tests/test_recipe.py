@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from drivetl.comparison_recipe import ComparisonRecipe
@@ -13,7 +15,8 @@ from drivetl.config import load_yaml, parse_model, set_values
 from drivetl.errors import ConfigError, DatasetError
 from drivetl.recipe import Recipe, source_state
 from drivetl.recipe_stages import stages
-from drivetl.verbs._stages import check_train_settings
+from drivetl.verbs._console import Reporter
+from drivetl.verbs._stages import carry_out_all, check_train_settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -84,12 +87,101 @@ def test_a_changed_source_repeats_everything(tmp_path: Path) -> None:
     assert [name for name in before if before[name] == after[name]] == []
 
 
+def changed_by(file: Path, recipe: Recipe, folder: Path) -> list[str]:
+    """Return the stages whose own sources an edit of a file changes, not those of the stages before them."""
+    found = {stage.name: stage for stage in stages(recipe, folder / "run", folder / "w.pt", fell_back=True)}
+    before = {name: [source_state(path) for path in stage.sources] for name, stage in found.items()}
+    file.write_text("edited")
+    return [name for name, stage in found.items() if [source_state(path) for path in stage.sources] != before[name]]
+
+
+@pytest.mark.parametrize(
+    ("setting", "file", "names"),
+    [
+        ("data.card", "dawn.yaml", ["import"]),
+        ("data.names", "names.txt", ["import"]),
+        ("train.albumentations", "pipeline.json", ["train"]),
+        ("train.replay", "coco/labels/a.txt", ["train"]),
+        ("train.retention", "coco/labels/a.txt", ["train"]),
+        ("bench.profile", "board.yml", ["bench"]),
+        ("scenes.preset", "city.yaml", ["render", "drive"]),
+        ("fallback.train.replay", "coco/labels/a.txt", ["train"]),
+        ("fallback.source_train.replay", "coco/labels/a.txt", ["source_train"]),
+    ],
+)
+def test_an_edited_file_that_a_recipe_names_repeats_its_stage(
+    setting: str, file: str, names: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("as it was")
+    (tmp_path / "source").mkdir()
+    assignment = f"{setting}={tmp_path / Path(file).parts[0]}"
+    rendered = setting.startswith(("scenes", "fallback"))
+    recipe = demo(assignment) if rendered else plan(tmp_path / "source", assignment)
+    assert changed_by(path, recipe, tmp_path) == names
+
+
+def test_names_of_what_is_shipped_are_no_files(tmp_path: Path) -> None:
+    named = stages(plan(tmp_path, "bench.profile=x86-cpu", "data.names=coco"), tmp_path, tmp_path / "w.pt")
+    assert {stage.name: stage.sources for stage in named if stage.name in ("import", "bench")} == {
+        "import": (tmp_path,),
+        "bench": (),
+    }
+
+
 def test_the_reported_split_is_never_trained_on(tmp_path: Path) -> None:
     commands = {stage.name: stage.command for stage in stages(plan(tmp_path), tmp_path, tmp_path / "w.pt")}
     assert "train=train,val=test" in commands["import"]
     assert commands["split"][-8:] == ("--from", "train", "--into", "val", "--fraction", "0.2", "--seed", "0")
     for name in ("zero_shot", "adapted", "verify"):
         assert commands[name][commands[name].index("--split") + 1] == "test"
+
+
+def commands_of(folder: Path, *settings: str) -> dict[str, tuple[str, ...]]:
+    return {stage.name: stage.command for stage in stages(plan(folder, *settings), folder, folder / "w.pt")}
+
+
+def test_what_a_source_lacks_is_drawn_and_a_val_of_its_own_is_kept(tmp_path: Path) -> None:
+    assert "--val" not in commands_of(tmp_path)["import"], "what has splits to rename has nothing to draw"
+    drawn = commands_of(tmp_path, "data.split_names=null", "data.test=0.3")["import"]
+    assert drawn[-4:] == ("--val", "0", "--test", "0.3")
+    own = commands_of(tmp_path, "data.split_names=null", "data.selection=0")
+    assert "split" not in own
+    imported = own["import"][own["import"].index("--out") + 1]
+    for name in ("zero_shot", "train", "adapted", "compare", "verify"):
+        assert own[name][own[name].index("--data") + 1] == imported
+    assert own["check"][-1] == own["export"][own["export"].index("--golden") + 1] == imported
+
+
+def voc_source(folder: Path, splits: tuple[str, ...]) -> Path:
+    """A dozen pictures of blocks, dealt out to the lists of splits; without any for the split ''."""
+    for name in ("images", "annotations"):
+        (folder / name).mkdir(parents=True)
+    box = "".join(f"<{side}>{px}</{side}>" for side, px in (("xmin", 9), ("ymin", 9), ("xmax", 40), ("ymax", 40)))
+    for seed in range(12):
+        blocks = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+        picture = cv2.resize(blocks, (96, 64), interpolation=cv2.INTER_NEAREST)
+        assert cv2.imwrite(str(folder / "images" / f"p{seed}.png"), picture)
+        (folder / "annotations" / f"p{seed}.xml").write_text(
+            f"<annotation><object><name>car</name><bndbox>{box}</bndbox></object></annotation>"
+        )
+    for number, split in enumerate(filter(None, splits)):
+        (folder / f"{split}.txt").write_text("".join(f"p{seed}\n" for seed in range(number, 12, len(splits))))
+    return folder
+
+
+@pytest.mark.parametrize("splits", [("",), ("train", "val", "test")])
+def test_import_split_and_check_follow_one_another(splits: tuple[str, ...], tmp_path: Path) -> None:
+    """With the real verbs, on the VOC layout without lists of splits and with all three."""
+    source = voc_source(tmp_path / "source", splits)
+    selection = "0.2" if splits == ("",) else "0"
+    settings = ("data.card=voc", "data.split_names=null", f"data.selection={selection}")
+    found = stages(plan(source, *settings), tmp_path, tmp_path / "w.pt")
+    prepared = [stage for stage in found if stage.name in ("import", "split", "check")]
+    results = carry_out_all(prepared, tmp_path, Reporter("run", True))
+    assert results["check"]["ok"]
+    assert set(results[prepared[-2].name]["splits"]) == {"train", "val", "test"}
 
 
 def demo(*settings: str) -> Recipe:

@@ -7,6 +7,7 @@
     DATASET/samples.jsonl           size, group, boxes in pixels, ignore regions and conditions of each picture
     DATASET/images/<split>/…        links to the pictures, or copies
     DATASET/labels/<split>/….txt    class centre_x centre_y width height, as fractions
+    DATASET/depth/<split>/….png     exact depth, of rendered scenes that have it
 """
 
 from __future__ import annotations
@@ -86,10 +87,13 @@ def write_dataset(
     origin: Origin,
     *,
     link: LinkMode = "symlink",
+    depth: Path | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Dataset:
     """Write ``samples``, whose boxes are inside their pictures and whose classes are in ``names``, to ``out``.
+
+    ``depth`` is a folder on the same file system that moves into the dataset.
 
     Raises:
         ConfigError: ``link`` is neither ``symlink`` nor ``copy``.
@@ -98,14 +102,8 @@ def write_dataset(
     """
     if link not in ("symlink", "copy"):
         raise ConfigError(f"pictures are linked (symlink) or copied (copy), not {quoted(link)}")
-    if not samples:
-        raise DatasetError("the source has no labelled pictures, so there is no dataset to write")
     splits, per_class = counts_of(samples, names)
-    for split in splits:
-        if not _SPLIT_NAME.fullmatch(split) or split in _RESERVED_SPLITS:
-            raise DatasetError(
-                f"{quoted(split)} cannot be the name of a split; rename it with --split-names {quoted('OLD=NEW')}"
-            )
+    _check_splits(splits)
     ids = {name: index for index, name in enumerate(names)}
     with atomic_dir(out, marker=MARKER, overwrite=overwrite) as folder:
         for split in splits:
@@ -138,7 +136,19 @@ def write_dataset(
             "fingerprint": fingerprint(names, lines),
         }
         (folder / MARKER).write_bytes(json_bytes(document))
+        if depth is not None:
+            depth.replace(folder / "depth")
     return Dataset(out / YAML_FILE)
+
+
+def _check_splits(splits: Mapping[str, int]) -> None:
+    if not splits:
+        raise DatasetError("the source has no labelled pictures, so there is no dataset to write")
+    for split in splits:
+        if not _SPLIT_NAME.fullmatch(split) or split in _RESERVED_SPLITS:
+            raise DatasetError(
+                f"{quoted(split)} cannot be the name of a split; rename it with --split-names {quoted('OLD=NEW')}"
+            )
 
 
 def _yaml_text(splits: Iterable[str], names: Sequence[str]) -> str:

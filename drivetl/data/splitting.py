@@ -45,7 +45,10 @@ def split_dataset(
         raise ConfigError(f"--fraction must lie between 0 and 1, not {fraction}")
     source = open_dataset(dataset)
     if into in source.splits:
-        raise DatasetError(f"{quoted(dataset)} already has a split {quoted(into)}; choose another name with --into")
+        raise DatasetError(
+            f"{quoted(dataset)} already has a split {quoted(into)}; choose another name with --into, or use that split "
+            "as it is (in a recipe: data.selection 0)"
+        )
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
     samples = list(source.samples(from_))
     groups = content_groups([s.image for s in samples], [s.group for s in samples], progress)

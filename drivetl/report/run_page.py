@@ -162,7 +162,9 @@ def _highlights(stages: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _data_section(recipe: Mapping[str, Any], stages: Mapping[str, Any], pictures: RunPictures) -> Section:
-    made = stages.get("render") or stages.get("split") or {}
+    # Where nothing was cut, a split.json is of an earlier run with another recipe.
+    cut = "import" if (recipe.get("data") or {}).get("selection") == 0 else "split"
+    made = stages.get("render") or stages.get(cut) or {}
     counts = ", ".join(f"{count} {split}" for split, count in made.get("splits", {}).items())
     paragraphs = [f"Pictures: {counts}." if counts else "The run's dataset."]
     if recipe.get("scenes"):

@@ -76,18 +76,15 @@ def write_scenes_dataset(
             for index in range(count)
         ]
         samples = list(tracked(_rendered(jobs), f"rendering {preset.name}", len(jobs), progress))
-        dataset = write_dataset(
+        return write_dataset(
             out,
             samples,
             SCENE_CLASSES,
             Origin("scenes", preset.name, "driving", ignored=sum(len(sample.ignore) for sample in samples)),
             link="copy",
+            depth=folder / "depth" if depth else None,
             overwrite=overwrite,
         )
-        if depth:
-            with writing(out):
-                (folder / "depth").replace(out / "depth")
-    return dataset
 
 
 def _rendered(jobs: list[_Job]) -> Iterator[Sample]:

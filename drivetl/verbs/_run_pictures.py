@@ -38,8 +38,9 @@ def run_pictures(run: Path, recipe: dict[str, Any], records: dict[str, Any], pro
     from drivetl.report import RunPictures
 
     stages = {name: record["result"] for name, record in records.items()}
+    dataset = _dataset(run, recipe)
     progress("page", 0, 4)
-    training = _sheet(_labelled(run / "dataset", "train")) if (run / "dataset" / "data.yaml").is_file() else None
+    training = _sheet(_labelled(dataset, "train")) if (dataset / "data.yaml").is_file() else None
     progress("page", 1, 4)
     pairs = list(_before_after(run, recipe, records)) if {"zero_shot", "adapted"} <= stages.keys() else []
     progress("page", 2, 4)
@@ -48,10 +49,15 @@ def run_pictures(run: Path, recipe: dict[str, Any], records: dict[str, Any], pro
         video = _sheet(_video_frames(run / "video.mp4", stages["video"]["frames_out"]))
     progress("page", 3, 4)
     worst = (stages.get("adapted", {}).get("errors") or {}).get("worst") or {}
-    missed = list(_marked(run / "dataset", worst.get("missed", ())))
-    alarms = list(_marked(run / "dataset", worst.get("false_alarms", ())))
+    missed = list(_marked(dataset, worst.get("missed", ())))
+    alarms = list(_marked(dataset, worst.get("false_alarms", ())))
     progress("page", 4, 4)
     return RunPictures(training, pairs, video, missed, alarms)
+
+
+def _dataset(run: Path, recipe: dict[str, Any]) -> Path:
+    """Return the run's dataset: the import itself where the recipe cuts no val out of it."""
+    return run / ("imported" if (recipe.get("data") or {}).get("selection") == 0 else "dataset")
 
 
 def _marked(dataset: Path, entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[NDArray[np.uint8], str]]:
@@ -144,7 +150,7 @@ def _before_after(
     # The stages measured these two; their commands name them.
     before = open_model(_model_of(records, "zero_shot"), size_hw=size_hw)
     after = open_model(_model_of(records, "adapted"), size_hw=size_hw)
-    places = [(run / "dataset", "a held-out picture")]
+    places = [(_dataset(run, recipe), "a held-out picture")]
     if "weather" in records:
         weather = records["weather"]["result"]
         places.append((run / "weather", f"{weather['condition']}, severity {weather['severity']}"))

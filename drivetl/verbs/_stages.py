@@ -1,4 +1,4 @@
-"""Carry out stages, each in a child process, one or several at a time, and skip what is done and unchanged."""
+"""Carry out stages, each in a child process, one or several at a time, and skip what is done, unchanged and there."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _carry_out(
     result_file = folder / f"{stage.name}.json"
     started_file = folder / f"{stage.name}.started"
     recorded = _read(result_file)
-    if recorded is not None and recorded.get("key") == key:
+    if recorded is not None and recorded.get("key") == key and all(path.exists() for path in stage.outputs):
         reporter.say(f"{title[0]}: done before, unchanged")
         return recorded["result"]
     command = list(stage.command)

@@ -45,7 +45,7 @@ def report(
     targets = _targets(run, out)
     with reporter.working(), ExitStack() as stack:
         files = {name: stack.enter_context(atomic_file(path, overwrite=overwrite)) for name, path in targets.items()}
-        recipe = _read(run / "recipe.json")
+        recipe = _recipe(run)
         records = _records(run)
         stages = {name: record["result"] for name, record in records.items()}
         missing = [name for name in _NEEDED if name not in stages]
@@ -80,6 +80,16 @@ def _targets(run: Path, out: Path | None) -> dict[str, Path]:
     prefix = "" if page.name == _PAGE else f"{page.stem}."
     names = {"markdown": "evidence.md", "json": "evidence.json", "model_card": "model_card.md"}
     return {"page": page, **{name: page.parent / f"{prefix}{file}" for name, file in names.items()}}
+
+
+def _recipe(run: Path) -> dict[str, Any]:
+    recipe = _read(run / "recipe.json")
+    if recipe.get("kind") == "comparison":
+        raise ConfigError(
+            f"{quoted(run)} is the run of a comparison, which has no page; look at comparison.png in it, which "
+            "shows its pairs, and at the summary that drivetl run prints, also when everything was done before"
+        )
+    return recipe
 
 
 def _text(path: Path) -> str:

@@ -59,6 +59,17 @@ def test_every_arm_is_trained_with_every_seed_and_measured_like_the_start() -> N
         known.add(stage.name)
 
 
+def test_the_files_that_a_comparison_names_are_sources_of_their_stages(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("car\n")
+    source = {"format": "yolo", "source": "A", "card": "mine.yaml", "names": str(tmp_path / "names.txt")}
+    sources = {"a": source, "b": {"format": "voc", "source": "B", "card": "dawn"}}
+    recipe = plan(sources=sources, arms={"plain": {"replay": "data/coco", "retention": "b"}})
+    stages = {stage.name: stage for stage in comparison_stages(recipe, Path("/run"), Path("/w.pt"), Path("/recipes"))}
+    assert stages["import_a"].sources == (Path("A"), Path("mine.yaml"), tmp_path / "names.txt")
+    assert stages["import_b"].sources == (Path("B"),)
+    assert stages["train_plain_0"].sources == (Path("/w.pt"), Path("data/coco"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -314,3 +314,11 @@ def test_a_page_elsewhere_has_its_own_evidence_and_replaces_nothing_unasked(tmp_
 def test_markdown_takes_words_as_words(words: str, expected: str) -> None:
     page = run_page(RECIPE, stages(), log(), RunPictures())
     assert expected in markdown(replace(page, lead=words))
+
+
+def test_a_comparison_has_no_page_and_says_what_there_is_to_look_at(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({"kind": "comparison", "name": "arms"}))
+    (tmp_path / "import_a.json").write_text(json.dumps({"key": "k", "result": {}}))
+    with pytest.raises(ConfigError, match=r"comparison, which has no page; look at comparison\.png .* the summary"):
+        CliRunner().invoke(app, ["report", str(tmp_path)], catch_exceptions=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["import_a.json", "recipe.json"]

@@ -120,6 +120,14 @@ def test_the_page_of_a_run_gives_its_figures_and_leaves_out_what_there_is_not() 
     assert "NOT verified" in render_page(run_page(recipe, stages(verify=verify), log, RunPictures()))
 
 
+def test_the_page_counts_the_pictures_of_the_dataset_that_the_recipe_used() -> None:
+    recipe = {"name": "fog", "started_from": "yolo11n.pt", "imgsz": 640}
+    more = {"import": {"splits": {"train": 7, "val": 2}}, "split": {"splits": {"train": 5, "val": 4}}}
+    for selection, counts in ((0.2, "5 train, 4 val"), (0.0, "7 train, 2 val")):
+        document = {**recipe, "data": {"format": "voc", "selection": selection}}
+        assert counts in render_page(run_page(document, stages(**more), [], RunPictures()))
+
+
 def test_the_page_says_what_the_fallback_was_compared_with() -> None:
     fallback = {"weights": "yolov3-tiny-coco", "source": {"preset": "source-city"}}
     recipe = {

@@ -64,6 +64,22 @@ def test_a_dataset_is_healthy_and_the_same_every_time(tmp_path: Path) -> None:
     assert (stored[np.isinf(frame.depth_m)] == 65535).all()
 
 
+def test_a_dataset_never_stands_without_its_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    move = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == "depth":
+            raise KeyboardInterrupt
+        return move(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_scenes_dataset(
+            load_preset("target-city"), tmp_path / "city", counts={"train": 1}, size_hw=SMALL_HW, depth=True
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_processes_do_not_change_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     preset = load_preset("source-city")
     alone = write_scenes_dataset(preset, tmp_path / "alone", counts=COUNTS, size_hw=(128, 256))

@@ -115,6 +115,36 @@ def test_what_an_earlier_stage_wrote_counts_for_a_later_one(tmp_path: Path, monk
     assert all("done before, unchanged" in line for line in again.lines)
 
 
+def test_what_a_stage_made_and_somebody_deleted_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, predictions = tmp_path / "out" / "weights" / "adapted.pt", tmp_path / "a.json"
+    stages = [
+        Stage("train", ("train", "--out", str(tmp_path / "out")), replaces=True, resumes=tmp_path / "out/config.yaml"),
+        Stage("measure", ("evaluate", "--predictions", str(predictions)), needs=("train",), replaces=True),
+    ]
+    carried: list[list[str]] = []
+
+    def call(stage: Stage, command: list[str], *_: Any) -> Any:
+        carried.append([stage.name, command[-1]])
+        for path in stage.outputs:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return {}
+
+    monkeypatch.setattr(_stages, "_call", call)
+    (tmp_path / "run").mkdir()
+
+    def again() -> list[list[str]]:
+        carried.clear()
+        carry_out_all(stages, tmp_path / "run", Heard())
+        return list(carried)
+
+    assert [name for name, _ in again()] == ["train", "measure"] and again() == []
+    predictions.unlink()
+    assert again() == [["measure", "--overwrite"]] and again() == []
+    weights.unlink()
+    assert again() == [["train", "--overwrite"]] and again() == []
+
+
 def test_what_was_interrupted_before_it_began_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "out" / "config.yaml"
     stage = Stage("train", ("a",), replaces=True, resumes=config)
