@@ -174,10 +174,11 @@ class Dataset:
         for number, document in stored_lines(self.samples_path):
             if document.get("split") == split:
                 sample = sample_from(document, self.root, self._line(number))
-                for box in sample.boxes:
-                    if box.class_name not in self.names:
+                named = (*(box.class_name for box in sample.boxes), *(region.class_name for region in sample.ignore))
+                for name in named:
+                    if name is not None and name not in self.names:
                         raise DatasetError(
-                            f"{self._line(number)}: the class {quoted(box.class_name)} is not in 'names' of "
+                            f"{self._line(number)}: the class {quoted(name)} is not in 'names' of "
                             f"{quoted(self.yaml_path)}; put the names back as they were, or import again"
                         )
                 yield sample
@@ -221,7 +222,7 @@ class Dataset:
         """Return the folders and list files of a split. They may lie anywhere: they are only read."""
         values: Any = self._document[split]
         base = self.root / str(self._document.get("path") or "")
-        places = [base / str(value) for value in (values if isinstance(values, list) else [values])]
+        places = [_place(base, str(value)) for value in (values if isinstance(values, list) else [values])]
         for place in places:
             if not _exists(place):
                 raise DatasetError(
@@ -238,6 +239,14 @@ class Dataset:
             else:
                 found += _from_list(place)
         return found
+
+
+def _place(base: Path, value: str) -> Path:
+    """Return where a split lies; ``../train/images`` of a YAML that Roboflow wrote stands beside it, not above."""
+    place = base / value
+    if value.startswith("../") and not _exists(place) and _exists(base / value.removeprefix("../")):
+        return base / value.removeprefix("../")
+    return place
 
 
 def _exists(path: Path) -> bool:

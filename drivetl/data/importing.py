@@ -146,12 +146,14 @@ def _card_for(format: str, source: Path, card: str | Path | None) -> DatasetCard
 
 
 def _kept_classes(samples: Sequence[Sample], mapping: ClassMap, source: Path) -> tuple[str, ...]:
-    class_names = mapping.names({box.class_name for sample in samples for box in sample.boxes})
-    if not class_names:
+    boxed = {box.class_name for sample in samples for box in sample.boxes}
+    if not mapping.names(boxed):
         raise DatasetError(
             f"{quoted(source)} has no box of a class that its card keeps; edit a card and pass it with --card"
         )
-    return class_names
+    # A class that is only ever a crowd, or too difficult to label, is one all the same: its regions bear its name.
+    regions = {region.class_name for sample in samples for region in sample.ignore if region.class_name is not None}
+    return mapping.names(boxed | regions)
 
 
 class _Converter:
@@ -251,10 +253,16 @@ def _with_splits(
     notes = [
         f"The source's split {quoted(old)} is {quoted(new)} here." for old, new in sorted(renamed.items()) if old != new
     ]
-    return [
-        dataclasses.replace(sample, split=renamed[sample.split], group=sample.group or plain(sample.image.stem))
-        for sample in samples
-    ], notes
+    splits_of: dict[str, set[str]] = {}
+    for sample in samples:
+        splits_of.setdefault(plain(sample.image.stem), set()).add(sample.split)
+
+    def group(sample: Sample) -> str:
+        # Many sets number the pictures of each split from zero: the same name says nothing across them.
+        stem = plain(sample.image.stem)
+        return sample.group or (stem if len(splits_of[stem]) == 1 else f"{plain(sample.split)}/{stem}")
+
+    return [dataclasses.replace(sample, split=renamed[sample.split], group=group(sample)) for sample in samples], notes
 
 
 def _drawn(

@@ -97,13 +97,15 @@ def write_dataset(
 
     Raises:
         ConfigError: ``link`` is neither ``symlink`` nor ``copy``.
-        DatasetError: there is no sample, or a split has a name that cannot be a folder.
+        DatasetError: there is no sample, a picture is gone, two classes share a name, or a split has a name that
+            cannot be a folder.
         OutputError: ``out`` exists and may not be replaced, or cannot be written.
     """
     if link not in ("symlink", "copy"):
         raise ConfigError(f"pictures are linked (symlink) or copied (copy), not {quoted(link)}")
     splits, per_class = counts_of(samples, names)
     _check_splits(splits)
+    _check_sources(samples, names)
     ids = {name: index for index, name in enumerate(names)}
     with atomic_dir(out, marker=MARKER, overwrite=overwrite) as folder:
         for split in splits:
@@ -139,6 +141,20 @@ def write_dataset(
         if depth is not None:
             depth.replace(folder / "depth")
     return Dataset(out / YAML_FILE)
+
+
+def _check_sources(samples: Sequence[Sample], names: Sequence[str]) -> None:
+    """Raise what would otherwise look like a disk that cannot be written, or come out when the dataset is opened."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DatasetError(
+            f"the source has two classes named {quoted(twice[0])}; rename one of them, or leave --classes native out"
+        )
+    for sample in samples:
+        if not sample.image.is_file():
+            raise DatasetError(
+                f"the picture {quoted(sample.image)} is gone; put it back where it was, or import its dataset again"
+            )
 
 
 def _check_splits(splits: Mapping[str, int]) -> None:

@@ -131,6 +131,15 @@ def test_no_dataset_there(tmp_path: Path) -> None:
         open_dataset(tmp_path / ("x" * 300))
 
 
+def test_a_split_that_roboflow_places_above_lies_beside_the_yaml(yolo_source: Path) -> None:
+    (yolo_source / "data.yaml").write_text("train: ../images/train\nval: ../images/val\nnames: [car, person]\n")
+    dataset = open_dataset(yolo_source)
+    assert [len(list(dataset.samples(split))) for split in ("train", "val")] == [3, 1]
+    (yolo_source / "data.yaml").write_text("train: ../images/train\ntest: ../images/test\nnames: [car, person]\n")
+    with pytest.raises(DatasetError, match=r"'test' names '.*images/test', which does not exist"):
+        list(open_dataset(yolo_source).samples("test"))
+
+
 def test_a_class_renamed_in_the_yaml_alone(yolo_source: Path, tmp_path: Path) -> None:
     import_dataset("yolo", yolo_source, tmp_path / "out")
     yaml = tmp_path / "out/data.yaml"

@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from drivetl.data import check_dataset, import_dataset, open_dataset
+from drivetl.data import check_dataset, import_dataset, merge_datasets, open_dataset
 from drivetl.data.importing import standard_split
 from drivetl.errors import ConfigError, DatasetError, OutputError
 
@@ -49,6 +50,68 @@ def test_what_comes_out_by_hand(kitti_source: Path, tmp_path: Path) -> None:
     text = " ".join(result.notes)
     for sentence in ("2 boxes left the picture", "1 boxes without area", "1 boxes that repeated", "Misc 1", "seed 0"):
         assert sentence in text
+
+
+CATEGORIES = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
+
+
+def _coco(root: Path, picture: Any, as_json: Any, categories: Any = CATEGORIES, **splits: list[Any]) -> Path:
+    """COCO with the given annotations of each split; every split numbers its pictures from zero."""
+    for seed, (split, found) in enumerate(splits.items()):
+        images = [{"id": i, "file_name": f"{i:06d}.jpg", "width": 200, "height": 100} for i in range(2)]
+        for number, image in enumerate(images):
+            picture(root / split / str(image["file_name"]), seed=10 * seed + number)
+        document = {"categories": categories, "images": images, "annotations": found}
+        as_json(root / "annotations" / f"instances_{split}.json", document)
+    return root
+
+
+def _annotation(number: int, category: int, crowd: int = 0) -> dict[str, Any]:
+    box = [10 + number, 10, 50, 40]
+    return {"id": number, "image_id": 0, "category_id": category, "bbox": box, "iscrowd": crowd}
+
+
+def test_a_class_that_is_only_ever_a_crowd_is_a_class(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    from drivetl.evaluate.scoring import Collector
+    from drivetl.runtime import Detections
+
+    source = _coco(tmp_path / "coco", picture, as_json, train2017=[_annotation(1, 3), _annotation(2, 1, crowd=1)])
+    import_dataset("coco", source, tmp_path / "out", val=0)
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.names == ("person", "car")
+    collector = Collector(dataset.names)
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    for sample in dataset.samples("train"):
+        collector.add(sample, nothing)
+    assert collector.score().per_class["person"].boxes == 0
+    yaml_file = tmp_path / "out/data.yaml"
+    yaml_file.write_text(yaml_file.read_text().replace("person", "someone"))
+    with pytest.raises(DatasetError, match="the class 'person' is not in 'names'"):
+        list(open_dataset(tmp_path / "out").samples("train"))
+
+
+def test_pictures_of_the_same_number_in_two_splits_are_no_group(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    source = _coco(tmp_path / "coco", picture, as_json, train2017=[_annotation(1, 3)], val2017=[_annotation(1, 3)])
+    import_dataset("coco", source, tmp_path / "out")
+    assert check_dataset(tmp_path / "out").problems == ()
+
+
+def test_two_classes_of_one_name_are_refused_before_anything_is_written(
+    tmp_path: Path, picture: Any, as_json: Any
+) -> None:
+    twice = [*CATEGORIES, {"id": 6, "name": "car"}]
+    source = _coco(tmp_path / "coco", picture, as_json, twice, train2017=[_annotation(1, 3), _annotation(2, 6)])
+    with pytest.raises(DatasetError, match="two classes named 'car'"):
+        import_dataset("coco", source, tmp_path / "out", classes="native")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_is_gone_is_named(kitti_source: Path, tmp_path: Path) -> None:
+    import_dataset("kitti", kitti_source, tmp_path / "linked", val=0)
+    (kitti_source / "image_2" / "000003.png").rename(tmp_path / "elsewhere.png")
+    with pytest.raises(DatasetError, match=r"the picture '.*000003\.png' is gone; put it back"):
+        merge_datasets([tmp_path / "linked", tmp_path / "linked"], tmp_path / "out", names=["a", "b"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_yaml_is_what_ultralytics_documents(kitti_source: Path, tmp_path: Path) -> None:
