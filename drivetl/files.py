@@ -17,6 +17,7 @@ from drivetl.errors import OutputError, quoted
 __all__ = [
     "atomic_dir",
     "atomic_file",
+    "files_below",
     "git_commit",
     "json_bytes",
     "read_limited",
@@ -36,6 +37,22 @@ def sha256_file(path: Path) -> str:
         while chunk := handle.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return every file below a folder, in the order of their paths; linked folders are entered, in a circle once."""
+    found: list[Path] = []
+    waiting = [(folder, frozenset[Path]())]
+    while waiting:
+        place, through = waiting.pop()
+        through |= {place.resolve()}
+        with contextlib.suppress(PermissionError):
+            for entry in place.iterdir():
+                if not entry.is_dir():
+                    found.append(entry)
+                elif entry.resolve() not in through:
+                    waiting.append((entry, through))
+    return sorted(found)
 
 
 def git_commit() -> str | None:

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from drivetl import __version__
 from drivetl.config import StrictModel
 from drivetl.errors import DatasetError, quoted
-from drivetl.files import sha256_file
+from drivetl.files import files_below, sha256_file
 
 __all__ = [
     "DataStage",
@@ -232,7 +232,7 @@ def source_state(path: Path) -> str:
     Raises:
         DatasetError: a file cannot be read.
     """
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    files = [file for file in files_below(path) if file.is_file()] if path.is_dir() else [path]
     states = [(file, file.stat()) for file in files if file.exists()]
     whole = sum(status.st_size for _, status in states) <= _READ_WHOLE_BYTES
     digest = hashlib.sha256()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drivetl.errors import OutputError
-from drivetl.files import atomic_dir, atomic_file, git_commit, read_limited, sha256_file, write_json
+from drivetl.files import atomic_dir, atomic_file, files_below, git_commit, read_limited, sha256_file, write_json
 
 
 def test_atomic_file_leaves_nothing_after_a_failure(tmp_path: Path) -> None:
@@ -111,3 +111,17 @@ def test_the_commit_is_that_of_the_working_directory(tmp_path: Path, monkeypatch
     assert git_commit() == git("rev-parse", "HEAD")
     (repository / ".git" / "HEAD").unlink()
     assert git_commit() is None
+
+
+def test_files_below_enter_links_and_come_out_of_circles(tmp_path: Path) -> None:
+    for name in ("set/a/1.jpg", "set/2.jpg", "elsewhere/deep/3.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "set/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/again").symlink_to(tmp_path / "elsewhere")  # another name of the same is no circle
+    (tmp_path / "set/a/up").symlink_to(tmp_path / "set")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "set/a")
+    (tmp_path / "set/gone").symlink_to(tmp_path / "nowhere")
+    found = [path.relative_to(tmp_path / "set").as_posix() for path in files_below(tmp_path / "set")]
+    there = ["2.jpg", "a/1.jpg", "again/back/1.jpg", "again/deep/3.jpg", "gone", "more/back/1.jpg", "more/deep/3.jpg"]
+    assert found == there

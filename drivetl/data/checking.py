@@ -26,6 +26,8 @@ __all__ = ["CheckReport", "Problem", "check_dataset"]
 # Six decimals round an edge by at most 0.75e-6 of the side; this allows for that and for nothing visible.
 _OUTSIDE_TOLERANCE = 1e-5
 
+_LABELIMG = "classes.txt"  # LabelImg puts the names of its classes beside the labels
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -165,11 +167,17 @@ def _compare_with_stored(
 def _orphans(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Problem]:
     """Yield label files without a picture, and pictures in the dataset's folders that no sample names."""
     known_labels = {label_path(entry.picture) for entry in entries}
+    if not dataset.made_by_drivetl:
+        # What a list leaves out is not lost: a label there has its picture all the same.
+        folders = {entry.picture.parent for entry in entries}
+        known_labels |= {label_path(path) for folder in folders for path in folder.iterdir() if is_picture(path)}
     for folder in sorted({path.parent for path in known_labels}):
         for path in sorted(folder.glob("*.txt")):
-            if path not in known_labels:
+            if path not in known_labels and path.name != _LABELIMG:
                 yield Problem("label_orphan", _name(path, dataset), None, "belongs to no picture of the dataset")
     known_pictures = {entry.picture for entry in entries}
+    if not dataset.made_by_drivetl:
+        return
     for folder in sorted({path.parent for path in known_pictures}):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if is_picture(path) and path not in known_pictures:

@@ -16,7 +16,7 @@ from drivetl.data.records import Sample
 from drivetl.data.sample_lines import fingerprint, picture_of, sample_from, stored_lines
 from drivetl.data.text import plain
 from drivetl.errors import DatasetError, quoted
-from drivetl.files import read_limited
+from drivetl.files import files_below, read_limited
 
 __all__ = ["Dataset", "find_yaml", "label_path", "leave_out", "open_dataset"]
 
@@ -235,7 +235,7 @@ class Dataset:
         found: list[Path] = []
         for place in self._places(split):
             if place.is_dir():
-                found += sorted(path.absolute() for path in place.rglob("*") if is_picture(path))
+                found += [path.absolute() for path in files_below(place) if is_picture(path)]
             else:
                 found += _from_list(place)
         return found

@@ -15,6 +15,7 @@ from drivetl.data.pictures import decode_picture, is_picture, picture_size_hw
 from drivetl.data.records import Sample
 from drivetl.errors import DatasetError, quoted
 from drivetl.evaluate.picture_figures import picture_figures
+from drivetl.files import files_below
 from drivetl.progress import Progress, silent, tracked
 from drivetl.runtime import Geometry, Letterbox, decode, to_tensor
 
@@ -52,7 +53,7 @@ def pictures_of(path: Path, split: str | None, limit: int, rng: np.random.Genera
         DatasetError: there is none, or the split does not exist.
     """
     if path.is_dir() and not any((path / name).is_file() for name in ("data.yaml", "data.yml")):
-        found = [entry for entry in sorted(path.rglob("*")) if is_picture(entry)]
+        found = [entry for entry in files_below(path) if is_picture(entry)]
         samples = [Sample(entry, picture_size_hw(entry), "", entry.stem) for entry in found]
     else:
         dataset = open_dataset(path)

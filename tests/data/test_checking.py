@@ -114,6 +114,16 @@ def test_terminal_markup_in_a_strangers_file_names(yolo_source: Path) -> None:
     assert problem.kind == "label_orphan"
 
 
+def test_what_a_list_leaves_out_is_no_orphan(yolo_source: Path) -> None:
+    (yolo_source / "train.txt").write_text("images/train/a.jpg\n")
+    (yolo_source / "data.yaml").write_text("train: train.txt\nval: images/val\nnames: [car, person]\n")
+    (yolo_source / "labels/train/classes.txt").write_text("car\nperson\n")
+    orphans = [problem for problem in check_dataset(yolo_source).problems if "orphan" in problem.kind]
+    assert orphans == []
+    (yolo_source / "labels/train/zz.txt").write_text("")
+    assert [p.file for p in check_dataset(yolo_source).problems if "orphan" in p.kind] == ["labels/train/zz.txt"]
+
+
 def test_nothing_to_check(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="there is no dataset"):
         check_dataset(tmp_path / "gone")

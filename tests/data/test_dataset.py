@@ -131,6 +131,15 @@ def test_no_dataset_there(tmp_path: Path) -> None:
         open_dataset(tmp_path / ("x" * 300))
 
 
+def test_pictures_behind_linked_folders_belong_to_the_dataset(yolo_source: Path, tmp_path: Path) -> None:
+    for kind in ("images", "labels"):
+        (yolo_source / kind / "train").rename(tmp_path / f"{kind}-elsewhere")
+        (yolo_source / kind / "all").mkdir()
+        (yolo_source / kind / "all" / "train").symlink_to(tmp_path / f"{kind}-elsewhere")
+    (yolo_source / "data.yaml").write_text("train: images/all\nval: images/val\nnames: [car, person]\n")
+    assert open_dataset(yolo_source).splits == {"train": 3, "val": 1}
+
+
 def test_a_split_that_roboflow_places_above_lies_beside_the_yaml(yolo_source: Path) -> None:
     (yolo_source / "data.yaml").write_text("train: ../images/train\nval: ../images/val\nnames: [car, person]\n")
     dataset = open_dataset(yolo_source)

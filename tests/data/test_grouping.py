@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -43,8 +44,23 @@ def test_a_resized_and_recompressed_picture_keeps_its_hash(tmp_path: Path, pictu
     assert (picture_hash(original) != picture_hash(picture(tmp_path / "c.png", 640, 400, seed=1))).sum() > 30
 
 
-def test_joined_follows_chains() -> None:
-    assert joined(6, [(0, 1), (4, 5), (5, 1)]) == [0, 0, 2, 3, 0, 0]
+def test_joined_follows_chains_through_groups_and_through_pictures() -> None:
+    hashes = np.zeros((6, 128), bool)
+    for index, bits in enumerate((0, 5, 60, 90, 15, 10)):  # 0 - 5 - 10 - 15 are each near the next alone
+        hashes[index, :bits] = True
+    assert joined(range(6), hashes) == [0, 0, 2, 3, 0, 0]
+    assert joined([0, 1, 2, 3, 4, 3], hashes) == [0, 0, 2, 0, 0, 0], "the fourth by its group"
+
+
+def test_a_standing_camera_is_one_group_and_takes_no_list_of_all_pairs() -> None:
+    hashes = np.zeros((5000, 128), bool)
+    hashes[np.arange(5000), np.arange(5000) % 128] = True  # twelve million pairs, two bits apart
+    tracemalloc.start()
+    assert joined(range(5000), hashes) == [0] * 5000
+    peak_mb = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    # One block of distances is 17 MB, and a few of its size come and go; the pairs were a gigabyte.
+    assert peak_mb < 150
 
 
 def test_groups_grow_by_content(tmp_path: Path, picture: Any) -> None:

@@ -13,6 +13,7 @@ from drivetl.data.cards import DatasetCard
 from drivetl.data.pictures import is_picture
 from drivetl.data.records import Sample, Xyxy
 from drivetl.errors import DatasetError, quoted
+from drivetl.files import files_below
 
 __all__ = [
     "Reading",
@@ -183,7 +184,7 @@ def pictures_by_name(folder: Path, *, stem: bool = False) -> dict[str, Path]:
         DatasetError: two pictures have the same name, so that a label could mean either.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in files_below(folder):
         if is_picture(path):
             name = path.stem if stem else path.name
             if name in found:

@@ -10,7 +10,8 @@ are taken as they are. The card's ``box_origin`` says which; ``detect`` takes 0 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from drivetl.data.labels import label_lines
@@ -23,6 +24,7 @@ from drivetl.errors import DatasetError, quoted
 __all__ = ["read"]
 
 _SPLITS = ("train", "val", "test")
+_PRESENCE = re.compile(r"\s+-?[01]$")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -35,8 +37,8 @@ def read(request: Request) -> Reading:
     source = request.source
     annotations = first_folder(source, ("annotations", "Annotations"), "XML annotations")
     pictures = pictures_by_name(first_folder(source, ("images", "JPEGImages"), "pictures"), stem=True)
-    listed = _split_lists(source)
     xml_files = {path.stem: path for path in sorted(annotations.glob("*.xml"))}
+    listed = _split_lists(source, xml_files)
     stems = dict.fromkeys(xml_files, "") if listed is None else listed
     groups = _groups(source / "groups.json")
     samples = [_sample(stem, split, xml_files, pictures, groups) for stem, split in stems.items()]
@@ -53,8 +55,11 @@ def read(request: Request) -> Reading:
     return reading
 
 
-def _split_lists(source: Path) -> dict[str, str] | None:
-    """Return the split of each listed picture, or None where there are no lists."""
+def _split_lists(source: Path, annotated: Container[str]) -> dict[str, str] | None:
+    """Return the split of each listed picture, or None where there are no lists.
+
+    A line is a name, which may hold spaces, or a name and whether a class is in the picture (1, -1), as in VOC.
+    """
     folder = next(
         (f for f in (source, source / "ImageSets" / "Main") if any((f / f"{s}.txt").is_file() for s in _SPLITS)), None
     )
@@ -64,13 +69,18 @@ def _split_lists(source: Path) -> dict[str, str] | None:
     for split in _SPLITS:
         path = folder / f"{split}.txt"
         for number, line in label_lines(path) if path.is_file() else ():
-            name = line.split()[0]
-            stem = Path(name).stem if Path(name).suffix.lower() in (".jpg", ".jpeg", ".png", ".xml") else name
+            stem = _stem(line.strip())
+            if stem not in annotated:
+                stem = _stem(_PRESENCE.sub("", line.strip()))
             if split_of.setdefault(stem, split) != split:
                 raise DatasetError(
                     f"{quoted(path)}, line {number}: {quoted(stem)} is listed in {split_of[stem]}.txt too; keep one"
                 )
     return split_of
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem if Path(name).suffix.lower() in (".jpg", ".jpeg", ".png", ".xml") else name
 
 
 def _groups(path: Path) -> dict[str, str]:

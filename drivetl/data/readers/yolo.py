@@ -15,6 +15,7 @@ from drivetl.data.pictures import is_picture, picture_size_hw
 from drivetl.data.readers.common import Reading, Request, first_folder
 from drivetl.data.records import Sample
 from drivetl.errors import DatasetError, quoted
+from drivetl.files import files_below
 
 __all__ = ["read"]
 
@@ -39,7 +40,7 @@ def read(request: Request) -> Reading:
         )
     first_folder(request.source, ("labels",), "label files")
     images = first_folder(request.source, ("images",), "pictures")
-    pictures = [path for path in sorted(images.rglob("*")) if is_picture(path)]
+    pictures = [path for path in files_below(images) if is_picture(path)]
     unlabelled = sum(not label_path(path).is_file() for path in pictures)
     reading = Reading(_samples(pictures, images, request.names), len(pictures), request.names)
     if unlabelled:

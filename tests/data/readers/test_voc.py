@@ -80,6 +80,17 @@ def test_lists_and_groups(tmp_path: Path, picture: Any) -> None:
     assert reading.notes[0] == "1 annotated pictures stand in no split list and were left out."
 
 
+def test_listed_names_may_hold_spaces(tmp_path: Path, picture: Any) -> None:
+    request = _source(tmp_path, picture, {"my pic 1": _xml(), "my pic": _xml(), "b 0": _xml()})
+    (tmp_path / "train.txt").write_text("my pic 1\nb 0.jpg  -1\n")
+    (tmp_path / "val.txt").write_text("my pic  0\n")
+    found = {sample.image.stem: sample.split for sample in read(request).samples}
+    assert found == {"my pic 1": "train", "b 0": "train", "my pic": "val"}
+    (tmp_path / "val.txt").write_text("no such pic.jpg 1\n")
+    with pytest.raises(DatasetError, match="the val list names 'no such pic', but"):
+        read(request)
+
+
 def test_image_sets_of_the_devkit(tmp_path: Path, picture: Any) -> None:
     request = _source(tmp_path, picture, {"2008_000001": _xml()})
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
