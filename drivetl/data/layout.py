@@ -104,8 +104,7 @@ def write_dataset(
     if link not in ("symlink", "copy"):
         raise ConfigError(f"pictures are linked (symlink) or copied (copy), not {quoted(link)}")
     splits, per_class = counts_of(samples, names)
-    _check_splits(splits)
-    _check_sources(samples, names)
+    _check(samples, names, splits)
     ids = {name: index for index, name in enumerate(names)}
     with atomic_dir(out, marker=MARKER, overwrite=overwrite) as folder:
         for split in splits:
@@ -143,8 +142,15 @@ def write_dataset(
     return Dataset(out / YAML_FILE)
 
 
-def _check_sources(samples: Sequence[Sample], names: Sequence[str]) -> None:
+def _check(samples: Sequence[Sample], names: Sequence[str], splits: Mapping[str, int]) -> None:
     """Raise what would otherwise look like a disk that cannot be written, or come out when the dataset is opened."""
+    if not splits:
+        raise DatasetError("the source has no labelled pictures, so there is no dataset to write")
+    for split in splits:
+        if not _SPLIT_NAME.fullmatch(split) or split in _RESERVED_SPLITS:
+            raise DatasetError(
+                f"{quoted(split)} cannot be the name of a split; rename it with --split-names {quoted('OLD=NEW')}"
+            )
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DatasetError(
@@ -154,16 +160,6 @@ def _check_sources(samples: Sequence[Sample], names: Sequence[str]) -> None:
         if not sample.image.is_file():
             raise DatasetError(
                 f"the picture {quoted(sample.image)} is gone; put it back where it was, or import its dataset again"
-            )
-
-
-def _check_splits(splits: Mapping[str, int]) -> None:
-    if not splits:
-        raise DatasetError("the source has no labelled pictures, so there is no dataset to write")
-    for split in splits:
-        if not _SPLIT_NAME.fullmatch(split) or split in _RESERVED_SPLITS:
-            raise DatasetError(
-                f"{quoted(split)} cannot be the name of a split; rename it with --split-names {quoted('OLD=NEW')}"
             )
 
 

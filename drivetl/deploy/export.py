@@ -151,8 +151,7 @@ def export(
         if options.dynamic:
             described["output"]["shape"] = _settle_output(folder / MODEL_FILE, size_hw, options)
         contract = _contract(described, size_hw, dataset_fingerprint, options)
-        rewritten = None if options.as_exported else _rewrite(folder / MODEL_FILE)
-        contract = _finish_graph(folder, contract, options, progress)
+        contract, rewritten = _finish_graph(folder, contract, options, progress)
         progress("export", 2, _STEPS)
         # Opening it holds the written graph against the written contract, as every later user will.
         frames = write_golden(Detector(open_bundle(folder)), golden, folder)
@@ -271,10 +270,17 @@ def _rewrite(path: Path) -> dict[str, int]:
     return found
 
 
-def _finish_graph(folder: Path, contract: Contract, options: GraphOptions, progress: Progress) -> Contract:
-    """Change the graph as asked for, put the contract into it and beside it; return it with the graph's hash."""
+def _finish_graph(
+    folder: Path, contract: Contract, options: GraphOptions, progress: Progress
+) -> tuple[Contract, dict[str, int] | None]:
+    """Change the graph as asked for, put the contract into it and beside it.
+
+    Returns:
+        The contract with the graph's hash, and what was rewritten.
+    """
     import onnx
 
+    rewritten = None if options.as_exported else _rewrite(folder / MODEL_FILE)
     graph = onnx.load(str(folder / MODEL_FILE))
     name_nodes(graph)
     contract = replace(contract, precision=options.precision)
@@ -298,7 +304,7 @@ def _finish_graph(folder: Path, contract: Contract, options: GraphOptions, progr
     onnx.save(graph, str(folder / MODEL_FILE))
     contract = replace(contract, model_sha256=sha256_file(folder / MODEL_FILE))
     write_json(folder / CONTRACT_FILE, contract.document())
-    return contract
+    return contract, rewritten
 
 
 def _restore_metadata(graph: Any, path: Path) -> None:

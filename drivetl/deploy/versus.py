@@ -18,7 +18,7 @@ from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
 from drivetl.deploy.machine import describe_machine
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
-from drivetl.runtime import Contract, Detector, open_bundle, open_session
+from drivetl.runtime import Bundle, Contract, Detector, open_bundle, open_session
 from drivetl.runtime.bundle import MODEL_FILE
 from drivetl.runtime.session import read_model
 
@@ -124,18 +124,7 @@ def versus_ultralytics(
     """
     from drivetl.yolo.onnx_predict import UltralyticsOnnx
 
-    opened = open_bundle(bundle)
-    if opened.contract.input_dtype != "float32":
-        raise ConfigError(
-            f"{quoted(bundle)} takes {opened.contract.input_dtype} pictures, and Ultralytics feeds float32 tensors; "
-            "export the weights again without --in-graph-preprocessing to compare"
-        )
-    if opened.contract.decoding != "cxcywh_scores" or opened.contract.batch > 1:
-        raise ConfigError(
-            f"{quoted(bundle)} decodes in the graph or takes {opened.contract.batch} pictures a run; export the "
-            "weights again without --head, --in-graph-nms and --batch to compare"
-        )
-    detector = Detector(opened, threads=threads)
+    detector = Detector(_comparable(bundle), threads=threads)
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
     limits = detector.contract.thresholds
     other = UltralyticsOnnx(
@@ -162,6 +151,22 @@ def versus_ultralytics(
         },
         machine=describe_machine(),
     )
+
+
+def _comparable(bundle: Path) -> Bundle:
+    """Open a bundle that takes the tensor which Ultralytics feeds, and gives what it decodes."""
+    opened = open_bundle(bundle)
+    if opened.contract.input_dtype != "float32":
+        raise ConfigError(
+            f"{quoted(bundle)} takes {opened.contract.input_dtype} pictures, and Ultralytics feeds float32 tensors; "
+            "export the weights again without --in-graph-preprocessing to compare"
+        )
+    if opened.contract.decoding != "cxcywh_scores" or opened.contract.batch > 1:
+        raise ConfigError(
+            f"{quoted(bundle)} decodes in the graph or takes {opened.contract.batch} pictures a run; export the "
+            "weights again without --head, --in-graph-nms and --batch to compare"
+        )
+    return opened
 
 
 def _own_session(exported: Path, contract: Contract, threads: int) -> Any:
