@@ -191,7 +191,14 @@ class Dataset:
             size_hw = picture_size_hw(path)
             labels = label_path(path)
             boxes = read_boxes(labels, self.names, size_hw) if labels.is_file() else ()
-            yield Sample(path, size_hw, split, path.stem, boxes)
+            group = f"{split}/{path.stem}" if path.stem in self._shared_names else path.stem
+            yield Sample(path, size_hw, split, group, boxes)
+
+    @cached_property
+    def _shared_names(self) -> set[str]:
+        """Names that several splits have: many sets number each split's pictures from zero, which says nothing."""
+        names = (name for split in self._split_keys() for name in {path.stem for path in self._listed(split)})
+        return {name for name, count in Counter(names).items() if count > 1}
 
     def _stranger_line(self, split: str, path: Path) -> str:
         relative = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.name

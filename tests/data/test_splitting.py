@@ -47,6 +47,17 @@ def test_in_its_own_place_copied_pictures_survive(dataset: Path) -> None:
     assert not any(path.is_symlink() for path in dataset.rglob("*"))
 
 
+def test_a_strangers_splits_may_share_names(tmp_path: Path, picture: Any) -> None:
+    root = tmp_path / "source"
+    for seed, name in enumerate(("train/0", "train/1", "train/2", "train/3", "train/4", "test/0")):
+        label = picture(root / f"images/{name}.jpg", seed=seed).parents[2] / f"labels/{name}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text("0 0.5 0.5 0.5 0.5\n")
+    (root / "data.yaml").write_text("train: images/train\ntest: images/test\nnames: [car]\n")
+    split_dataset(root, tmp_path / "out", fraction=0.2)
+    assert check_dataset(tmp_path / "out").ok
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

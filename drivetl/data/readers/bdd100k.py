@@ -19,7 +19,8 @@ from drivetl.data.readers.common import (
     load_json,
     mapping_of,
     mappings,
-    pictures_by_name,
+    namesakes,
+    only_one,
     rows_of,
     xyxy_from,
 )
@@ -49,7 +50,8 @@ def read(request: Request) -> Reading:
             f"{quoted(source)} has no label JSON, as labels/det_20/det_train.json; give BDD100K's top folder"
         )
     root = _root(source)
-    pictures = pictures_by_name(root)
+    # images/100k and images/10k share names; that matters only where a label asks for one of them.
+    pictures = namesakes(root)
     frames = _unique([(path, index, frame) for path in label_files for index, frame in _frames(path)])
     return Reading(_samples(frames, pictures, root), len(frames))
 
@@ -83,14 +85,15 @@ def _unique(frames: list[tuple[Path, int, Mapping[str, Any]]]) -> list[tuple[Pat
 
 
 def _samples(
-    frames: list[tuple[Path, int, Mapping[str, Any]]], pictures: Mapping[str, Path], root: Path
+    frames: list[tuple[Path, int, Mapping[str, Any]]], pictures: Mapping[str, list[Path]], root: Path
 ) -> Iterator[Sample]:
     for path, index, frame in frames:
         where = f"{quoted(path)}, frame {index}"
         name = str(frame["name"])
-        image = pictures.get(name if is_picture(Path(name)) else f"{name}.jpg")
-        if image is None:
+        places = pictures.get(name if is_picture(Path(name)) else f"{name}.jpg")
+        if places is None:
             raise DatasetError(f"{where}: the picture {quoted(name)} is not below {quoted(root)}; restore or unlist it")
+        image = only_one(places, where)
         boxes: list[Box] = []
         ignore: list[IgnoreRegion] = []
         for label in _labels(frame, where):

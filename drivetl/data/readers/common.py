@@ -24,6 +24,8 @@ __all__ = [
     "load_json",
     "mapping_of",
     "mappings",
+    "namesakes",
+    "only_one",
     "pictures_by_name",
     "rows_of",
     "token_of",
@@ -183,13 +185,28 @@ def pictures_by_name(folder: Path, *, stem: bool = False) -> dict[str, Path]:
     Raises:
         DatasetError: two pictures have the same name, so that a label could mean either.
     """
-    found: dict[str, Path] = {}
+    found = namesakes(folder, stem=stem)
+    return {name: only_one(paths, quoted(folder)) for name, paths in found.items()}
+
+
+def namesakes(folder: Path, *, stem: bool = False) -> dict[str, list[Path]]:
+    """Return the pictures below ``folder`` by file name, all of one name together; see `only_one`."""
+    found: dict[str, list[Path]] = {}
     for path in files_below(folder):
         if is_picture(path):
-            name = path.stem if stem else path.name
-            if name in found:
-                raise DatasetError(
-                    f"{quoted(found[name])} and {quoted(path)} have the same name; a label could mean either"
-                )
-            found[name] = path
+            found.setdefault(path.stem if stem else path.name, []).append(path)
     return found
+
+
+def only_one(paths: Sequence[Path], where: str) -> Path:
+    """Return the one picture of a name.
+
+    Raises:
+        DatasetError: there are several, so that a label could mean either.
+    """
+    if len(paths) > 1:
+        raise DatasetError(
+            f"{where}: {quoted(paths[0])} and {quoted(paths[1])} have the same name, so a label could mean either; "
+            "move one of them elsewhere"
+        )
+    return paths[0]

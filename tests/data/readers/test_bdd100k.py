@@ -88,6 +88,19 @@ def test_the_label_file_alone_finds_its_pictures(tmp_path: Path, picture: Any, a
     assert (sample.split, sample.group) == ("val", "v1")
 
 
+def test_a_name_in_two_folders_matters_where_a_label_asks_for_it(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    for place in ("100k/train/a.jpg", "100k/train/b.jpg", "10k/train/b.jpg"):
+        picture(tmp_path / "images" / place)
+    labels = tmp_path / "labels" / "det_20" / "det_train.json"
+    as_json(labels, [{"name": "a.jpg"}])
+    (sample,) = read(Request(tmp_path, load_card("bdd100k"))).samples
+    assert sample.image == tmp_path / "images/100k/train/a.jpg"
+    as_json(labels, [{"name": "a.jpg"}, {"name": "b.jpg"}])
+    message = r"det_train\.json', frame 1: '.*100k/train/b\.jpg' and '.*10k/train/b\.jpg' have the same name"
+    with pytest.raises(DatasetError, match=message):
+        list(read(Request(tmp_path, load_card("bdd100k"))).samples)
+
+
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
