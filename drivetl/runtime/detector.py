@@ -59,7 +59,10 @@ class Detector:
         """
         if confidence is not None and not 0 <= confidence <= 1:
             raise ConfigError(f"confidence is {confidence:g}; it is a share from 0 to 1, such as 0.25")
-        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        if isinstance(bundle, Bundle):
+            opened = bundle if bundle.model else open_bundle(bundle.path)  # that of another detector has no graph
+        else:
+            opened = open_bundle(bundle)
         self._contract = opened.contract
         if size_hw is not None:
             self._contract = self._contract.at_size(size_hw, str(opened.path))

@@ -28,6 +28,13 @@ def test_a_detector_finds_the_bright_cell_where_it_is(tiny_bundle: Make) -> None
     assert detector.provider == "cpu"
 
 
+def test_a_detector_keeps_no_second_graph_and_its_bundle_opens_another(tiny_bundle: Make) -> None:
+    first = Detector(open_bundle(tiny_bundle()))
+    assert first.bundle.model == b""
+    picture = np.full((128, 128, 3), 255, np.uint8)
+    assert len(Detector(first.bundle)(picture)) == len(first(picture)) > 0
+
+
 def test_the_contract_survives_the_way_through_json(tiny_bundle: Make) -> None:
     bundle = open_bundle(tiny_bundle())
     document = json.loads(json.dumps(bundle.contract.document()))
