@@ -30,7 +30,7 @@ check:
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest
+	pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 # For a person with an NVIDIA GPU: every claim about it ends in one table and one JSON, runs/gpu-check/gpu-check.json.
 # Nothing falls back to the CPU. With a dataset (train and val), parity and int8 are checked too:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from drivetl.cores import usable_cores
 from drivetl.data.dataset import Dataset, label_path, open_dataset
-from drivetl.data.grouping import near_identical_pairs, picture_hash
+from drivetl.data.grouping import near_identical_across, picture_hash
 from drivetl.data.labels import LabelLineError, label_line, label_lines, parse_label_line
 from drivetl.data.pictures import PictureError, decode_picture, is_picture
 from drivetl.data.records import Sample
@@ -189,16 +189,13 @@ def _orphans(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Problem]:
 def _near_identical(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Problem]:
     """Yield, for each picture, at most one near-identical picture in each other split."""
     hashed = [(entry, entry.hash_bits) for entry in entries if entry.hash_bits is not None]
-    hashes = np.array([bits for _, bits in hashed], bool).reshape(len(hashed), -1)
-    told: set[tuple[int, str]] = set()
-    for i, j, bits in near_identical_pairs(hashes) if hashed else ():
-        one, other = hashed[i][0], hashed[j][0]
-        if one.split != other.split and (i, other.split) not in told and (j, one.split) not in told:
-            told |= {(i, other.split), (j, one.split)}
-            message = (
-                f"is nearly {quoted(_name(other.picture, dataset))} in another split ({bits} of 128 hash bits differ)"
-            )
-            yield Problem("near_identical", _name(one.picture, dataset), None, message)
+    hashes = np.array([bits for _, bits in hashed], bool).reshape(len(hashed), 128)
+    names = list(dataset.splits)
+    sides = np.array([names.index(entry.split) for entry, _ in hashed], np.int64)
+    for i, j, bits in near_identical_across(hashes, sides):
+        other = _name(hashed[j][0].picture, dataset)
+        message = f"is nearly {quoted(other)} in another split ({bits} of 128 hash bits differ)"
+        yield Problem("near_identical", _name(hashed[i][0].picture, dataset), None, message)
 
 
 def _divided_groups(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Problem]:

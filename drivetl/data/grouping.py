@@ -21,7 +21,7 @@ __all__ = [
     "content_groups",
     "hash_pictures",
     "joined",
-    "near_identical_pairs",
+    "near_identical_across",
     "picture_hash",
     "take_groups",
 ]
@@ -61,14 +61,32 @@ def hash_pictures(paths: Sequence[Path], progress: Progress = silent) -> npt.NDA
     return np.array(rows, bool).reshape(len(paths), 128)
 
 
-def near_identical_pairs(
-    hashes: npt.NDArray[np.bool_], max_bits: int = NEAR_IDENTICAL_BITS
+def near_identical_across(
+    hashes: npt.NDArray[np.bool_], sides: npt.NDArray[np.integer[Any]], max_bits: int = NEAR_IDENTICAL_BITS
 ) -> Iterator[tuple[int, int, int]]:
-    """Yield every ``(i, j, differing bits)`` with ``i < j`` and at most ``max_bits`` of difference."""
+    """Yield ``(i, j, differing bits)`` with ``i < j`` of near-identical pictures on two sides of a split.
+
+    No picture is named with two of the same other side: a standing camera, whose pictures are all alike, gives as many
+    pairs as it has pictures and not millions.
+
+    Args:
+        hashes: of the pictures, ``(n, 128)``.
+        sides: the side of each picture, integers ``(n,)`` from 0.
+        max_bits: in which near-identical pictures differ.
+    """
+    told = np.zeros((len(hashes), int(sides.max(initial=-1)) + 1), bool)
     for top, left, distance in _distances(hashes):
-        for row, column in np.argwhere(distance <= max_bits):
-            if top + row < left + column:
-                yield int(top + row), int(left + column), int(distance[row, column])
+        here, there = sides[top : top + _BLOCK], sides[left : left + _BLOCK]
+        near = (distance <= max_bits) & (here[:, None] != there[None, :])
+        for row in np.flatnonzero(near.any(axis=1)):
+            i = int(top + row)
+            columns = np.flatnonzero(near[row])
+            columns = columns[(left + columns > i) & ~told[left + columns, sides[i]]]
+            met, first = np.unique(there[columns], return_index=True)
+            for side, column in zip(met, columns[first], strict=True):
+                if not told[i, side]:
+                    told[i, side] = told[left + column, sides[i]] = True
+                    yield i, int(left + column), int(distance[row, column])
 
 
 def _distances(hashes: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from drivetl.evaluate.predictions import Picture, check_dataset, picture_of, rea
 from drivetl.evaluate.scoring import ClassScore, Score, annotations_of
 from drivetl.progress import Progress, silent, tracked
 
-__all__ = ["Labels", "evaluate_recorded", "read_labels", "score_of"]
+__all__ = ["Labels", "evaluate_recorded", "read_labels", "score_of", "scores_of"]
 
 # Both borders belong to both sizes, as COCO has it.
 _SIZES_PX2 = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
@@ -94,6 +94,10 @@ def evaluate_recorded(
         check_dataset(predictions, file, dataset, ())
     labels = read_labels(data, predictions.split, progress)
     check_dataset(predictions, file, dataset, labels.pictures)
+    members: dict[str, list[int]] = {}
+    for number, said in enumerate(labels.facts.of_pictures):
+        if "dataset" in said:
+            members.setdefault(str(said["dataset"]), []).append(number)
     return EvaluationResult(
         model=predictions.model,
         backend="recorded predictions",
@@ -101,7 +105,7 @@ def evaluate_recorded(
         split=predictions.split,
         input_size_hw=None,
         score=score_of(labels.truth, predictions.found, predictions.class_names),
-        per_dataset={},
+        per_dataset=scores_of(labels.truth, predictions.found, predictions.class_names, members) if members else {},
         class_mapping={},
         dropped={},
         missing_classes=(),
@@ -113,25 +117,39 @@ def evaluate_recorded(
 
 def score_of(truth: Truth, found: Found, names: Sequence[str]) -> Score:
     """Score detections by the COCO protocol; the same figures as `drivetl.evaluate.scoring.Collector` to 1e-6."""
+    return scores_of(truth, found, names, {"all": range(truth.pictures)})["all"]
+
+
+def scores_of(truth: Truth, found: Found, names: Sequence[str], parts: Mapping[str, Sequence[int]]) -> dict[str, Score]:
+    """Score detections as `score_of` does, in each of some parts of the pictures, which are given by their numbers."""
     found = most_confident(found, truth.classes)
     pairs = overlaps(truth, found)
     areas = [xywh[:, 2:].astype(np.float64).prod(axis=1) for xywh in (truth.xywh_px, found.xywh_px)]
+    weights = np.zeros((len(parts), truth.pictures), np.int16)
+    for weight, numbers in zip(weights, parts.values(), strict=True):
+        weight[list(numbers)] = 1
 
     def figures(low: float, high: float) -> tuple[Matches, NDArray[np.float64]]:
         wanted, counted = ((low <= area) & (area <= high) for area in areas)
         matches = match_part(truth, found, pairs, wanted, counted)
-        return matches, class_scores(matches, np.ones((1, truth.pictures), np.int16))[0]
+        return matches, class_scores(matches, weights)
 
-    matches, scores = figures(0.0, np.inf)
-    means = mean_over(scores, range(truth.classes))
-    per_class = {
-        name: ClassScore(_or_none(scores[k, 0]), _or_none(scores[k, 1]), int(matches.boxes[k]))
-        for k, name in enumerate(names)
-    }
-    by_size = {
-        name: _or_none(mean_over(figures(*borders)[1], range(truth.classes))[0]) for name, borders in _SIZES_PX2.items()
-    }
-    return Score(_or_none(means[0]), _or_none(means[1]), by_size, per_class, truth.pictures, int(matches.boxes.sum()))
+    matches, every = figures(0.0, np.inf)
+    boxes = np.stack([weights @ entry.boxes for entry in matches.classes], axis=1)
+    sizes = {name: figures(*borders)[1] for name, borders in _SIZES_PX2.items()}
+    classes = range(truth.classes)
+    found_scores = {}
+    for row, (part, numbers) in enumerate(parts.items()):
+        means = mean_over(every[row], classes)
+        per_class = {
+            name: ClassScore(_or_none(every[row, k, 0]), _or_none(every[row, k, 1]), int(boxes[row, k]))
+            for k, name in enumerate(names)
+        }
+        by_size = {name: _or_none(mean_over(scores[row], classes)[0]) for name, scores in sizes.items()}
+        found_scores[part] = Score(
+            _or_none(means[0]), _or_none(means[1]), by_size, per_class, len(numbers), int(boxes[row].sum())
+        )
+    return found_scores
 
 
 def _or_none(value: float) -> float | None:

@@ -10,30 +10,52 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from drivetl.data.grouping import (
+    NEAR_IDENTICAL_BITS,
     content_groups,
     hash_pictures,
     joined,
-    near_identical_pairs,
+    near_identical_across,
     picture_hash,
     take_groups,
 )
 
 
-def test_pairs_are_those_of_plain_counting() -> None:
-    hashes = np.random.default_rng(0).random((60, 128)) < 0.5
+def pairs(hashes: NDArray[np.bool_], max_bits: int) -> dict[tuple[int, int], int]:
+    """Every pair of near-identical pictures, counted bit by bit."""
+    differing = {(i, j): int((hashes[i] != hashes[j]).sum()) for i, j in combinations(range(len(hashes)), 2)}
+    return {pair: bits for pair, bits in differing.items() if bits <= max_bits}
+
+
+def test_every_picture_has_one_near_identical_on_each_other_side() -> None:
+    rng = np.random.default_rng(0)
+    hashes = rng.random((60, 128)) < 0.5
     hashes[40:] = hashes[:20]
     hashes[np.arange(40, 60), np.arange(20)] ^= True
-    expected = {(i, j, int((hashes[i] != hashes[j]).sum())) for i, j in combinations(range(60), 2)}
-    assert set(near_identical_pairs(hashes, 60)) == {pair for pair in expected if pair[2] <= 60}
-    assert set(near_identical_pairs(hashes)) == {(i, i + 40, 1) for i in range(20)}
+    halves = np.arange(60) // 30
+    assert list(near_identical_across(hashes, halves)) == [(i, i + 40, 1) for i in range(20)]
+    assert list(near_identical_across(hashes, np.zeros(60, np.int64))) == []
+
+    sides = rng.integers(0, 3, 60)
+    across = {pair: bits for pair, bits in pairs(hashes, 60).items() if sides[pair[0]] != sides[pair[1]]}
+    told: set[tuple[int, int]] = set()
+    for i, j, bits in near_identical_across(hashes, sides, 60):
+        assert across.pop((i, j)) == bits
+        assert not {(i, int(sides[j])), (j, int(sides[i]))} & told, "each is told of a side once"
+        told |= {(i, int(sides[j])), (j, int(sides[i]))}
+    assert all((i, sides[j]) in told or (j, sides[i]) in told for i, j in across), "and no pair has two that were not"
 
 
-def test_pairs_across_blocks() -> None:
+def test_near_identical_pictures_far_apart() -> None:
     hashes = np.random.default_rng(0).random((5000, 128)) < 0.5
     hashes[4999] = hashes[0]
-    assert list(near_identical_pairs(hashes)) == [(0, 4999, 0)]
+    assert list(near_identical_across(hashes, np.arange(5000) % 2)) == [(0, 4999, 0)]
+
+
+def test_a_standing_camera_on_two_sides_gives_as_many_pairs_as_pictures() -> None:
+    assert len(list(near_identical_across(np.zeros((5000, 128), bool), np.arange(5000) % 2))) == 2500
 
 
 def test_a_resized_and_recompressed_picture_keeps_its_hash(tmp_path: Path, picture: Any) -> None:
@@ -97,7 +119,7 @@ def test_the_threshold_on_the_known_groups_of_dawn(material: Path) -> None:
     names = sorted(group_of)
     known = {(a, b) for a, b in combinations(names, 2) if group_of[a] == group_of[b]}
     hashes = hash_pictures([material / "data/dawn-fog/images" / name for name in names])
-    found = {(names[i], names[j]) for i, j, _ in near_identical_pairs(hashes)}
+    found = {(names[i], names[j]) for i, j in pairs(hashes, NEAR_IDENTICAL_BITS)}
     assert len(known) == 31
     assert known <= found
     assert len(found - known) <= 1

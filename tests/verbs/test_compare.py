@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from drivetl.cli import app
+from drivetl.data import open_dataset
+from drivetl.data.layout import Origin, write_dataset
 from drivetl.errors import ConfigError, DatasetError, OutputError
 
 
@@ -62,6 +65,28 @@ def test_predictions_are_written_and_compared(
 def test_one_predictions_file_is_for_one_dataset(lamps: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one --data, not 2"):
         run("evaluate", "m", "--data", str(lamps), "--data", str(lamps), "--predictions", str(tmp_path / "p.json"))
+
+
+def test_predictions_on_merged_datasets_are_scored_for_each(
+    lamps: Path, tmp_path: Path, tiny_bundle: Callable[..., Path]
+) -> None:
+    samples = []
+    for number, sample in enumerate(open_dataset(lamps).samples("val")):
+        # In the west every second lamp has no label, so that what is found there is worth less.
+        boxes = () if number in (1, 5) else sample.boxes
+        samples.append(replace(sample, boxes=boxes, attributes={"dataset": ("east", "west")[number % 2]}))
+    data = tmp_path / "merged"
+    write_dataset(data, samples, ("bright", "dark"), Origin("yolo", "yolo", "native"))
+    file = str(tmp_path / "p.json")
+    measured = json.loads(run("evaluate", str(tiny_bundle()), "--data", str(data), "--predictions", file, "--json"))
+    recorded = json.loads(run("evaluate", file, "--data", str(data), "--json"))
+    assert set(recorded["per_dataset"]) == {"east", "west"}
+    assert measured["per_dataset"]["west"]["map50_95"] < measured["per_dataset"]["east"]["map50_95"]
+    for name, score in measured["per_dataset"].items():
+        told = recorded["per_dataset"][name]
+        assert told["map50_95"] == pytest.approx(score["map50_95"], abs=1e-6)
+        assert (told["images"], told["boxes"]) == (score["images"], score["boxes"])
+        assert told["per_class"]["bright"]["boxes"] == score["per_class"]["bright"]["boxes"]
 
 
 def test_a_predictions_file_takes_the_place_of_the_model(
