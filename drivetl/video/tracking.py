@@ -199,10 +199,11 @@ class Tracker:
 
 
 class _Names:
-    """Gives a car back its number when one that was lost behind it takes its place.
+    """Gives a car back its number when another track takes its place.
 
     Where a near car has covered a far one, one box fits both tracks, and ByteTrack weighs a track that it has not seen
-    for a while like one that stood there a frame ago. Then the two exchange their numbers.
+    for a while like one that stood there a frame ago. Then the two exchange their numbers. So it is with a track that
+    begins: two boxes on one car make a second track, and when one box is left it may go to either.
     """
 
     def __init__(self) -> None:
@@ -213,19 +214,19 @@ class _Names:
 
     def __call__(self, track_id: NDArray[np.int64], xyxy_px: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the numbers of this frame's boxes, -1 where they have none, from the tracker's own."""
-        now = {number: place for place, number in enumerate(track_id.tolist()) if number >= 0}
-        gone = [number for number in self._before if number not in now]
-        back = [number for number in now if number not in self._before and number in self._number]
-        if gone and back:
-            stood = np.stack([self._before[number] for number in gone])
-            iou = box_iou(stood, xyxy_px[[now[number] for number in back]])
-            for row, column in zip(*np.nonzero(iou >= _STAYED_IOU), strict=True):
-                one, other = gone[row], back[column]
-                self._number[one], self._number[other] = self._number[other], self._number[one]
         self._frame += 1
+        now = {number: place for place, number in enumerate(track_id.tolist()) if number >= 0}
         for number in now:
             self._number.setdefault(number, number)
             self._last[number] = self._frame
+        gone = [number for number in self._before if number not in now]
+        come = [number for number in now if number not in self._before]
+        if gone and come:
+            stood = np.stack([self._before[number] for number in gone])
+            iou = box_iou(stood, xyxy_px[[now[number] for number in come]])
+            for row, column in zip(*np.nonzero(iou >= _STAYED_IOU), strict=True):
+                one, other = gone[row], come[column]
+                self._number[one], self._number[other] = self._number[other], self._number[one]
         self._before = {number: xyxy_px[place] for number, place in now.items()}
         return np.array([self._number.get(number, -1) for number in track_id.tolist()], np.int64)
 

@@ -241,5 +241,15 @@ def test_a_car_that_comes_back_keeps_its_own_number_where_nobody_lost_his() -> N
     _numbers(names, t4=near)
     # The one leaves and the other comes back elsewhere in the same frame.
     assert _numbers(names, t9=far) == {"t9": 9}
-    # A new track in the place of one that ended is a new object until it has been lost once itself.
-    assert _numbers(names, t11=far) == {"t11": 11}
+    # A new track is a new object, unless it begins where another one ends.
+    assert _numbers(names, t11=near) == {"t11": 11}
+
+
+def test_a_car_keeps_its_number_when_a_track_that_begins_takes_its_box() -> None:
+    """Measured in highway-day.mp4: two boxes on one car in frame 216, the better one in frame 217."""
+    whole, parts = (195, 302, 278, 352), ((192, 311, 268, 353), (207, 303, 277, 351))
+    names = _Names()
+    assert _numbers(names, t11=whole) == {"t11": 11}
+    assert _numbers(names, t11=parts[0], none=parts[1]) == {"t11": 11, "none": -1}
+    assert _numbers(names, t26=whole) == {"t26": 11}
+    assert _numbers(names, t26=whole, t11=(60, 309, 81, 321)) == {"t26": 11, "t11": 26}
