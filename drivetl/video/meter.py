@@ -11,7 +11,7 @@ import numpy as np
 __all__ = ["Latencies", "Stopwatch"]
 
 _RECENT = 30
-# Bins whose edges grow by 1 % from a microsecond to beyond an hour, so percentiles are right within half a percent.
+# Bins whose edges grow by 1 % from a microsecond to beyond an hour, so percentiles are right within a percent.
 _FIRST_MS = 1e-3
 _GROWTH = math.log(1.01)
 _BINS = 2300
@@ -34,12 +34,12 @@ class Latencies:
         self._counts[min(place, _BINS - 1)] += 1
 
     def percentile(self, share: float) -> float:
-        """Return the duration that ``share`` (0 to 1) of all do not exceed, within half a percent; 0 without any."""
+        """Return a duration that ``share`` (0 to 1) of all keep to, at most 1 % above the least; 0 without any."""
         total = int(self._counts.sum())
         if not total:
             return 0.0
         place = int(np.searchsorted(np.cumsum(self._counts), max(1, math.ceil(share * total))))
-        return _FIRST_MS * math.exp((place + 0.5) * _GROWTH)
+        return _FIRST_MS * math.exp((place + 1) * _GROWTH)
 
 
 class Stopwatch:

@@ -134,7 +134,7 @@ class VideoResult:
         fps: frames handed on for each second of wall-clock time, reading and writing included.
         source_fps: frames for each second of the source's own playing time; the written file has the same, but for
             cameras and streams, whose frames keep the times at which they came.
-        latency_ms: ``{stage: {"p50": …, "p99": …}}`` in milliseconds within half a percent, without waiting between
+        latency_ms: ``{stage: {"p50": …, "p99": …}}`` in milliseconds, at most 1 % too large, without waiting between
             stages, which overlap. The stages are those of `STAGES`: ``end_to_end`` is preprocess, inference and
             postprocess of one frame, which is what a car pays; ``age``, of cameras and streams only, is the time from
             a frame's arrival until it was drawn and shown, before it is written. The first frame runs through the

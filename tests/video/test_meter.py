@@ -7,13 +7,13 @@ from drivetl.video.meter import Latencies, Stopwatch
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.99])
-def test_percentiles_are_those_of_numpy_within_half_a_percent(share: float) -> None:
+def test_percentiles_are_those_of_numpy_or_up_to_a_percent_more(share: float) -> None:
     taken = np.random.default_rng(0).lognormal(3, 0.7, 5000)
     latencies = Latencies()
     for value in taken.tolist():
         latencies.note(value)
     exact = float(np.quantile(taken, share, method="inverted_cdf"))
-    assert latencies.percentile(share) == pytest.approx(exact, rel=0.0051)
+    assert exact <= latencies.percentile(share) <= 1.0101 * exact
     assert len(latencies) == 5000 and list(latencies.recent) == taken[-30:].tolist()
 
 
