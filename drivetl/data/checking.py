@@ -190,8 +190,8 @@ def _near_identical(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Pro
     """Yield, for each picture, at most one near-identical picture in each other split."""
     hashed = [(entry, entry.hash_bits) for entry in entries if entry.hash_bits is not None]
     hashes = np.array([bits for _, bits in hashed], bool).reshape(len(hashed), 128)
-    names = list(dataset.splits)
-    sides = np.array([names.index(entry.split) for entry, _ in hashed], np.int64)
+    number = {split: index for index, split in enumerate(dict.fromkeys(entry.split for entry, _ in hashed))}
+    sides = np.array([number[entry.split] for entry, _ in hashed], np.int64)
     for i, j, bits in near_identical_across(hashes, sides):
         other = _name(hashed[j][0].picture, dataset)
         message = f"is nearly {quoted(other)} in another split ({bits} of 128 hash bits differ)"
