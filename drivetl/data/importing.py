@@ -293,5 +293,9 @@ def _drawn(
 
 
 def _missing_split_notes(splits: Mapping[str, int]) -> list[str]:
-    missing = [split for split in ("train", "val") if split not in splits]
-    return [f"There is no split {split!r}, which training needs; cut one with: drivetl data split" for split in missing]
+    without = {
+        "train": "There is no split 'train', which training needs",
+        "val": "There is no split 'val', so training takes its last epoch, and what its recipe chooses by pictures it "
+        "chooses by folds of its own",
+    }
+    return [f"{note}; cut one with: drivetl data split" for split, note in without.items() if split not in splits]

@@ -148,6 +148,13 @@ def test_native_classes(kitti_source: Path, tmp_path: Path) -> None:
 def test_drawn_test_split(kitti_source: Path, tmp_path: Path) -> None:
     result = import_dataset("kitti", kitti_source, tmp_path / "out", val=0.2, test=0.3)
     assert result.splits == {"train": 10, "val": 4, "test": 6}
+    assert not any("There is no split" in note for note in result.notes)
+
+
+def test_a_missing_split_is_told_with_what_training_does_then(kitti_source: Path, tmp_path: Path) -> None:
+    notes = import_dataset("kitti", kitti_source, tmp_path / "out", val=0.0, test=0.3).notes
+    (note,) = [note for note in notes if "There is no split" in note]
+    assert "'val', so training takes its last epoch" in note and "drivetl data split" in note
 
 
 def test_near_identical_pictures_stay_together(kitti_source: Path, tmp_path: Path) -> None:
