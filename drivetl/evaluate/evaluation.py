@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from drivetl.data import open_dataset
 from drivetl.data.pictures import decode_picture
-from drivetl.data.records import Sample
+from drivetl.data.records import Attribute, Sample
 from drivetl.errors import DatasetError, quoted
 from drivetl.evaluate.bootstrap import REPLICATES
 from drivetl.evaluate.intervals import LEVEL, METHOD, Measured, measure
@@ -26,7 +26,7 @@ from drivetl.progress import Progress, silent, tracked
 from drivetl.runtime import Detections, Geometry, decode
 from drivetl.taxonomy import map_detections
 
-__all__ = ["CONFIDENCE", "EvaluationResult", "Run", "evaluate"]
+__all__ = ["CONFIDENCE", "EvaluationResult", "Run", "evaluate", "pictures_by_dataset"]
 
 # Average precision integrates over all confidences, so nearly every candidate takes part.
 CONFIDENCE = 0.001
@@ -219,13 +219,12 @@ class Run:
         dataset, model, names = self._dataset, self.model, self._dataset.names
         collector = self.collector()
         dropped: Counter[str] = Counter()
-        members: dict[str, list[int]] = {}
+        said: list[Mapping[str, Attribute]] = []
         pictures: list[Picture] = []
         for number, sample in enumerate(tracked(self.samples(), f"evaluate {model.name}", self.pictures, progress)):
             collector.add(sample, self.detect(*model.letterbox(decode_picture(sample.image)), dropped))
             pictures.append(picture_of(number, sample, dataset.root))
-            if "dataset" in sample.attributes:
-                members.setdefault(str(sample.attributes["dataset"]), []).append(number)
+            said.append(sample.attributes)
         return EvaluationResult(
             model=model.name,
             backend=model.backend,
@@ -233,7 +232,7 @@ class Run:
             split=self.split,
             input_size_hw=model.letterbox.size_hw,
             score=collector.score(),
-            per_dataset={name: collector.score(numbers) for name, numbers in members.items()},
+            per_dataset={name: collector.score(numbers) for name, numbers in pictures_by_dataset(said).items()},
             class_mapping={model.class_names[i]: names[j] for i, j in self._mapping.items()},
             dropped=dict(dropped.most_common()),
             missing_classes=self.missing_classes,
@@ -243,6 +242,15 @@ class Run:
             ),
             truth=collector.truth(),
         )
+
+
+def pictures_by_dataset(said: Iterable[Mapping[str, Attribute]]) -> dict[str, list[int]]:
+    """Return the numbers of the pictures of each merged dataset, from the pictures' attributes; {} without a merge."""
+    members: dict[str, list[int]] = {}
+    for number, attributes in enumerate(said):
+        if "dataset" in attributes:
+            members.setdefault(str(attributes["dataset"]), []).append(number)
+    return members
 
 
 def _interval_document(measured: Measured, groups: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,14 @@ from drivetl.errors import DatasetError, quoted
 from drivetl.evaluate.bootstrap import class_scores, mean_over
 from drivetl.evaluate.boxes import Found, Truth, most_confident
 from drivetl.evaluate.dimensions import Facts
-from drivetl.evaluate.evaluation import EvaluationResult
+from drivetl.evaluate.evaluation import EvaluationResult, pictures_by_dataset
 from drivetl.evaluate.matching import Matches, match_part
 from drivetl.evaluate.overlaps import overlaps
 from drivetl.evaluate.predictions import Picture, check_dataset, picture_of, read_predictions
 from drivetl.evaluate.scoring import ClassScore, Score, annotations_of
 from drivetl.progress import Progress, silent, tracked
 
-__all__ = ["Labels", "evaluate_recorded", "read_labels", "score_of", "scores_of"]
+__all__ = ["Labels", "evaluate_recorded", "read_labels", "score_of"]
 
 # Both borders belong to both sizes, as COCO has it.
 _SIZES_PX2 = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
@@ -94,18 +94,17 @@ def evaluate_recorded(
         check_dataset(predictions, file, dataset, ())
     labels = read_labels(data, predictions.split, progress)
     check_dataset(predictions, file, dataset, labels.pictures)
-    members: dict[str, list[int]] = {}
-    for number, said in enumerate(labels.facts.of_pictures):
-        if "dataset" in said:
-            members.setdefault(str(said["dataset"]), []).append(number)
+    members = pictures_by_dataset(labels.facts.of_pictures)
+    everything = range(labels.truth.pictures)
+    score, *parts = _scores(labels.truth, predictions.found, predictions.class_names, [everything, *members.values()])
     return EvaluationResult(
         model=predictions.model,
         backend="recorded predictions",
         dataset_fingerprint=predictions.dataset_fingerprint,
         split=predictions.split,
         input_size_hw=None,
-        score=score_of(labels.truth, predictions.found, predictions.class_names),
-        per_dataset=scores_of(labels.truth, predictions.found, predictions.class_names, members) if members else {},
+        score=score,
+        per_dataset=dict(zip(members, parts, strict=True)),
         class_mapping={},
         dropped={},
         missing_classes=(),
@@ -117,16 +116,16 @@ def evaluate_recorded(
 
 def score_of(truth: Truth, found: Found, names: Sequence[str]) -> Score:
     """Score detections by the COCO protocol; the same figures as `drivetl.evaluate.scoring.Collector` to 1e-6."""
-    return scores_of(truth, found, names, {"all": range(truth.pictures)})["all"]
+    return _scores(truth, found, names, [range(truth.pictures)])[0]
 
 
-def scores_of(truth: Truth, found: Found, names: Sequence[str], parts: Mapping[str, Sequence[int]]) -> dict[str, Score]:
+def _scores(truth: Truth, found: Found, names: Sequence[str], parts: Sequence[Sequence[int]]) -> list[Score]:
     """Score detections as `score_of` does, in each of some parts of the pictures, which are given by their numbers."""
     found = most_confident(found, truth.classes)
     pairs = overlaps(truth, found)
     areas = [xywh[:, 2:].astype(np.float64).prod(axis=1) for xywh in (truth.xywh_px, found.xywh_px)]
     weights = np.zeros((len(parts), truth.pictures), np.int16)
-    for weight, numbers in zip(weights, parts.values(), strict=True):
+    for weight, numbers in zip(weights, parts, strict=True):
         weight[list(numbers)] = 1
 
     def figures(low: float, high: float) -> tuple[Matches, NDArray[np.float64]]:
@@ -138,18 +137,17 @@ def scores_of(truth: Truth, found: Found, names: Sequence[str], parts: Mapping[s
     boxes = np.stack([weights @ entry.boxes for entry in matches.classes], axis=1)
     sizes = {name: figures(*borders)[1] for name, borders in _SIZES_PX2.items()}
     classes = range(truth.classes)
-    found_scores = {}
-    for row, (part, numbers) in enumerate(parts.items()):
+    result = []
+    for row, numbers in enumerate(parts):
         means = mean_over(every[row], classes)
         per_class = {
             name: ClassScore(_or_none(every[row, k, 0]), _or_none(every[row, k, 1]), int(boxes[row, k]))
             for k, name in enumerate(names)
         }
         by_size = {name: _or_none(mean_over(scores[row], classes)[0]) for name, scores in sizes.items()}
-        found_scores[part] = Score(
-            _or_none(means[0]), _or_none(means[1]), by_size, per_class, len(numbers), int(boxes[row].sum())
-        )
-    return found_scores
+        means_or_none = _or_none(means[0]), _or_none(means[1])
+        result.append(Score(*means_or_none, by_size, per_class, len(numbers), int(boxes[row].sum())))
+    return result
 
 
 def _or_none(value: float) -> float | None:
