@@ -129,11 +129,14 @@ def intervals(rows: Sequence[tuple[str, float, tuple[float, float] | None, str, 
 
 def heat(names: Sequence[str], columns_: Sequence[str], cells: Sequence[Sequence[float | None]]) -> Markup:
     """Draw values from 0 to 1 as a grid of shaded cells with their figures; None stays empty."""
-    left, top, cell_w, cell_h = 110, 30, max(46, min(74, 520 // max(len(columns_), 1))), 28
+    left, top, cell_w, cell_h = 110, 44, max(46, min(74, 700 // max(len(columns_), 1))), 28
     width, height = left + cell_w * len(columns_) + 8, top + cell_h * len(names) + 8
-    parts = [
-        _text(left + cell_w * (i + 0.5), top - 8, name[: cell_w // 7], "middle") for i, name in enumerate(columns_)
-    ]
+    parts = []
+    for column, name in enumerate(columns_):
+        # A word a line: a traffic light and a traffic sign begin alike.
+        words = name.split(" ", 1)
+        for line, word in enumerate(reversed(words)):
+            parts.append(_text(left + cell_w * (column + 0.5), top - 8 - 14 * line, word[: cell_w // 6], "middle"))
     for row, (name, values) in enumerate(zip(names, cells, strict=True)):
         y = top + cell_h * row
         parts.append(_text(left - 8, y + cell_h / 2 + 4, name[:16], "end"))

@@ -209,6 +209,8 @@ def test_charts_have_their_points_and_escape_their_words() -> None:
     rows = [("a", 0.5, (0.4, 0.6), "9 boxes", False), ("b", 0.2, None, "1 box", True)]
     assert intervals(rows, x="AP").count('class="span') == 1
     assert heat(["a"], ["b", "c"], [[0.5, None]]).count("<rect") == 1
+    names = [*"abcdefg", "motorcycle", "traffic light", "missed"]
+    assert all(f">{word}<" in heat(["a"], names, [[0.5] * 10]) for word in ("motorcycle", "traffic", "light"))
     assert lines([], x="x", y="y").count("<polyline") == 0
     assert latency_drawing({}) is None
     assert "chosen" in weight_section(CURVE).drawings[0].svg
