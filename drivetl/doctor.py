@@ -19,6 +19,7 @@ from pathlib import Path
 
 from drivetl.cores import usable_cores
 from drivetl.errors import DrivetlError, quoted
+from drivetl.files import expanded
 
 __all__ = ["PROBE_GRAPH", "Machine", "ProviderState", "Report", "Weights", "duplicates", "examine"]
 
@@ -241,7 +242,7 @@ def _weights_problems(weights: Weights) -> Iterable[str]:
     if not weights.cache_writable:
         yield f"the cache {quoted(weights.cache)} cannot be written; set DRIVETL_CACHE to a folder that can"
     own = os.environ.get("DRIVETL_WEIGHTS")
-    if own and not Path(own).expanduser().is_dir():
+    if own and not expanded(own, "DRIVETL_WEIGHTS").is_dir():
         yield f"DRIVETL_WEIGHTS names {quoted(own)}, which is no folder; correct it or unset it"
 
 

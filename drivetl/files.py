@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drivetl.errors import OutputError, quoted
+from drivetl.errors import ConfigError, OutputError, quoted
 
 __all__ = [
     "atomic_dir",
     "atomic_file",
+    "expanded",
     "files_below",
     "git_commit",
     "json_bytes",
@@ -37,6 +38,21 @@ def sha256_file(path: Path) -> str:
         while chunk := handle.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def expanded(path: str | Path, variable: str = "") -> Path:
+    """Return the path with a leading ``~`` or ``~name`` replaced by that user's home folder.
+
+    ``variable`` names the environment variable that it came from, for the message.
+
+    Raises:
+        ConfigError: nobody knows such a user, or where the own home is.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        where = f"{variable} {quoted(path)}".strip()
+        raise ConfigError(f"the home folder in {where} is not known; write the path out") from error
 
 
 def files_below(folder: Path) -> list[Path]:

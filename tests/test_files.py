@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from drivetl.errors import OutputError
-from drivetl.files import atomic_dir, atomic_file, files_below, git_commit, read_limited, sha256_file, write_json
+from drivetl.errors import ConfigError, OutputError
+from drivetl.files import (
+    atomic_dir,
+    atomic_file,
+    expanded,
+    files_below,
+    git_commit,
+    read_limited,
+    sha256_file,
+    write_json,
+)
 
 
 def test_atomic_file_leaves_nothing_after_a_failure(tmp_path: Path) -> None:
@@ -79,6 +88,12 @@ def test_read_limited_refuses_what_is_too_large(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="larger than 10"):
         read_limited(path, 10)
     assert read_limited(path, 11) == b"x" * 11
+
+
+def test_an_unknown_home_is_one_sentence() -> None:
+    assert expanded("~/a") == Path.home() / "a" and expanded("a") == Path("a")
+    with pytest.raises(ConfigError, match="home folder in DRIVETL_CACHE '~nobody-at-all/w' is not known; write the pa"):
+        expanded("~nobody-at-all/w", "DRIVETL_CACHE")
 
 
 def test_sha256_of_the_empty_file(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from drivetl.data.download import fetch, without_credentials
 from drivetl.errors import DownloadError, quoted
-from drivetl.files import read_limited
+from drivetl.files import expanded, read_limited
 from drivetl.progress import silent
 
 __all__ = ["FileLink", "PipSettings", "find_file", "pip_settings"]
@@ -71,7 +71,7 @@ def pip_settings() -> PipSettings:
     main = setting("index-url") or _DEFAULT_INDEX
     certificates = setting("cert")
     indexes = dict.fromkeys((main, *setting("extra-index-url").split()))
-    return PipSettings(tuple(indexes), Path(certificates).expanduser() if certificates else None)
+    return PipSettings(tuple(indexes), expanded(certificates) if certificates else None)
 
 
 def _configured() -> dict[str, str]:

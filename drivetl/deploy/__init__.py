@@ -31,7 +31,7 @@ from drivetl.deploy.place import Place
 from drivetl.deploy.prediction import Prediction, predict, rank
 from drivetl.deploy.profiles import Profile, load_profile
 from drivetl.deploy.quantise import Int8Options
-from drivetl.deploy.record import record_verification
+from drivetl.deploy.record import check_recordable, record_verification
 from drivetl.deploy.sampling import Sampling
 from drivetl.deploy.tolerances import Tolerances
 from drivetl.deploy.versus import VersusResult, versus_ultralytics
@@ -53,6 +53,7 @@ __all__ = [
     "bench",
     "bench_beside",
     "check_for",
+    "check_recordable",
     "export",
     "load_profile",
     "native_build",

@@ -21,7 +21,7 @@ from drivetl.deploy.sampling import STAGES, Sampling, back_to_back_ms, paced_ms
 from drivetl.deploy.tails import Percentiles, histogram, series
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
-from drivetl.runtime import Detector, open_bundle
+from drivetl.runtime import Contract, Detector, open_bundle
 from drivetl.runtime.decode import BOX_ROWS
 
 __all__ = ["AgainstBare", "LatencyResult", "Paced", "bench"]
@@ -81,6 +81,7 @@ class LatencyResult:
         cuda_graph: whether they were replayed as one CUDA graph.
         precision: of the bundle.
         input_size_hw: of the model, in pixels.
+        batch: pictures that every run of the network computes; one of them is the frame.
         picture: name of the frame that was used.
         picture_size_hw: its size in pixels.
         candidates: boxes of that frame that go into non-maximum suppression; its cost grows with them.
@@ -110,6 +111,7 @@ class LatencyResult:
     cuda_graph: bool
     precision: str
     input_size_hw: tuple[int, int]
+    batch: int
     picture: str
     picture_size_hw: tuple[int, int]
     candidates: int
@@ -221,6 +223,7 @@ def bench(
         cuda_graph=place.cuda_graph,
         precision=detector.contract.precision,
         input_size_hw=detector.contract.input_size_hw,
+        batch=detector.contract.batch,
         picture=SYNTHETIC if image is None else image.name,
         samples=sampling.iterations,
         warm_up=sampling.warm_up,
@@ -231,8 +234,17 @@ def bench(
         peak_memory_mb=peak_memory_mb(),
         profile=profile,
         machine=describe_machine(),
-        warnings=tuple(filter(None, [int8_warning(opened.contract.quantisation)])),
+        warnings=tuple(filter(None, [int8_warning(opened.contract.quantisation), _batch_warning(opened.contract)])),
         **measured,
+    )
+
+
+def _batch_warning(contract: Contract) -> str | None:
+    if contract.dynamic or contract.batch == 1:
+        return None
+    return (
+        f"The graph computes {contract.batch} pictures in every run and a frame is one of them, so the times are those "
+        "of a whole batch; for one camera export it without --batch."
     )
 
 
@@ -259,8 +271,8 @@ def _measured(
     }
 
 
-def _percentiles(timed_ms: NDArray[np.float64]) -> dict[str, Percentiles]:
-    return {name: Percentiles.of(timed_ms[:, column]) for column, name in enumerate(STAGES)}
+def _percentiles(timed_ms: NDArray[np.float64], lost: int = 0) -> dict[str, Percentiles]:
+    return {name: Percentiles.of(timed_ms[:, column], lost) for column, name in enumerate(STAGES)}
 
 
 def _paced(
@@ -269,7 +281,7 @@ def _paced(
     if sampling.paced_hz is None:
         return None
     timed_ms, lost = paced_ms(detector, image_bgr, sampling.iterations, sampling.paced_hz, progress)
-    return Paced(sampling.paced_hz, lost, _percentiles(timed_ms), series(timed_ms[:, -1], budget_ms, lost))
+    return Paced(sampling.paced_hz, lost, _percentiles(timed_ms, lost), series(timed_ms[:, -1], budget_ms, lost))
 
 
 def _content(detector: Detector, image_bgr: NDArray[np.uint8]) -> dict[str, Any]:

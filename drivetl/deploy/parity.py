@@ -36,7 +36,7 @@ class ParityResult:
         dataset_fingerprint: of the dataset.
         pictures: how many were compared.
         classes_equal: class names and their order are the same.
-        letterbox_mismatches: pictures that bundle and reference letterbox differently in any byte.
+        letterbox_mismatches: pictures whose letterbox, or input tensor, differs from the reference in any byte.
         self_test: the golden frames on this device.
         max_abs_diff_scores: over all raw class scores of all pictures; of matched detections where the graph decodes.
         max_abs_diff_px: over all raw box values of all pictures, in input pixels; likewise.

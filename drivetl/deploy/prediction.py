@@ -69,8 +69,8 @@ def predict(bundle: Path, profile: str, budget_ms: float | None = None) -> Predi
 
     Raises:
         BundleError: the bundle cannot be used.
-        ConfigError: the profile cannot be used, or does not say what an estimate needs, or the budget is no positive
-            number.
+        ConfigError: the profile cannot be used, is about another kind of bundle, or does not say what an estimate
+            needs, or the budget is no positive number.
     """
     import onnx
 
@@ -78,6 +78,7 @@ def predict(bundle: Path, profile: str, budget_ms: float | None = None) -> Predi
     budget_ms = _budget_ms(budget_ms, hardware)
     peaks = _peaks(hardware, profile)
     opened = open_bundle(bundle)
+    hardware.check(opened.contract, profile)
     layers = graph_layers(onnx.load_from_string(opened.model), opened.contract.input_shape)
     return _prediction(bundle.name, layers, hardware, profile, peaks, budget_ms)
 

@@ -14,9 +14,19 @@ from drivetl.files import read_limited, write_json
 from drivetl.runtime import open_bundle
 from drivetl.runtime.bundle import CONTRACT_FILE
 
-__all__ = ["record_verification"]
+__all__ = ["check_recordable", "record_verification"]
 
 _REPORT_LIMIT_BYTES = 16 << 20
+
+
+def check_recordable(bundle: Path) -> None:
+    """Raise, before the work, what `record_verification` would raise after it.
+
+    Raises:
+        BundleError: the bundle cannot be used, or its report is no JSON mapping.
+    """
+    open_bundle(bundle)
+    _read_report(bundle / REPORT_FILE)
 
 
 def record_verification(bundle: Path, result: ParityResult) -> None:

@@ -17,7 +17,9 @@ __all__ = ["STAGES", "Sampling", "back_to_back_ms", "paced_ms"]
 STAGES = ("preprocess", "inference", "postprocess", "end_to_end")
 _NS_PER_MS = 1e6
 _NS_PER_S = 1e9
-_MAX_HZ = 1_000.0
+_MIN_HZ, _MAX_HZ = 0.1, 1_000.0
+# A day at 100 frames a second; the stamps of more would not fit into a car's memory.
+_MOST_FRAMES = 10_000_000
 
 _Array = NDArray[np.float64]
 
@@ -44,12 +46,11 @@ class Sampling:
         Raises:
             ConfigError: with the number.
         """
-        if self.iterations < 1:
-            raise ConfigError(f"--iterations must be at least 1, not {quoted(self.iterations)}")
-        if self.warm_up < 0:
-            raise ConfigError(f"--warm-up must be at least 0, not {quoted(self.warm_up)}")
-        if self.paced_hz is not None and not 0 < self.paced_hz <= _MAX_HZ:
-            raise ConfigError(f"--paced-hz must be above 0 and at most {_MAX_HZ:g}, not {quoted(self.paced_hz)}")
+        for name, value, least in (("--iterations", self.iterations, 1), ("--warm-up", self.warm_up, 0)):
+            if not least <= value <= _MOST_FRAMES:
+                raise ConfigError(f"{name} must be from {least} to {_MOST_FRAMES:,}, not {quoted(value)}")
+        if self.paced_hz is not None and not _MIN_HZ <= self.paced_hz <= _MAX_HZ:
+            raise ConfigError(f"--paced-hz must be from {_MIN_HZ:g} to {_MAX_HZ:,g}, not {quoted(self.paced_hz)}")
 
 
 def back_to_back_ms(

@@ -40,11 +40,15 @@ class Percentiles:
     max: float
 
     @classmethod
-    def of(cls, latency_ms: _Array) -> Percentiles:
-        """Return the percentiles of at least one latency."""
+    def of(cls, latency_ms: _Array, lost: int = 0) -> Percentiles:
+        """Return the percentiles of at least one latency.
+
+        ``lost`` frames came and were never looked at. They have no latency and count towards `NEEDED` only: one lost
+        frame of 1,000 does not make the slowest of the others stand for the p99.
+        """
         count, ordered = len(latency_ms), np.sort(latency_ms)
         found: dict[str, float | None] = {
-            name: round(float(ordered[_index(count, share)]), 4) if count >= NEEDED.get(name, 1) else None
+            name: round(float(ordered[_index(count, share)]), 4) if count + lost >= NEEDED.get(name, 1) else None
             for name, share in _QUANTILES.items()
         }
         return cls(**found, max=round(float(latency_ms.max()), 4))  # type: ignore[arg-type]
@@ -55,7 +59,7 @@ def _index(count: int, thousandths: int) -> int:
     return max(-(-count * thousandths // 1000) - 1, 0)
 
 
-def intervals(latency_ms: _Array, seed: int = 0) -> dict[str, list[float]]:
+def intervals(latency_ms: _Array, seed: int = 0, *, lost: int = 0) -> dict[str, list[float]]:
     """Return 95 % intervals ``[low, high]`` of the percentiles that there are enough frames for.
 
     Latencies of neighbouring frames are alike (clocks, other programs), so frames are not drawn one by one, which would
@@ -64,10 +68,11 @@ def intervals(latency_ms: _Array, seed: int = 0) -> dict[str, list[float]]:
     Args:
         latency_ms: float64 ``(n,)`` in the order of the frames.
         seed: of the resampling.
+        lost: frames besides that were never looked at, see `Percentiles.of`.
     """
     count = len(latency_ms)
-    names = [name for name in _QUANTILES if count >= NEEDED.get(name, 2)]
-    if not names:
+    names = [name for name in _QUANTILES if count + lost >= NEEDED.get(name, 2)]
+    if not names or count < 2:
         return {}
     length = ceil(sqrt(count))
     rng = np.random.default_rng(seed)
@@ -116,7 +121,7 @@ def series(latency_ms: _Array, budget_ms: float | None, lost: int = 0) -> dict[s
     if budget_ms is not None:
         missed = (int((latency_ms > budget_ms).sum()) + lost) / (len(latency_ms) + lost)
     return {
-        "intervals_ms": intervals(latency_ms),
+        "intervals_ms": intervals(latency_ms, lost=lost),
         "interval_method": INTERVAL,
         "jitter_ms": jitter_ms(latency_ms),
         "deadline_miss_rate": missed,

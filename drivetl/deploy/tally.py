@@ -132,7 +132,13 @@ class Tally:
         return visible(found)
 
     def _compare_letterbox(self, name: str, image_bgr: NDArray[np.uint8]) -> None:
-        letterbox: Letterbox = self._detector.contract.letterbox
+        """Hold both ways to the reference: the one that accuracy is measured with, and the one that the car runs.
+
+        A mistake of the second would cancel out below, because bundle and weights are given the same tensor.
+        """
+        contract = self._detector.contract
+        letterbox: Letterbox = contract.letterbox
         expected = self._reference_letterbox(image_bgr, letterbox.size_hw)
-        if not np.array_equal(letterbox(image_bgr)[0], expected):
+        measured, driven = letterbox(image_bgr)[0], self._detector.preprocess(image_bgr)[0]
+        if not (np.array_equal(measured, expected) and np.array_equal(driven, contract.to_input(expected))):
             self.letterbox_mismatches.append(name)

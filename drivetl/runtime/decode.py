@@ -121,6 +121,8 @@ def _suppress(
     """Return the indices that survive class-wise greedy suppression, most confident first."""
     if not len(scores):
         return np.zeros(0, dtype=np.int64)
+    # OpenCV keeps the classes apart by moving each a picture's width further, counted from zero: no box may lie below.
+    corner_size[:, :2] -= corner_size[:, :2].min(axis=0)
     # A threshold of zero, because the candidates are already above the caller's.
     kept = cv2.dnn.NMSBoxesBatched(corner_size, scores, class_id.astype(np.int32), 0.0, iou)  # type: ignore[arg-type]
     return np.asarray(kept, dtype=np.int64).reshape(-1)

@@ -28,7 +28,7 @@ def check_replayable(contract: Contract, provider: str, where: str) -> None:
 
     Raises:
         ProviderUnavailable: the provider is not CUDA.
-        BundleError: the graph has open dimensions.
+        BundleError: the graph has open dimensions, or suppresses inside, where sizes depend on the picture.
     """
     if provider != "cuda":
         raise ProviderUnavailable(
@@ -37,6 +37,12 @@ def check_replayable(contract: Contract, provider: str, where: str) -> None:
     if contract.dynamic:
         raise BundleError(
             f"a CUDA graph has fixed shapes and {quoted(where)} has open ones; export it without --dynamic"
+        )
+    if contract.decoding == "xyxy_nms":
+        # ONNX Runtime's CUDA kernel reads the number of boxes back to the host, which a recording does not permit.
+        raise BundleError(
+            f"a CUDA graph has fixed shapes, and {quoted(where)} suppresses boxes inside, whose number depends on the "
+            "picture; export it without --in-graph-nms, or leave the graph out"
         )
 
 
@@ -55,6 +61,7 @@ class Replay:
         """
         self._session = session
         self._thread: int | None = None
+        self._claim = threading.Lock()
         try:
             self._input = ort.OrtValue.ortvalue_from_numpy(
                 np.zeros(contract.input_shape, contract.input_dtype), device, 0
@@ -78,7 +85,12 @@ class Replay:
         return self.read()
 
     def write(self, tensor: NDArray[Any]) -> None:
-        """Copy a tensor into the input buffer."""
+        """Copy a tensor into the input buffer.
+
+        Raises:
+            ProviderUnavailable: another thread has recorded the graph; its picture is left alone.
+        """
+        self._claimed()
         self._input.update_inplace(np.ascontiguousarray(tensor))
 
     def run(self) -> None:
@@ -88,13 +100,7 @@ class Replay:
             BundleError: the graph cannot compute it.
             ProviderUnavailable: another thread has recorded it.
         """
-        if self._thread is None:
-            self._thread = threading.get_ident()
-        if self._thread != threading.get_ident():
-            raise ProviderUnavailable(
-                "a CUDA graph runs in the thread that recorded it only; make one detector in each thread, or leave the "
-                "graph out"
-            )
+        self._claimed()
         try:
             self._session.ort_session.run_with_iobinding(self._binding)
         except ORT_ERRORS as error:
@@ -104,3 +110,14 @@ class Replay:
         """Return the output: copied from the device, or on the CPU the buffer itself, which the next run overwrites."""
         result: NDArray[np.float32] = self._output.numpy()
         return result
+
+    def _claimed(self) -> None:
+        """Make the first thread that comes the owner of the buffers, and refuse every other."""
+        with self._claim:
+            if self._thread is None:
+                self._thread = threading.get_ident()
+        if self._thread != threading.get_ident():
+            raise ProviderUnavailable(
+                "a CUDA graph runs in the thread that recorded it only; make one detector in each thread, or leave the "
+                "graph out"
+            )

@@ -7,7 +7,9 @@ not at all: without cuDNN it computes convolutions slowly and keeps silent.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import sys
+from pathlib import Path
 
 import onnxruntime as ort
 
@@ -24,6 +26,8 @@ _WINDOWS = sys.platform == "win32"
 _DRIVER = "nvcuda.dll" if _WINDOWS else "libcuda.so.1"
 _CUDNN = "cudnn64_9.dll" if _WINDOWS else "libcudnn.so.9"
 _TENSORRT = "nvinfer_{}.dll" if _WINDOWS else "libnvinfer.so.{}"
+_TENSORRT_PLUGINS = "nvinfer_plugin_{}.dll" if _WINDOWS else "libnvinfer_plugin.so.{}"
+_TENSORRT_PARSER = "nvonnxparser_{}.dll" if _WINDOWS else "libnvonnxparser.so.{}"
 _CUBLAS = "cublasLt64_{}.dll" if _WINDOWS else "libcublasLt.so.{}"
 _TENSORRT_MAJOR, _TENSORRT_NEXT = 10, 11
 
@@ -74,6 +78,7 @@ def _missing_cuda() -> str | None:
 
 
 def _missing_tensorrt() -> str | None:
+    _load_tensorrt_wheel()
     if _library_loads(_TENSORRT.format(_TENSORRT_MAJOR)):
         return None
     remedy = f"pip install 'tensorrt-cu{_built_for_cuda() or 13}<{_TENSORRT_NEXT}'"
@@ -81,6 +86,17 @@ def _missing_tensorrt() -> str | None:
         return f"TensorRT {_TENSORRT_NEXT} is installed and this onnxruntime needs {_TENSORRT_MAJOR}; {remedy}"
     name = _TENSORRT.format(_TENSORRT_MAJOR)
     return f"TensorRT {_TENSORRT_MAJOR} is not installed ({name} does not load); {remedy}"
+
+
+def _load_tensorrt_wheel() -> None:
+    """Load the libraries of NVIDIA's wheel, where it is installed: no loader looks there, and ONNX Runtime neither.
+
+    Once loaded they are found by their names.
+    """
+    spec = importlib.util.find_spec("tensorrt_libs")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for name in (_TENSORRT, _TENSORRT_PLUGINS, _TENSORRT_PARSER):
+            _library_loads(str(Path(folder) / name.format(_TENSORRT_MAJOR)))
 
 
 def _built_for_cuda() -> int | None:

@@ -146,7 +146,7 @@ def _read_expected(path: Path) -> _Expected:
         document = json.loads(_read(path, _EXPECTED_LIMIT_BYTES))
         frames = tuple(_frame(entry) for entry in document["frames"])
         expected = _Expected(float(document["tolerance_px"]), frames)
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
         raise BundleError(
             f"{quoted(path)} does not hold golden detections ({type(error).__name__}: {quoted(error, 80)}); "
             "export the bundle again"
@@ -176,8 +176,9 @@ def _read(path: Path, limit_bytes: int) -> bytes:
     try:
         with path.open("rb") as handle:
             data = handle.read(limit_bytes + 1)
-    except OSError as error:
-        raise BundleError(f"cannot read {quoted(path)}: {error.strerror or error}; export the bundle again") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BundleError(f"cannot read {quoted(path)}: {quoted(reason, 80)}; export the bundle again") from error
     if len(data) > limit_bytes:
         raise BundleError(f"{quoted(path)} is larger than {limit_bytes} bytes; export the bundle again")
     return data

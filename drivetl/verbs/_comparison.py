@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl.errors import ConfigError, quoted
-from drivetl.files import write_json
+from drivetl.files import expanded, write_json
 from drivetl.verbs._console import Reporter
 from drivetl.verbs._stages import carry_out_all, check_train_settings
 
@@ -36,7 +36,7 @@ def carry_out_comparison(
 
     plan = parse_model(ComparisonRecipe, document, str(path))
     sources = {
-        name: source.model_copy(update={"source": source.source.expanduser().absolute()})
+        name: source.model_copy(update={"source": expanded(source.source).absolute()})
         for name, source in plan.sources.items()
     }
     for name, source in sources.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -14,7 +15,9 @@ DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N
 ImgszOption = Annotated[
     str | None, typer.Option("--imgsz", help="Input size in pixels: 640, or 384x640 (height x width).")
 ]
-ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: library's choice.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; default: library's choice.")
+]
 
 
 def size_from(text: str | None, option: str = "--imgsz") -> tuple[int, int] | None:
@@ -26,7 +29,7 @@ def size_from(text: str | None, option: str = "--imgsz") -> tuple[int, int] | No
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(re.fullmatch(r"0*[1-9][0-9]{0,5}", part) for part in parts):
         raise ConfigError(f"{option} takes 640, or 384x640 for height x width, not {quoted(text)}")
     return int(parts[0]), int(parts[-1])
 

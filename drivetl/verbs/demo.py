@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from drivetl.files import expanded
 from drivetl.verbs._console import JsonFlag, Reporter
 
 __all__ = ["register"]
@@ -37,7 +38,7 @@ def demo(
 
     reporter = Reporter("demo", json)
     name = "demo_quick" if quick else "demo"
-    folder = (out or Path("runs") / name.replace("_", "-")).expanduser().absolute()
+    folder = expanded(out or Path("runs") / name.replace("_", "-")).absolute()
     carried = carry_out_recipe(resource_file("configs", name), settings or [], lambda plan: folder, reporter)
     results = carried.results
     document = {

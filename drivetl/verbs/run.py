@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drivetl.errors import ConfigError, WeightsError, quoted
-from drivetl.files import write_json
+from drivetl.files import expanded, write_json
 from drivetl.resources import resource_dir
 from drivetl.verbs._comparison import carry_out_comparison
 from drivetl.verbs._console import JsonFlag, Reporter
@@ -168,10 +168,10 @@ def _at_home(plan: Recipe) -> Recipe:
     """Expand ``~``, which the shell leaves alone in ``--set data.source=~/…``, and make paths absolute."""
     changes: dict[str, Any] = {}
     if plan.data is not None:
-        source = plan.data.source.expanduser().absolute()
+        source = expanded(plan.data.source).absolute()
         changes["data"] = plan.data.model_copy(update={"source": source})
     if plan.video.source is not None:
-        changes["video"] = plan.video.model_copy(update={"source": plan.video.source.expanduser().absolute()})
+        changes["video"] = plan.video.model_copy(update={"source": expanded(plan.video.source).absolute()})
     return plan.model_copy(update=changes)
 
 

@@ -45,12 +45,13 @@ def verify(
 
     Example: drivetl verify bundles/fog --weights runs/fog/weights/adapted.pt --data datasets/fog
     """
-    from drivetl.deploy import Place, record_verification, verify_bundle
+    from drivetl.deploy import Place, check_recordable, record_verification, verify_bundle
     from drivetl.yolo import resolve_weights
 
     reporter = Reporter("verify", as_json)
     with reporter.working():
         checkpoint = resolve_weights(weights)
+        check_recordable(bundle)
         with EngineWatch(reporter, provider, engine_cache) as watch:
             result = verify_bundle(
                 bundle,

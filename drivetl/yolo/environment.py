@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from drivetl.errors import ConfigError, MissingExtraError, quoted
-from drivetl.files import atomic_file, writing
+from drivetl.files import atomic_file, expanded, writing
 
 __all__ = ["cache_dir", "prepare"]
 
@@ -22,8 +22,8 @@ _FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
 def cache_dir() -> Path:
     """Return drivetl's own folder for downloads and settings: ``$DRIVETL_CACHE``, else the user's cache."""
     if own := os.environ.get("DRIVETL_CACHE"):
-        return Path(own).expanduser().resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser().resolve() / "drivetl"
+        return expanded(own, "DRIVETL_CACHE").resolve()
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME").resolve() / "drivetl"
 
 
 def _switches() -> dict[str, str]:

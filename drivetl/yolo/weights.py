@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from drivetl.errors import DownloadError, WeightsError, quoted
-from drivetl.files import sha256_file, writing
+from drivetl.files import expanded, sha256_file, writing
 from drivetl.progress import Progress, silent
 from drivetl.yolo.environment import cache_dir
 from drivetl.yolo.packaged import PACKAGED, get_packaged
@@ -90,7 +90,7 @@ def resolve_weights(name_or_path: str | Path) -> Path:
         WeightsError: there is no such file; the message lists the places and names the verb that downloads. Or the
             file of ``yolov3-tiny-coco`` is damaged.
     """
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if path.is_file():
         return path
     if path.name != str(name_or_path):
@@ -113,7 +113,7 @@ def resolve_weights(name_or_path: str | Path) -> Path:
 
 def _places() -> tuple[Path, ...]:
     own = os.environ.get("DRIVETL_WEIGHTS")
-    return (Path(own).expanduser(), weights_cache()) if own else (weights_cache(),)
+    return (expanded(own, "DRIVETL_WEIGHTS"), weights_cache()) if own else (weights_cache(),)
 
 
 def _find(name: str) -> Path | None:

@@ -31,6 +31,9 @@ _STALLED_S = 5.0
 _STOP_S = 0.5
 # Of the frames that a recording states; some containers only estimate them.
 _WHOLE_SHARE = 0.9
+_MOST_THREADS = 1024
+# A longer number names no camera, and OpenCV would fail on it in its own words.
+_CAMERA_DIGITS = 4
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,13 +61,21 @@ def _parser() -> argparse.ArgumentParser:
         help="camera number, device, GStreamer pipeline, stream address or video file; without one: only the self-test",
     )
     parser.add_argument("--provider", choices=list(PROVIDERS), default="cpu", help="where it must run; no fallback")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads of one operator; 0: ONNX Runtime's choice")
+    parser.add_argument(
+        "--threads", type=_threads, default=0, help="CPU threads of one operator; 0: ONNX Runtime's choice"
+    )
     parser.add_argument(
         "--engine-cache", type=Path, help="a folder for TensorRT's engines, which take minutes to build"
     )
     parser.add_argument("--cuda-graph", action="store_true", help="with CUDA: replay the network as one graph")
     parser.add_argument("--budget-ms", type=float, help="count the frames that take longer from picture to detections")
     return parser
+
+
+def _threads(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and int(text) <= _MOST_THREADS):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no number from 0 to {_MOST_THREADS}")
+    return int(text)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -113,7 +124,8 @@ def _pictures(source: str) -> Iterator[np.ndarray]:
     # Devices and pipelines have names that are no files; what OpenCV counts up (frame_%04d.png) is a recording.
     recorded = Path(source).is_file() or ("%" in source and "!" not in source and "://" not in source)
     name = printable_source(source)
-    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+    camera = source.isascii() and source.isdigit() and len(source) <= _CAMERA_DIGITS
+    capture = cv2.VideoCapture(int(source) if camera else source)
     if not capture.isOpened():
         raise VideoError(f"the source {quoted(name)} cannot be opened; check its path, its address or its cable")
     try:

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from drivetl.deploy import Place, Sampling, bench
+from drivetl.deploy import GraphOptions, Place, Sampling, bench, export
 from drivetl.deploy.machine import Load, describe_machine, int8_saturates, int8_warning, peak_memory_mb
-from drivetl.deploy.tails import Percentiles, histogram, intervals, jitter_ms
+from drivetl.deploy.tails import Percentiles, histogram, intervals, jitter_ms, series
 from drivetl.errors import BundleError, ConfigError, ImageError, ProviderUnavailable
 from drivetl.runtime import Bundle, Detector, open_bundle
 from drivetl.runtime.requirements import missing_for
@@ -83,6 +83,16 @@ def test_a_budget_that_is_missed_fails_and_counts_the_misses(
     assert result.deadline_miss_rate == pytest.approx(0.2)
     assert not result.passed
     assert "over the budget of 290 ms" in result.problems[0]
+
+
+@pytest.mark.material
+def test_the_times_of_a_graph_that_computes_several_pictures_are_said_to_be_those_of_all(
+    material: Path, tiny_bundle: Make, tmp_path: Path
+) -> None:
+    assert bench(tiny_bundle(), sampling=FEW).warnings == ()
+    export(material / "weights" / "yolo11n.pt", tmp_path / "four", options=GraphOptions(batch=4), size_hw=(64, 64))
+    result = bench(tmp_path / "four", sampling=FEW)
+    assert result.document()["batch"] == 4 and "4 pictures in every run" in result.warnings[0]
 
 
 def test_a_budget_that_is_kept_passes(tiny_bundle: Make) -> None:
@@ -180,6 +190,7 @@ def test_a_profile_about_another_kind_of_bundle_is_refused(
     ("options", "sentence"),
     [
         ({"sampling": Sampling(iterations=0)}, "--iterations"),
+        ({"sampling": Sampling(iterations=10**14)}, "--iterations"),
         ({"sampling": Sampling(warm_up=-1)}, "--warm-up"),
         ({"budget_ms": 0.0}, "--budget-ms"),
         ({"budget_ms": float("nan")}, "--budget-ms"),
@@ -235,6 +246,13 @@ def test_a_percentile_is_given_only_where_there_are_frames_enough_for_it() -> No
         found = Percentiles.of(np.arange(1, count + 1, dtype=np.float64))
         assert (found.p99 is not None, found.p99_9 is not None) == (p99, p99_9)
     assert found.p99_9 == 9_990 and found.p99 == 9_900 and found.max == 10_000
+
+
+def test_a_lost_frame_does_not_make_the_slowest_one_stand_for_the_p99() -> None:
+    latency = np.arange(1, 1_000, dtype=np.float64)
+    assert Percentiles.of(latency).p99 is None and "p99" not in intervals(latency)
+    assert Percentiles.of(latency, lost=1).p99 == 990 and "p99" in intervals(latency, lost=1)
+    assert series(latency, 995.0, lost=1)["deadline_miss_rate"] == 5 / 1_000
 
 
 def test_nothing_is_trimmed(tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +357,7 @@ def test_what_other_programs_do_meanwhile_is_told_apart_from_ones_own_work() -> 
     assert others is not None and others > 0.3
 
 
-@pytest.mark.parametrize("hz", [0, -1, float("nan"), 1e6])
+@pytest.mark.parametrize("hz", [0, -1, float("nan"), 1e6, 1e-300])
 def test_a_rate_out_of_range_is_refused(hz: float, tiny_bundle: Make) -> None:
     with pytest.raises(ConfigError, match="--paced-hz"):
         bench(tiny_bundle(), sampling=Sampling(paced_hz=hz))

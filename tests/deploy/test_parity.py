@@ -18,12 +18,21 @@ from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from drivetl.cli import app
-from drivetl.deploy import GraphOptions, ParityResult, Tolerances, export, record_verification, verify_bundle
+from drivetl.deploy import (
+    GraphOptions,
+    ParityResult,
+    Tolerances,
+    check_recordable,
+    export,
+    record_verification,
+    verify_bundle,
+)
 from drivetl.deploy.matching import Agreement, compare_detections
 from drivetl.deploy.tally import Tally, Worst
 from drivetl.errors import BundleError, WeightsError
 from drivetl.runtime import Bundle, Contract, Detections, Letterbox, open_bundle
 from drivetl.runtime.contract import METADATA_KEY
+from drivetl.runtime.preprocess import Preprocessor
 from drivetl.runtime.selftest import SelfTest
 
 
@@ -201,6 +210,21 @@ def test_another_letterbox_is_found_although_the_tensors_agree(
 
 
 @pytest.mark.material
+def test_a_mistake_in_what_the_car_runs_is_found_although_both_sides_get_it(
+    material: Path, yolo_bundle: Path, road_pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Preprocessor.__call__
+
+    def blue_for_red(self: Preprocessor, image_bgr: Any) -> Any:
+        return original(self, np.ascontiguousarray(image_bgr[..., ::-1]))
+
+    monkeypatch.setattr(Preprocessor, "__call__", blue_for_red)
+    result = verify_bundle(yolo_bundle, material / "weights" / "yolo11n.pt", road_pictures, limit=1)
+    assert result.max_abs_diff_scores < 1e-4, "bundle and weights see the same wrong colours"
+    assert any("letterbox differs" in problem for problem in result.problems)
+
+
+@pytest.mark.material
 def test_swapped_class_names_are_found(material: Path, altered: Callable[..., Path], road_pictures: Path) -> None:
     bundle = altered(change=lambda document: document["class_names"].reverse())
     result = verify_bundle(bundle, material / "weights" / "yolo11n.pt", road_pictures, limit=1)
@@ -293,8 +317,9 @@ def test_a_broken_report_is_one_sentence(text: str | None, quick_export: Callabl
         report.unlink()
     else:
         report.write_text(text, encoding="utf-8")
-    with pytest.raises(BundleError, match="export the bundle again"):
-        record_verification(tmp_path / "out", _result())
+    for call in (lambda: check_recordable(tmp_path / "out"), lambda: record_verification(tmp_path / "out", _result())):
+        with pytest.raises(BundleError, match="export the bundle again"):
+            call()
     assert open_bundle(tmp_path / "out").contract.verification is None
 
 

@@ -126,12 +126,19 @@ def test_fitting_finds_the_constants_that_made_the_figures() -> None:
 
 
 @pytest.mark.material
-def test_a_bundle_is_estimated_with_an_error_bar(yolo_bundle: Path) -> None:
-    found = predict(yolo_bundle, "jetson-orin-nano", budget_ms=3.0)
+def test_a_bundle_is_estimated_with_an_error_bar(material: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "half"
+    export(material / "weights" / "yolo11n.pt", bundle, options=GraphOptions(precision="fp16"), size_hw=(64, 64))
+    found = predict(bundle, "jetson-orin-nano", budget_ms=3.0)
     assert found.low_ms < found.estimate_ms < found.high_ms
     assert found.document()["measured"] is False
-    assert predict(yolo_bundle, "jetson-orin-nano", 1000).fits == "yes"
-    assert predict(yolo_bundle, "jetson-orin-nano", 0.1).fits == "no"
+    assert predict(bundle, "jetson-orin-nano", 1000).fits == "yes"
+    assert predict(bundle, "jetson-orin-nano", 0.1).fits == "no"
+
+
+def test_a_bundle_that_the_profile_is_not_about_has_no_estimate(tiny_bundle: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match="is about fp16 and the bundle is fp32"):
+        predict(tiny_bundle(), "jetson-orin-nano")
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,12 @@ def test_what_cannot_be_used_is_one_sentence(
     assert "not a bundle folder" in capfd.readouterr().err
     assert program.main([str(bundle), "--source", str(tmp_path / "no.mp4")]) == 2
     assert "cannot be opened" in capfd.readouterr().err
+    for source in ("²", "99999999999"):
+        assert program.main([str(bundle), "--source", source]) == 2
+        assert f"'{source}' cannot be opened" in capfd.readouterr().err
+    with pytest.raises(SystemExit) as refused:
+        program.main([str(bundle), "--threads", "3000000000"])
+    assert refused.value.code == 2 and "no number from 0 to 1024" in capfd.readouterr().err
     assert program.main([str(bundle), "--source", "rtsp://me:geheim@127.0.0.1:9/live?key=geheim"]) == 2
     said = capfd.readouterr().err
     assert "rtsp://…@127.0.0.1:9/live?…' cannot be opened" in said and "geheim" not in said

@@ -100,6 +100,12 @@ def test_suppression_is_class_wise_and_the_stronger_box_stays() -> None:
     np.testing.assert_allclose(found.xyxy_px[0], [41, 40, 61, 60])
 
 
+def test_boxes_outside_of_the_picture_do_not_suppress_those_of_another_class() -> None:
+    # The second lies as far to the left and above as a picture is wide: moved by that, it would cover the first.
+    raw = _raw((600, 600, 80, 80, 0.9, 0), (-38, -38, 84, 84, 0, 0.8))
+    assert decode(raw, Letterbox((640, 640)).geometry((640, 640)), confidence=0.25).class_id.tolist() == [0, 1]
+
+
 def test_one_box_gives_one_class_in_the_car_and_all_of_them_for_accuracy() -> None:
     raw = _raw((50, 50, 20, 20, 0.6, 0.5))
     assert decode(raw, SQUARE).class_id.tolist() == [0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from drivetl.errors import BundleError, ProviderUnavailable
 from drivetl.runtime import Detector, open_bundle
-from drivetl.runtime.replay import CUDA_GRAPH, Replay
+from drivetl.runtime.replay import CUDA_GRAPH, Replay, check_replayable
 
 Make = Callable[..., Path]
 
@@ -43,20 +44,24 @@ def test_the_input_may_be_a_view_and_is_copied(tiny_bundle: Make) -> None:
 def test_a_graph_stays_in_the_thread_that_recorded_it(tiny_bundle: Make) -> None:
     bundle = open_bundle(tiny_bundle())
     replay = Replay(bundle.session(threads=1), bundle.contract, "cpu")
-    replay.run()
+    mine, theirs = np.random.default_rng(3).random((2, *bundle.contract.input_shape), np.float32)
+    alone = replay(mine).tobytes()
     said: list[str] = []
 
     def elsewhere() -> None:
-        try:
-            replay.run()
-        except ProviderUnavailable as error:
-            said.append(str(error))
+        for call in (replay.run, lambda: replay.write(theirs)):
+            try:
+                call()
+            except ProviderUnavailable as error:
+                said.append(str(error))
 
+    replay.write(mine)
     thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
-    assert said and "one detector in each thread" in said[0]
+    assert len(said) == 2 and all("one detector in each thread" in sentence for sentence in said)
     replay.run()
+    assert replay.read().tobytes() == alone, "the other thread's picture did not get in between"
 
 
 @pytest.mark.parametrize("provider", ["cpu", "tensorrt"])
@@ -88,6 +93,12 @@ def test_cuda_is_told_to_record_fixed_shapes_and_open_ones_are_refused(
 
     with pytest.raises(BundleError, match="without --dynamic"):
         open_bundle(tiny_bundle("open", change=open_shape)).session("cuda", cuda_graph=True)
+
+
+def test_suppression_in_the_graph_is_not_recorded(tiny_bundle: Make) -> None:
+    contract = replace(open_bundle(tiny_bundle()).contract, decoding="xyxy_nms")
+    with pytest.raises(BundleError, match="without --in-graph-nms"):
+        check_replayable(contract, "cuda", "bundle")
 
 
 def test_a_device_that_is_not_there_is_one_sentence(tiny_bundle: Make) -> None:

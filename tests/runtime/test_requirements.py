@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
@@ -65,6 +66,28 @@ def test_what_is_missing_is_named_with_its_remedy(
     said = missing_for(provider)
     assert said is not None and sentence in said
     assert any(remedy in said for remedy in ("pip install", "update the driver", "install the driver"))
+
+
+def test_the_libraries_of_nvidias_tensorrt_wheel_are_loaded_from_their_folder(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tensorrt_libs"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    machine(DRIVER, CUBLAS, CUDNN)
+    loaded: set[str] = set()
+
+    def loads(name: str) -> bool:
+        """A loader that knows what was loaded by its path, and nothing else of TensorRT."""
+        if name.startswith(str(folder)):
+            loaded.add(Path(name).name)
+            return True
+        return name in (DRIVER, CUBLAS, CUDNN) or name in loaded
+
+    monkeypatch.setattr(requirements, "_library_loads", loads)
+    assert missing_for("tensorrt") is None
+    assert loaded == {TRT10, "libnvinfer_plugin.so.10", "libnvonnxparser.so.10"}
 
 
 def test_a_newer_driver_and_a_build_that_does_not_tell_are_no_fault(machine: Any) -> None:

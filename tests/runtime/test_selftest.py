@@ -101,6 +101,10 @@ BROKEN: dict[str, Callable[[dict[str, Any]], None]] = {
     "three numbers": lambda d: d["frames"][0]["detections"][0].update(xyxy_px=[1, 2, 3]),
     "text": lambda d: d["frames"][0]["detections"][0].update(confidence="high"),
     "not finite": lambda d: d["frames"][0]["detections"][0].update(confidence=float("nan")),
+    "no such number": lambda d: d["frames"][0]["detections"][0].update(class_id=2**70),
+    "no such float": lambda d: d["frames"][0].update(confidence=10**400),
+    "no file name": lambda d: d["frames"][0].update(file="a\0.png"),
+    "half a character": lambda d: d["frames"][0].update(file="\ud800.png"),
     "frame gone": lambda d: d["frames"][0].update(file="other.png"),
 }
 
