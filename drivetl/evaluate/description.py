@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.data import open_dataset
+from drivetl.data.grouping import content_groups
 from drivetl.data.pictures import decode_picture, is_picture, picture_size_hw
 from drivetl.data.records import Sample
 from drivetl.errors import DatasetError, quoted
@@ -49,20 +50,26 @@ class Described:
 def pictures_of(path: Path, split: str | None, limit: int, rng: np.random.Generator) -> list[Sample]:
     """Return pictures of a dataset, or of a folder without labels, at most ``limit`` of them drawn at random.
 
+    A folder says nothing of groups: there, near-identical pictures are one, such as neighbouring frames of a drive.
+
     Raises:
         DatasetError: there is none, or the split does not exist.
     """
     if path.is_dir() and not any((path / name).is_file() for name in ("data.yaml", "data.yml")):
         found = [entry for entry in files_below(path) if is_picture(entry)]
-        samples = [Sample(entry, picture_size_hw(entry), "", entry.stem) for entry in found]
-    else:
-        dataset = open_dataset(path)
-        samples = [s for name in ([split] if split else dataset.splits) for s in dataset.samples(name)]
-    if not samples:
+        drawn = [found[index] for index in _drawn(len(found), path, limit, rng)]
+        groups = content_groups(drawn, [str(entry) for entry in drawn])
+        return [Sample(entry, picture_size_hw(entry), "", group) for entry, group in zip(drawn, groups, strict=True)]
+    dataset = open_dataset(path)
+    samples = [s for name in ([split] if split else dataset.splits) for s in dataset.samples(name)]
+    return [samples[index] for index in _drawn(len(samples), path, limit, rng)]
+
+
+def _drawn(count: int, path: Path, limit: int, rng: np.random.Generator) -> list[int]:
+    """Return which of so many pictures are looked at, in their order."""
+    if not count:
         raise DatasetError(f"{quoted(path)} has no pictures; give a dataset or a folder of pictures")
-    if len(samples) <= limit:
-        return samples
-    return [samples[index] for index in sorted(rng.choice(len(samples), limit, replace=False).tolist())]
+    return list(range(count)) if count <= limit else sorted(rng.choice(count, limit, replace=False).tolist())
 
 
 def describe(

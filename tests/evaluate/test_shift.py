@@ -146,6 +146,21 @@ def test_too_few_pictures_are_refused() -> None:
         domain_shift(many, few)
 
 
+def test_in_a_folder_neighbouring_frames_are_one_group_and_equal_names_are_not(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for drive in ("monday", "tuesday"):
+        (tmp_path / drive).mkdir()
+        scene = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC)
+        for number in range(3):
+            cv2.imwrite(str(tmp_path / drive / f"{number:06}.png"), np.roll(scene, number, axis=1))
+    found = pictures_of(tmp_path, None, 10, rng)
+    groups = {sample.image.relative_to(tmp_path).parts[0]: set[str]() for sample in found}
+    for sample in found:
+        groups[sample.image.parent.name].add(sample.group)
+    assert len(found) == 6 and all(len(names) == 1 for names in groups.values())
+    assert groups["monday"] != groups["tuesday"]
+
+
 def test_selection_covers_every_kind_once_before_any_twice() -> None:
     rng = np.random.default_rng(0)
     centres = 10 * np.eye(5)
