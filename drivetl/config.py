@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -85,6 +85,21 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or not all(isinstance(key, str | int) for key in document):
         raise ConfigError(f"{quoted(path)} must hold a mapping of keys to values")
     return document
+
+
+def train_section(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the settings under ``train`` of a recipe.
+
+    Raises:
+        ConfigError: there is no such section, so that whatever stands there would be ignored, or it is no mapping.
+    """
+    if "train" not in document:
+        shown = ", ".join(quoted(key, 40) for key in list(document)[:5]) or "nothing"
+        raise ConfigError(f"{quoted(path)} has no section 'train', only {shown}; put the settings of training below it")
+    settings = document["train"]
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{quoted(path)}: 'train' must hold a mapping of settings")
+    return settings
 
 
 def _yaml_reason(error: Exception) -> str:

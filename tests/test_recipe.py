@@ -10,13 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
+from drivetl.adapt.plain import check_plain_settings
 from drivetl.comparison_recipe import ComparisonRecipe
 from drivetl.config import load_yaml, parse_model, set_values
 from drivetl.errors import ConfigError, DatasetError
 from drivetl.recipe import Recipe, source_state
 from drivetl.recipe_stages import stages
+from drivetl.resources import resource_file
 from drivetl.verbs._console import Reporter
-from drivetl.verbs._stages import carry_out_all, check_train_settings
+from drivetl.verbs._stages import carry_out_all, check_train_settings, refuse_set_above
+from drivetl.verbs.run import _recipe_path
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -41,8 +44,11 @@ def test_every_shipped_recipe_loads_and_carries_no_machine_path(path: Path) -> N
     document = load_yaml(path)
     if document.get("kind") == "comparison":
         comparison = parse_model(ComparisonRecipe, document, str(path))
-        # Ultralytics checks its own settings, when the arm is trained.
         sections = [comparison.settings(arm) for arm in comparison.arms if comparison.trainer(arm) == "drivetl"]
+        for arm in comparison.arms:
+            if comparison.trainer(arm) == "ultralytics":
+                refuse_set_above(comparison.settings(arm), arm)
+                check_plain_settings(comparison.settings(arm), arm)
     elif document.keys() == {"train"}:  # settings of `drivetl train` alone
         sections = [document["train"]]
     else:
@@ -61,6 +67,18 @@ def test_unknown_key_is_named_with_file_and_suggestion() -> None:
         parse_model(Recipe, document, "recipe.yaml")
     with pytest.raises(ConfigError, match=r"yaml, section train.*'lr0' is '-1'.*'epoch', did you mean 'epochs'"):
         check_train_settings({"epoch": 3, "lr0": -1}, "recipe.yaml, section train")
+
+
+@pytest.mark.parametrize("key", ["imgsz", "seed", "device", "weights", "data"])
+def test_what_holds_for_every_stage_is_not_set_for_training_alone(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{key}' holds for all stages of a recipe and is ignored here; set it at"):
+        check_train_settings({key: 1}, "recipe.yaml, section train")
+
+
+def test_only_a_bare_name_means_a_shipped_recipe(tmp_path: Path) -> None:
+    shipped = resource_file("configs", "demo")
+    assert _recipe_path(Path("demo")) == _recipe_path(Path("demo.yaml")) == shipped
+    assert _recipe_path(tmp_path / "demo.yaml") == tmp_path / "demo.yaml"
 
 
 def test_more_epochs_repeat_training_and_what_follows_but_not_the_import(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from drivetl.adapt.averaging import interpolate
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.head_transfer import HeadRow, transfer_head, untrained_parameters
 from drivetl.adapt.job import Job
-from drivetl.adapt.loading import plan_replay
+from drivetl.adapt.loading import plan_replay, told
 from drivetl.adapt.places import Place
 from drivetl.adapt.run_folder import write_yaml
-from drivetl.adapt.state import load_state, trim_log
+from drivetl.adapt.state import load_state, save_tensors, trim_log
 from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.data.dataset import Dataset
 from drivetl.errors import ConfigError, quoted
@@ -73,6 +73,13 @@ def load_start(config: TrainConfig, dataset: Dataset) -> tuple[Checkpoint, tuple
         WeightsError: the weights cannot be used.
     """
     start = load_checkpoint(resolve_weights(config.weights), for_training=True)
+    model: Any = start.model
+    layers = len(model.model)
+    if config.freeze >= layers:
+        raise ConfigError(
+            f"freeze is {config.freeze}, and {quoted(config.weights)} has {layers} layers, the head among them, so "
+            f"nothing would learn; freeze {layers - 1} at most"
+        )
     rows = transfer_head(start.model, dataset.names, seed=config.seed)
     start.model.requires_grad_(True)
     return start, rows
@@ -103,12 +110,10 @@ def fit(
     start, rows = load_start(config, dataset)
     start_state = {name: value.clone() for name, value in start.model.state_dict().items()}
     document = dataset.training_document()
-    if pictures is not None:
-        with atomic_file(place.pictures, overwrite=True) as temporary:
-            temporary.write_text("".join(f"{path}\n" for path in pictures), encoding="utf-8")
-        document["train"] = str(place.pictures.absolute())
+    document["train"] = told(dataset, "train", place.pictures, pictures)
     # Ultralytics insists on a 'val'; without selection it is loaded but never used.
-    document["val"] = document[config.selection_split or "train"]
+    split = config.selection_split
+    document["val"] = document["train"] if split is None else told(dataset, split, place.selection)
     write_yaml(place.data, {key: document[key] for key in ("path", "train", "val", "names")})
     state = load_state(place.state) if resume and place.state.is_file() else None
     trim_log(place.log, 0 if state is None else state.epoch + 1)
@@ -124,7 +129,7 @@ def fit(
             progress,
             state,
             known_classes=tuple(index for index, row in enumerate(rows) if row.kind in ("same", "synonym")),
-            replay=plan_replay(config, dataset.names),
+            replay=plan_replay(config, dataset.names, place.replay),
             untrained=untrained_parameters(start.model, rows),
         )
         return Fit(_run(job), start, start_state, rows)
@@ -157,4 +162,4 @@ def _write_weights(model: Any, target: Path, config: TrainConfig, start: Checkpo
         "drivetl": {"version": __version__, "start_sha256": start.sha256},
     }
     with atomic_file(target, overwrite=True) as temporary:
-        torch.save(document, temporary)
+        save_tensors(document, temporary)

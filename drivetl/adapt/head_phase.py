@@ -9,6 +9,7 @@ batch's are computed once and kept on disk.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from typing import Any
 import torch
 
 from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.state import save_tensors
 from drivetl.adapt.statistics import hold_batch_norm
+from drivetl.errors import OutputError, quoted
 from drivetl.progress import Progress, tracked
 
 __all__ = ["train_head"]
@@ -28,6 +31,7 @@ _LABELS = ("batch_idx", "cls", "bboxes")
 def train_head(
     model: Any,
     batches: Iterable[dict[str, Any]],
+    count: int,
     criterion: Any,
     scratch: Path,
     config: TrainConfig,
@@ -40,14 +44,18 @@ def train_head(
     Args:
         model: Ultralytics' DetectionModel on its device.
         batches: each with ``img`` as float (n, 3, h, w) in [0, 1] and the labels; gone through once.
+        count: how many they are.
         criterion: from predictions and batch to the loss.
         scratch: a folder for the features.
         config: its ``head_epochs`` passes are made at ``lr0``, which falls to zero along a cosine.
         progress: told the batches.
+
+    Raises:
+        OutputError: the features do not fit on the disk.
     """
     head = model.model[-1]
     modes = {module: module.training for module in model.modules()}
-    files = _keep_features(model, head, batches, scratch, progress)
+    files = _keep_features(model, head, batches, count, scratch, progress)
     head.train()
     hold_batch_norm(head)
     parameters = [value for value in head.parameters() if value.requires_grad]
@@ -70,8 +78,17 @@ def train_head(
     return steps
 
 
+def _check_room(first: Path, count: int) -> None:
+    needed, free = first.stat().st_size * (count - 1), shutil.disk_usage(first.parent).free
+    if needed > free:
+        raise OutputError(
+            f"the features that the head learns on take {needed / 1e9:.1f} GB more and {quoted(first.parent)} has "
+            f"{free / 1e9:.1f} GB left; free space, choose another --out, or leave the phase out with head_epochs 0"
+        )
+
+
 def _keep_features(
-    model: Any, head: Any, batches: Iterable[dict[str, Any]], scratch: Path, progress: Progress
+    model: Any, head: Any, batches: Iterable[dict[str, Any]], count: int, scratch: Path, progress: Progress
 ) -> list[Path]:
     """Write what the head is given for each batch, with the labels."""
     seen: list[list[torch.Tensor]] = []
@@ -79,11 +96,13 @@ def _keep_features(
     files: list[Path] = []
     model.eval()
     try:
-        for batch in tracked(batches, "features for the head", None, progress):
+        for batch in tracked(batches, "features for the head", count, progress):
             with torch.no_grad():
                 model(batch["img"])
             files.append(scratch / f"features{len(files)}.pt")
-            torch.save({"features": seen.pop(), **{name: batch[name] for name in _LABELS}}, files[-1])
+            save_tensors({"features": seen.pop(), **{name: batch[name] for name in _LABELS}}, files[-1])
+            if len(files) == 1:
+                _check_room(files[0], count)
     finally:
         hook.remove()
     return files

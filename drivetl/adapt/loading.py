@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,37 @@ from drivetl.adapt.sampling import EpochBatches, repeat_factors
 from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset
 from drivetl.errors import DatasetError, quoted
+from drivetl.files import atomic_file
 from drivetl.taxonomy import map_detections
 from drivetl.yolo.dataset import ReadOnlyDataset
 from drivetl.yolo.ultra import build_module
 
-__all__ = ["check_sources", "plan_replay", "set_batches"]
+__all__ = ["check_sources", "plan_replay", "set_batches", "told"]
 
 
-def plan_replay(config: TrainConfig, target_names: tuple[str, ...]) -> Replay | None:
-    """Return what is replayed under the target's classes; None if nothing.
+def told(dataset: Dataset, split: str, target: Path, pictures: Sequence[Path] | None = None) -> object:
+    """Return what Ultralytics is told to load: the places of a split, or ``target``, a list that is written.
+
+    Args:
+        dataset: the dataset.
+        split: which split.
+        target: where a list goes, if there must be one: for some of the pictures only, or where the split is a list
+            itself, whose paths Ultralytics would look for beside the program.
+        pictures: those to load; None: all.
+
+    Raises:
+        DatasetError, OutputError: the list cannot be read, or written.
+    """
+    if pictures is None and not dataset.has_list(split):
+        return dataset.training_document()[split]
+    lines = "".join(f"{path.absolute()}\n" for path in (dataset.pictures(split) if pictures is None else pictures))
+    with atomic_file(target, overwrite=True) as temporary:
+        temporary.write_text(lines, encoding="utf-8")
+    return str(target.absolute())
+
+
+def plan_replay(config: TrainConfig, target_names: tuple[str, ...], target: Path) -> Replay | None:
+    """Return what is replayed under the target's classes; None if nothing. ``target`` is for a list, see `told`.
 
     Raises:
         DatasetError: the dataset or split cannot be used, or shares no class with the target.
@@ -27,7 +50,7 @@ def plan_replay(config: TrainConfig, target_names: tuple[str, ...]) -> Replay | 
     if config.replay is None:
         return None
     dataset, mapping = _shared(config.replay, config.replay_split, target_names, "replay")
-    return Replay(dataset.training_document()[config.replay_split], dataset.names, mapping)
+    return Replay(told(dataset, config.replay_split, target), dataset.names, mapping)
 
 
 def check_sources(config: TrainConfig, target_names: tuple[str, ...]) -> None:
@@ -36,7 +59,8 @@ def check_sources(config: TrainConfig, target_names: tuple[str, ...]) -> None:
     Raises:
         DatasetError: one cannot be used, lacks its split, or shares no class with the target.
     """
-    plan_replay(config, target_names)
+    if config.replay is not None:
+        _shared(config.replay, config.replay_split, target_names, "replay")
     if config.retention is not None:
         _shared(config.retention, config.retention_split, target_names, "retention")
 
@@ -57,8 +81,11 @@ def _shared(path: Path, split: str, target_names: tuple[str, ...], name: str) ->
     return dataset, mapping
 
 
-def set_batches(loader: Any, config: TrainConfig) -> None:
-    """Let a training loader draw its batches as the settings say, if they say more than to shuffle."""
+def set_batches(loader: Any, config: TrainConfig, batch: int) -> None:
+    """Let a training loader draw its batches as the settings say, if they say more than to shuffle.
+
+    ``batch`` is the pictures of one, which a GPU without memory for more may have lowered.
+    """
     dataset: ReadOnlyDataset = loader.dataset
     if dataset.ni == dataset.targets and not config.repeat_threshold:
         return
@@ -69,7 +96,7 @@ def set_batches(loader: Any, config: TrainConfig) -> None:
     batches = EpochBatches(
         dataset.targets,
         dataset.ni - dataset.targets,
-        batch=config.batch,
+        batch=batch,
         ratio=config.replay_ratio,
         factors=factors,
         generator=loader.generator,

@@ -14,12 +14,16 @@ class Place:
 
     Attributes:
         data: the YAML that Ultralytics is given.
-        pictures: the list of pictures to train on, where it is not the whole split.
+        pictures: the list of pictures to train on, where it is not a whole folder.
+        selection: the list of pictures to select on, likewise.
+        replay: the list of source pictures, likewise.
         log: one line of JSON per epoch.
         state: what a resumed run continues from.
     """
 
     data: Path
     pictures: Path
+    selection: Path
+    replay: Path
     log: Path
     state: Path

@@ -15,23 +15,27 @@ from typing import Any
 
 import torch
 
+from drivetl.adapt.loading import told
 from drivetl.adapt.run_folder import write_yaml
 from drivetl.adapt.usage import peak_memory_mib
 from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset
-from drivetl.errors import ConfigError, DatasetError, OutputError, quoted
+from drivetl.errors import ConfigError, DatasetError, OutputError, WeightsError, quoted
 from drivetl.files import atomic_file
 from drivetl.progress import Progress, silent
 from drivetl.yolo.checkpoint import load_checkpoint
 from drivetl.yolo.dataset import ReadOnlyDataset
-from drivetl.yolo.ultra import DetectionTrainer, build_module, patched, torch_device, trainer_module
+from drivetl.yolo.ultra import DetectionTrainer, build_module, get_cfg, patched, torch_device, trainer_module
 from drivetl.yolo.weights import resolve_weights
 
-__all__ = ["PlainResult", "on_gpu", "train_plain"]
+__all__ = ["PlainResult", "check_plain_settings", "on_gpu", "train_plain"]
 
-# What would change where files go, what is reached over the network, or whose code runs.
+# What would change where files go, what is reached over the network, which weights are read, or whose code runs.
 _FIXED = frozenset(
-    {"data", "model", "project", "name", "save_dir", "exist_ok", "resume", "mode", "task", "cfg", "plots"}
+    {
+        *("data", "model", "project", "name", "save_dir", "exist_ok", "resume", "mode", "task", "cfg", "plots"),
+        *("cache", "pretrained", "distill_model"),
+    }
 )
 
 
@@ -91,24 +95,28 @@ def train_plain(
     """
     dataset = open_dataset(data)
     _check_splits(dataset, data, selection_split)
-    if forbidden := sorted(_FIXED & settings.keys()):
-        raise ConfigError(f"the setting {quoted(forbidden[0])} of Ultralytics cannot be changed here")
+    check_plain_settings(settings, "these settings")
     target = out / "weights" / "adapted.pt"
     if target.exists() and not overwrite:
         raise OutputError(f"{quoted(target)} exists; pass --overwrite, or choose another --out")
     start = resolve_weights(weights)
+    if start.suffix != ".pt":
+        raise WeightsError(f"{quoted(start)} is no checkpoint of Ultralytics' own; its trainer starts from a .pt file")
     load_checkpoint(start)  # a hostile file must not reach Ultralytics' loader
     kind = torch_device(device)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         document = dataset.training_document()
-        document["val"] = document[selection_split or "train"]
+        document["train"] = document["val"] = told(dataset, "train", Path(scratch) / "train.txt")
+        if selection_split is not None:
+            document["val"] = told(dataset, selection_split, Path(scratch) / "val.txt")
         write_yaml(Path(scratch) / "data.yaml", document)
-        trainer = _trainer({**settings, **_own_settings(start, Path(scratch), kind, selection_split is not None)})
+        own = _own_settings(start, Path(scratch), kind, selection_split is not None)
+        trainer = _PlainTrainer(overrides={**settings, **own})
         trainer.add_callback("on_train_epoch_end", lambda t: progress("training", t.epoch + 1, t.epochs))
         # Its own check of mixed precision fetches a model over the network.
         with patched(trainer_module, check_amp=on_gpu):
-            trainer.train()
+            _train(trainer)
         result = trainer.best if selection_split is not None else trainer.last
         with atomic_file(target, overwrite=True) as temporary:
             temporary.write_bytes(Path(result).read_bytes())
@@ -142,8 +150,26 @@ def _check_splits(dataset: Dataset, data: Path, selection_split: str | None) -> 
             raise DatasetError(f"the dataset {quoted(data)} has no split {quoted(split)}")
 
 
-def _trainer(overrides: dict[str, Any]) -> Any:
+def check_plain_settings(settings: dict[str, Any], where: str) -> None:
+    """Find what Ultralytics would refuse of its settings, and what may not be changed here, before any training.
+
+    Raises:
+        ConfigError: ``where`` names them.
+    """
+    if forbidden := sorted(_FIXED & settings.keys()):
+        raise ConfigError(f"{where}: the setting {quoted(forbidden[0])} of Ultralytics cannot be changed here")
     try:
-        return _PlainTrainer(overrides=overrides)
-    except SyntaxError as error:  # Ultralytics' word for an unknown setting
-        raise ConfigError(f"Ultralytics does not accept these settings: {quoted(str(error), 300)}") from error
+        get_cfg(overrides=dict(settings))
+    except (SyntaxError, TypeError, ValueError) as error:  # the first is its word for an unknown setting
+        raise ConfigError(f"{where}: Ultralytics does not accept them: {quoted(str(error), 300)}") from error
+
+
+def _train(trainer: Any) -> None:
+    """Train; some settings, an optimiser that does not exist among them, are only noticed there."""
+    try:
+        trainer.train()
+    except (NotImplementedError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(
+            f"Ultralytics' training ended in an error: {quoted(reason, 300)}; check its settings"
+        ) from error

@@ -22,10 +22,10 @@ __all__ = ["RunFolder", "load_run_config"]
 # These change how fast a run goes, or where the user stands, not what it computes.
 _FREE_ON_RESUME = frozenset({"threads", "workers", "device", "git_commit", "trackers", "mlflow_uri"})
 
-# What `drivetl.files.atomic_file` and `drivetl.adapt.fitting` leave behind when their process is killed.
+# What `drivetl.files` and `drivetl.adapt.fitting` leave behind when their process is killed.
 _LEFTOVER = re.compile(
-    r"\.(config|data|train|training_log|state|adapted|alone|last|candidate|weight_curve|result|learning_curve|mlflow_run)-[^.]{8}\.\w+"
-    r"|scratch-.{8}"
+    r"\.(config|data|train|selection|replay|training_log|state|adapted|alone|last|candidate|weight_curve|result|learning_curve|mlflow_run)-[^.]{8}\.\w+"
+    r"|scratch-.{8}|\.dataset-(old-)?.{8}"
 )
 
 
@@ -82,7 +82,9 @@ class RunFolder:
     @property
     def place(self) -> Place:
         """The files of the fit."""
-        return Place(self.data, self.pictures, self.log, self.state)
+        return Place(
+            self.data, self.pictures, self.root / "selection.txt", self.root / "replay.txt", self.log, self.state
+        )
 
     @property
     def curve(self) -> Path:
@@ -205,7 +207,8 @@ class RunFolder:
         with writing(self.root):
             weights = (self.adapted, self.alone, self.last, self.candidate)
             curves = (self.curve, self.result, self.learning_curve, self.learning_curve_picture)
-            for path in (*weights, *curves, self.state, self.log, self.data, self.pictures, self.config):
+            lists = (self.place.pictures, self.place.selection, self.place.replay)
+            for path in (*weights, *curves, *lists, self.state, self.log, self.data, self.config):
                 path.unlink(missing_ok=True)
             for folder in ("folds", "subsets"):
                 shutil.rmtree(self.root / folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
@@ -58,7 +59,7 @@ class StartTrainer(DetectionTrainer):  # type: ignore[misc]
         """Build Ultralytics' loader; in training with replay and repeats where the settings want them."""
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
         if mode == "train":
-            set_batches(loader, self.job.config)
+            set_batches(loader, self.job.config, batch_size)
         return loader
 
     def build_optimizer(self, model: Any, *arguments: Any, **named: Any) -> Any:
@@ -83,6 +84,7 @@ class StartTrainer(DetectionTrainer):  # type: ignore[misc]
             self.optimiser_steps = train_head(
                 model,
                 self.plain_batches(),
+                math.ceil(self.train_loader.dataset.targets / self.batch_size),
                 model.init_criterion(),
                 self.job.scratch,
                 config,

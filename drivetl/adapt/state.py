@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from drivetl.errors import DrivetlError, WeightsError, quoted
-from drivetl.files import atomic_file
+from drivetl.files import atomic_file, writing
 
-__all__ = ["RunState", "load_state", "save_state", "trim_log"]
+__all__ = ["RunState", "load_state", "save_state", "save_tensors", "trim_log"]
 
-_FORMAT = 2
+_FORMAT = 3
 # torch's unpickler trusts its input to be a pickle, and fails on other bytes in as many ways.
 _UNREADABLE = (
     OSError,
@@ -43,6 +43,7 @@ _FIELDS = {
     "best": dict,
     "best_epoch": int,
     "best_fitness": float | None,
+    "patience_from": int,
     "seconds": float,
     "finished": bool,
 }
@@ -63,6 +64,7 @@ class RunState:
         best: state dict of the average at the epoch chosen so far.
         best_epoch: that epoch.
         best_fitness: its mAP50-95 on the selection split; None without one.
+        patience_from: the epoch that patience counts from, from 1: the first of that fitness, where several have it.
         seconds: training time so far.
         finished: whether this was the last epoch: the last one planned, or the one that patience ended with.
     """
@@ -77,8 +79,22 @@ class RunState:
     best: dict[str, Any]
     best_epoch: int
     best_fitness: float | None
+    patience_from: int
     seconds: float
     finished: bool
+
+
+def save_tensors(document: dict[str, Any], path: Path) -> None:
+    """Write a document of tensors; torch's own error for a refused write names neither file nor reason.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
+    with writing(path):
+        try:
+            torch.save(document, path)
+        except RuntimeError as error:
+            raise OSError(f"not all of it could be written ({str(error).partition(chr(10))[0]})") from error
 
 
 def save_state(state: RunState, path: Path) -> None:
@@ -88,7 +104,7 @@ def save_state(state: RunState, path: Path) -> None:
         OutputError: the system refuses to write.
     """
     with atomic_file(path, overwrite=True) as temporary:
-        torch.save({"format": _FORMAT, **{name: getattr(state, name) for name in _FIELDS}}, temporary)
+        save_tensors({"format": _FORMAT, **{name: getattr(state, name) for name in _FIELDS}}, temporary)
 
 
 def load_state(path: Path) -> RunState:

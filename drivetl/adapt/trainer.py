@@ -97,6 +97,8 @@ class AdaptTrainer(StartTrainer):
 
     def _build_train_pipeline(self) -> None:
         super()._build_train_pipeline()
+        # With batches that a full GPU has lowered, Ultralytics would collect them on top of what is collected here.
+        self.accumulate = 1
         self.accumulation = self.job.config.accumulation(len(self.train_loader))
 
     def _setup_train(self) -> None:
@@ -130,7 +132,7 @@ class AdaptTrainer(StartTrainer):
         self.best_state, self.best_epoch = state.best, state.best_epoch
         self.best_fitness = state.best_fitness
         self.stopper.best_fitness = state.best_fitness or 0.0
-        self.stopper.best_epoch = state.best_epoch + 1
+        self.stopper.best_epoch = state.patience_from
         self._started = time.monotonic() - state.seconds
         for line in self.job.log_path.read_text(encoding="utf-8").splitlines():
             self.watch.add(json.loads(line))
@@ -265,6 +267,7 @@ class AdaptTrainer(StartTrainer):
                 best=self.best_state,
                 best_epoch=self.best_epoch,
                 best_fitness=None if self.best_fitness is None else float(self.best_fitness),
+                patience_from=int(self.stopper.best_epoch),
                 seconds=self.seconds,
                 finished=bool(self.stop),
             ),

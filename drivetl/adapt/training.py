@@ -28,9 +28,8 @@ from drivetl.data.dataset import Dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import git_commit, write_json
 from drivetl.progress import Progress, silent
-from drivetl.yolo.checkpoint import Checkpoint, load_checkpoint
+from drivetl.yolo.checkpoint import Checkpoint
 from drivetl.yolo.ultra import torch_device
-from drivetl.yolo.weights import resolve_weights
 
 __all__ = ["TrainResult", "check_run", "train"]
 
@@ -183,7 +182,7 @@ def check_run(config: TrainConfig, out: Path, *, resume: bool = False, overwrite
     _selection(config, dataset)
     check_sources(config, dataset.names)
     training_samples(dataset, config)
-    load_checkpoint(resolve_weights(config.weights), for_training=True)
+    load_start(config, dataset)
 
 
 def _carried_out(

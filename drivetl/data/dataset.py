@@ -170,6 +170,10 @@ class Dataset:
                 paths[split] = places[0] if len(places) == 1 else places
         return {"path": str(self.root), **paths, "names": dict(enumerate(self.names))}
 
+    def has_list(self, split: str) -> bool:
+        """Whether a split has a list file; Ultralytics takes the paths in it from where the program was started."""
+        return not self.made_by_drivetl and any(place.is_file() for place in self._places(split))
+
     def _stored(self, split: str) -> Iterator[Sample]:
         for number, document in stored_lines(self.samples_path):
             if document.get("split") == split:

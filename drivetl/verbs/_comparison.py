@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from drivetl.errors import ConfigError, quoted
 from drivetl.files import expanded, write_json
 from drivetl.verbs._console import Reporter
-from drivetl.verbs._stages import carry_out_all, check_train_settings
+from drivetl.verbs._stages import carry_out_all, check_train_settings, refuse_set_above
 
 if TYPE_CHECKING:
     from drivetl.comparison_recipe import ComparisonRecipe
@@ -57,14 +57,20 @@ def carry_out_comparison(
 
 def _check_settings(plan: ComparisonRecipe, path: Path) -> None:
     """Find every problem of every arm before the first of them is trained."""
+    from drivetl.adapt.plain import check_plain_settings
+
     for arm in plan.arms:
         trainer = plan.trainer(arm)
         if trainer not in ("drivetl", "ultralytics"):
             raise ConfigError(
                 f"{quoted(path)}, arm {arm}: the trainer is drivetl or ultralytics, not {quoted(trainer)}"
             )
+        where = f"{path}, arm {arm}"
         if trainer == "drivetl":
-            check_train_settings({**plan.settings(arm), "imgsz": plan.imgsz}, f"{path}, arm {arm}")
+            check_train_settings(plan.settings(arm), where)
+        else:
+            refuse_set_above(plan.settings(arm), where)
+            check_plain_settings(plan.settings(arm), where)
 
 
 def _summary(plan: ComparisonRecipe, results: dict[str, Any]) -> list[str]:

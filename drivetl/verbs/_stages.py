@@ -12,14 +12,23 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drivetl.errors import DrivetlError, GateFailed, quoted
+from drivetl.errors import ConfigError, DrivetlError, GateFailed, quoted
 from drivetl.files import atomic_file, write_json, writing
 from drivetl.verbs._console import Reporter
 
 if TYPE_CHECKING:
     from drivetl.recipe import Stage
 
-__all__ = ["carry_out_all", "check_train_settings"]
+__all__ = ["carry_out_all", "check_train_settings", "refuse_set_above"]
+
+# What a recipe says once for all of its stages, and under which name.
+_SET_ABOVE = {
+    "imgsz": "imgsz",
+    "seed": "seed, or seeds of a comparison",
+    "device": "device",
+    "weights": "weights",
+    "data": "data, or train_on of a comparison",
+}
 
 # How many lines of a failed stage's log are worth repeating.
 _LAST_LINES = 5
@@ -72,7 +81,22 @@ def check_train_settings(settings: dict[str, Any], where: str) -> None:
     from drivetl.adapt.config import TrainConfig
     from drivetl.config import parse_model
 
+    refuse_set_above(settings, where)
     parse_model(TrainConfig, {"data": ".", "weights": "the recipe's", **settings}, where)
+
+
+def refuse_set_above(settings: dict[str, Any], where: str) -> None:
+    """Refuse among training settings what the recipe says for all of its stages, and would override.
+
+    Raises:
+        ConfigError: with the first of them.
+    """
+    for key in _SET_ABOVE:
+        if key in settings:
+            raise ConfigError(
+                f"{where}: {quoted(key)} holds for all stages of a recipe and is ignored here; "
+                f"set it at the top of the recipe ({_SET_ABOVE[key]})"
+            )
 
 
 class _Clock:

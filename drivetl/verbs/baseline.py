@@ -36,14 +36,11 @@ def _baseline(
     Example: drivetl baseline --data datasets/fog --weights yolo11n --out runs/plain
     """
     from drivetl.adapt.plain import train_plain
-    from drivetl.config import load_yaml
-    from drivetl.errors import ConfigError, quoted
+    from drivetl.config import load_yaml, train_section
 
     reporter = Reporter("baseline", json)
     with reporter.working():
-        settings = load_yaml(recipe).get("train", {}) if recipe is not None else {}
-        if not isinstance(settings, dict):
-            raise ConfigError(f"{quoted(recipe)}: 'train' must hold a mapping of settings")
+        settings = train_section(load_yaml(recipe), recipe) if recipe is not None else {}
         result = train_plain(
             data,
             weights,

@@ -159,9 +159,10 @@ def _weights(plan: Recipe, reporter: Reporter) -> tuple[Path, bool]:
 
 
 def _recipe_path(recipe: Path) -> Path:
-    """Return the file; a name that is no file may be a shipped recipe."""
+    """Return the file; a bare name that is no file may be a shipped recipe."""
     shipped = resource_dir("configs") / f"{recipe.name.removesuffix('.yaml')}.yaml"
-    return shipped if not recipe.exists() and shipped.is_file() else recipe
+    bare = recipe == Path(recipe.name)
+    return shipped if bare and not recipe.exists() and shipped.is_file() else recipe
 
 
 def _at_home(plan: Recipe) -> Recipe:

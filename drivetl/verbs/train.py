@@ -297,7 +297,7 @@ def _config(request: _Request, data: Path | None) -> TrainConfig:
     """
     from drivetl.adapt.config import TrainConfig
     from drivetl.adapt.run_folder import load_run_config
-    from drivetl.config import load_yaml, parse_model
+    from drivetl.config import load_yaml, parse_model, train_section
 
     document: Any = {}
     where = "the options of drivetl train"
@@ -306,9 +306,7 @@ def _config(request: _Request, data: Path | None) -> TrainConfig:
     else:
         path = _recipe_path(request.recipe or _DEFAULT_RECIPE)
         where = where if request.recipe is None else str(path)
-        document = load_yaml(path).get("train", {})
-        if not isinstance(document, dict):
-            raise ConfigError(f"{quoted(path)}: 'train' must hold a mapping of settings")
+        document = train_section(load_yaml(path), path)
     document = {**document, **request.given}
     if data is not None:
         document["data"] = data

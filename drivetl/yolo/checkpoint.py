@@ -69,7 +69,8 @@ def load_checkpoint(path: Path, *, for_training: bool = False) -> Checkpoint:
         return _checked(path, load_darknet(path).eval(), {"train_args": {"imgsz": IMGSZ_PX}}, for_training)
     _check_file(path)
     document = _unpickle(path)
-    model = document.get("ema") or document.get("model")
+    averaged = document.get("ema")
+    model = document.get("model") if averaged is None else averaged
     if not isinstance(model, DetectionModel) or type(model.model[-1]) is not Detect:
         kind = getattr(model, "task", None) or type(model).__name__
         raise WeightsError(f"{quoted(path)} is not a detection model but {quoted(kind)}; drivetl adapts detectors only")
@@ -178,6 +179,7 @@ def _checked(path: Path, model: Any, document: Mapping[str, Any], for_training: 
     if head.cv2 is None or head.cv3 is None:
         raise WeightsError(f"{quoted(path)} was fused without its one-to-many head; give the checkpoint as published")
     names = _names(path, model.names, head.nc)
+    model.names = dict(enumerate(names))
     if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
         raise WeightsError(f"{quoted(path)} holds values that are not finite (NaN or infinity)")
     _bring_up_to_date(model)
@@ -234,7 +236,9 @@ def _is_plain_activation(text: str) -> bool:
 
 
 def _names(path: Path, names: object, count: int) -> tuple[str, ...]:
-    values = list(names.values()) if isinstance(names, Mapping) else names
+    # Ultralytics keeps the order of the YAML that a model was trained with, which need not be that of the ids.
+    ordered = isinstance(names, Mapping) and set(names) == set(range(count))
+    values = [names[index] for index in range(count)] if ordered and isinstance(names, Mapping) else names
     if not isinstance(values, list | tuple) or len(values) != count or not all(isinstance(v, str) for v in values):
         raise WeightsError(f"{quoted(path)} has {count} class outputs but the class names {quoted(names, 80)}")
     return tuple(values)

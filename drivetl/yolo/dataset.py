@@ -1,12 +1,14 @@
 """Ultralytics' training loader, kept from writing into the user's dataset and from hiding what is wrong with it.
 
 As it comes, the loader stores its scan as a pickle beside the labels and loads such a pickle where it finds one,
-rewrites a truncated JPEG in place (through a link: the user's original), and leaves out whatever it cannot read. Here
-it scans in memory, changes nothing, and a picture or label that it would leave out is an error.
+rewrites a truncated JPEG in place (through a link: the user's original), takes an array NAME.npy for the picture beside
+it (or overwrites it, or deletes it), and leaves out whatever it cannot read. Here it scans in memory, changes nothing,
+and a picture or label that it would leave out is an error.
 """
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -63,6 +65,15 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
 
     _absorbed = 0
 
+    @property
+    def npy_files(self) -> _Nowhere:
+        """Where Ultralytics looks for NAME.npy beside a picture, which it would train on, overwrite or delete."""
+        return _Nowhere()
+
+    @npy_files.setter
+    def npy_files(self, given: object) -> None:
+        """Take no notice of the paths that the base class makes."""
+
     def absorb(self, other: ReadOnlyDataset, class_ids: Mapping[int, int]) -> None:
         """Append the pictures of another dataset, under this one's class ids.
 
@@ -72,7 +83,6 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
         """
         self.labels += [_relabelled(label, class_ids) for label in other.labels]
         self.im_files += other.im_files
-        self.npy_files += other.npy_files
         for name in ("ims", "im_hw0", "im_hw"):
             getattr(self, name).extend([None] * other.ni)
         self.ni += other.ni
@@ -164,6 +174,13 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
         for index in self.buffer:
             self.ims[index] = None
         self.buffer.clear()
+
+
+class _Nowhere:
+    """A list of as many paths as are asked for, none of which can exist."""
+
+    def __getitem__(self, index: int) -> Path:
+        return Path(os.devnull) / "none.npy"
 
 
 def _relabelled(label: dict[str, Any], class_ids: Mapping[int, int]) -> dict[str, Any]:

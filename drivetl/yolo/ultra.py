@@ -1,8 +1,9 @@
 """The door: all that drivetl uses of Ultralytics, imported with its switches set.
 
-Importing this module imports torch and Ultralytics. Process-wide it turns off every experiment tracker and every
-message to Ultralytics' servers, and it leaves the user's ``OMP_NUM_THREADS`` as it was: Ultralytics sets it to 1,
-which would quietly slow down every other library and every child process.
+Importing this module imports torch and Ultralytics. Process-wide it turns off every experiment tracker, every message
+to Ultralytics' servers, and its search for other weights than the file that was named. It leaves the user's
+``OMP_NUM_THREADS`` as it was: Ultralytics sets it to 1, which would quietly slow down every other library and every
+child process.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _omp_num_threads = os.environ.get("OMP_NUM_THREADS")
 # ruff: noqa: E402 - the order is the point: switches, then torch, then Ultralytics
 import torch
 import ultralytics
+from ultralytics.cfg import get_cfg
 from ultralytics.data import build as build_module
 from ultralytics.data import dataset as dataset_module
 from ultralytics.data import utils as data_utils_module
@@ -33,6 +35,7 @@ from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer,
 from ultralytics.nn.modules import Detect
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, SETTINGS, callbacks
+from ultralytics.utils import downloads as downloads_module
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.patches import imread
 from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
@@ -52,6 +55,7 @@ __all__ = [
     "build_module",
     "data_utils_module",
     "dataset_module",
+    "get_cfg",
     "imread",
     "non_max_suppression",
     "patched",
@@ -75,7 +79,13 @@ def _no_integrations(instance: Any) -> None:
     """Take the place of Ultralytics' function that hooks trackers (W&B, MLflow, Comet, its platform) into a run."""
 
 
+def _exactly_this_file(file: Any, *_: Any, **__: Any) -> str:
+    """Take the place of Ultralytics' function that looks for weights under similar names, here and on GitHub."""
+    return str(file)
+
+
 callbacks.add_integration_callbacks = _no_integrations
+downloads_module.attempt_download_asset = _exactly_this_file
 
 ultralytics_version: str = ultralytics.__version__
 

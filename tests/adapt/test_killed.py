@@ -98,6 +98,8 @@ def test_what_a_killed_process_leaves_is_cleared(configure: Configure, tmp_path:
     (run / "scratch-abcd1234").mkdir(parents=True)
     (run / "scratch-abcd1234" / "features0.pt").write_bytes(b"x")
     (run / ".config-abcd1234.yaml").write_text("")
+    for name in (".dataset-abcd_234", ".dataset-old-abcd_234"):
+        (run / name / "images").mkdir(parents=True)
     train(configure(epochs=1), run)
     assert {path.name for path in run.iterdir()} == {
         "config.yaml",

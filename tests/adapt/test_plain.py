@@ -47,7 +47,13 @@ def test_mixed_precision_is_not_checked_with_a_download(
     ("settings", "split", "error", "message"),
     [
         ({"project": "elsewhere"}, None, ConfigError, "'project' of Ultralytics cannot be changed"),
+        ({"cache": "disk"}, None, ConfigError, "'cache' of Ultralytics cannot be changed"),
+        ({"pretrained": "yolo11x.pt"}, None, ConfigError, "'pretrained' of Ultralytics cannot be changed"),
         ({"lr00": 1}, None, ConfigError, "lr00"),
+        ({"epochs": "many"}, None, ConfigError, "epochs"),
+        ({"lr0": -1}, None, ConfigError, "lr0"),
+        ({"optimizer": "Foo"}, None, ConfigError, "Foo"),
+        ({"freeze": 99}, None, ConfigError, "training ended in an error"),
         ({}, "test", DatasetError, "no split 'test'"),
     ],
 )

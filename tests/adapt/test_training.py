@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.adapt.training import TrainResult, train
 from drivetl.errors import ConfigError, DatasetError, OutputError, WeightsError
 from drivetl.yolo import load_checkpoint
+from drivetl.yolo.ultra import DetectionTrainer
+
+from .conftest import draw_dataset
 
 Configure = Callable[..., TrainConfig]
 
@@ -150,6 +154,106 @@ def test_a_run_stopped_after_its_last_epoch_is_not_trained_further(
     for path in ("adapted.pt", "last.pt"):
         expected, got = (state_of(folder / "weights" / path) for folder in (tmp_path / "whole", tmp_path / "run"))
         assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_patience_counts_from_where_it_did_after_resuming(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Every epoch is as good as the first: the weights of the newest are kept, and patience counts from the first.
+    monkeypatch.setattr(AdaptTrainer, "validate", lambda self: ({}, 0.5))
+    monkeypatch.setattr(
+        AdaptTrainer, "best_fitness", property(lambda self: 0.5, lambda self, value: None), raising=False
+    )
+    config = configure(epochs=6, patience=3)
+    whole = train(config, tmp_path / "whole")
+    assert whole.epochs == 4
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", progress=interrupt_at(7))
+    resumed = train(config, tmp_path / "run", resume=True)
+    assert (resumed.epochs, resumed.chosen_epoch) == (whole.epochs, whole.chosen_epoch)
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+def test_a_batch_that_a_full_gpu_lowered_is_stepped_after_like_any_other(
+    replayed: bool, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    stepped: list[int] = []
+    preprocess, step = AdaptTrainer.preprocess_batch, DetectionTrainer.optimizer_step
+
+    def full_at_first(self: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        seen.append(len(batch["img"]))
+        if len(seen) == 1:
+            raise RuntimeError("CUDA out of memory (simulated)")
+        return preprocess(self, batch)
+
+    def count(self: Any) -> None:
+        stepped.append(1)
+        step(self)
+
+    monkeypatch.setattr(AdaptTrainer, "preprocess_batch", full_at_first)
+    monkeypatch.setattr(DetectionTrainer, "optimizer_step", count)
+    source = {"replay": draw_dataset(tmp_path / "source", train=4)} if replayed else {}
+    config = configure(epochs=2, batch=4, selection_split=None, min_optimiser_steps=100, mosaic=0.0, **source)
+    result = train(config, tmp_path / "run")
+    assert seen[0] == 4 and max(seen[1:]) == 2
+    batches = 2 * (4 if replayed else 2)
+    assert len(seen) == 1 + batches and len(stepped) == batches == result.optimiser_steps
+
+
+def test_a_list_of_pictures_is_read_from_where_it_lies(
+    random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = draw_dataset(tmp_path / "mine", train=4, val=2)
+    for split in ("train", "val"):
+        names = sorted(path.name for path in (root / "images" / split).iterdir())
+        (root / f"{split}.txt").write_text("".join(f"images/{split}/{name}\n" for name in names))
+    (root / "data.yaml").write_text("path: .\ntrain: train.txt\nval: val.txt\nnames: [car, pedestrian, dragon]\n")
+    # Where the program is started lie pictures under the very same paths, which are another dataset's.
+    monkeypatch.chdir(draw_dataset(tmp_path / "theirs", train=3))
+    used: set[str] = set()
+    preprocess = AdaptTrainer.preprocess_batch
+
+    def look(self: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        used.update(batch["im_file"])
+        return preprocess(self, batch)
+
+    monkeypatch.setattr(AdaptTrainer, "preprocess_batch", look)
+    config = TrainConfig(
+        data=root,
+        weights=str(random_weights),
+        epochs=1,
+        imgsz=64,
+        batch=2,
+        threads=1,
+        min_optimiser_steps=2,
+        replay=root,
+    )
+    train(config, tmp_path / "run")
+    assert used == {str(path) for path in (root / "images" / "train").iterdir()}
+
+
+def test_a_disk_that_is_full_is_one_sentence(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 640 vs 534")
+
+    monkeypatch.setattr("drivetl.adapt.state.torch.save", refused)
+    with pytest.raises(OutputError, match=r"cannot write .*state.*free space"):
+        train(configure(), tmp_path / "run")
+    monkeypatch.undo()
+    monkeypatch.setattr("drivetl.adapt.head_phase.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(OutputError, match="has 0.0 GB left.*head_epochs 0"):
+        train(configure(head_epochs=1), tmp_path / "other")
+
+
+def test_freezing_all_layers_is_refused(configure: Configure, tmp_path: Path, random_weights: Path) -> None:
+    assert len(load_checkpoint(random_weights).model.model) == 24, "one more than the setting allows"
+    monkey = TrainConfig.model_construct(**{**configure().model_dump(), "freeze": 24})
+    with pytest.raises(ConfigError, match="has 24 layers, the head among them, so nothing would learn; freeze 23 at"):
+        train(monkey, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_resumed_run_keeps_what_it_began_with(configure: Configure, tmp_path: Path, drawn: Path) -> None:

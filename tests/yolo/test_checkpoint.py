@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -186,6 +187,36 @@ def test_a_model_that_lacks_a_part_is_damaged_not_a_traceback(save_checkpoint: S
 def test_names_must_fit_the_outputs(save_checkpoint: Save) -> None:
     with pytest.raises(WeightsError, match="80 class outputs but the class names"):
         load_checkpoint(save_checkpoint(change=lambda model: setattr(model, "names", {0: "car"})))
+
+
+def test_names_follow_their_ids_and_not_the_order_in_which_they_were_written(save_checkpoint: Save) -> None:
+    def reorder(model: Any) -> None:
+        model.names = {1: "bicycle", 0: "person", **{index: str(index) for index in range(2, 80)}}
+
+    loaded = load_checkpoint(save_checkpoint(change=reorder))
+    assert loaded.names[:3] == ("person", "bicycle", "2")
+    assert list(loaded.model.names) == list(range(80))
+    with pytest.raises(WeightsError, match="80 class outputs but the class names"):
+        load_checkpoint(save_checkpoint(change=lambda model: setattr(model, "names", {i + 1: "a" for i in range(80)})))
+
+
+def test_the_file_that_is_named_is_read_and_no_other(
+    save_checkpoint: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_up(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for name in ("yolov3-tiny.pt", "o'brien/mine.pt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        save_checkpoint(change=lambda model: setattr(model, "names", {i: f"n{i}" for i in range(80)})).rename(path)
+        assert load_checkpoint(path).names[0] == "n0"
+
+
+def test_an_average_that_is_no_model_is_no_traceback(save_checkpoint: Save) -> None:
+    with pytest.raises(WeightsError, match="is not a detection model"):
+        load_checkpoint(save_checkpoint(ema=torch.zeros(2)))
 
 
 @pytest.mark.material

@@ -38,6 +38,20 @@ def test_reading_writes_nothing(folder: Path) -> None:
     assert content(folder) == before
 
 
+def test_an_array_beside_a_picture_is_neither_read_nor_touched(folder: Path) -> None:
+    pictures = sorted((folder / "images").glob("*.jpg"))
+    np.save(pictures[0].with_suffix(".npy"), np.full((40, 60), 7.5, np.float32))  # a depth map
+    np.save(pictures[1].with_suffix(".npy"), np.zeros((40, 60, 3), np.uint8))  # another picture
+    pictures[2].with_suffix(".npy").write_bytes(b"notes")
+    before = content(folder)
+    dataset, other = load(folder), load(folder)
+    dataset.absorb(other, {0: 0})
+    for index in range(6):
+        image, _, _ = dataset.load_image(index)
+        assert abs(int(image.mean()) - 90) <= 1
+    assert content(folder) == before
+
+
 def test_a_pickle_lying_beside_the_labels_is_not_loaded(folder: Path) -> None:
     witness = folder / "was-here"
 
