@@ -244,7 +244,7 @@ def test_a_disk_that_is_full_is_one_sentence(
         train(configure(), tmp_path / "run")
     monkeypatch.undo()
     monkeypatch.setattr("drivetl.adapt.head_phase.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(OutputError, match="has 0.0 GB left.*head_epochs 0"):
+    with pytest.raises(OutputError, match=r"has 0\.0 GB left.*head_epochs 0"):
         train(configure(head_epochs=1), tmp_path / "other")
 
 
