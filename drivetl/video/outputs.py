@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +36,8 @@ def check_outputs(
         stats: one more file to be written.
 
     Raises:
-        OutputError: a file exists, is a folder, the source or a part of a bundle, is named twice, or is no video.
+        OutputError: a file exists, is a folder, lies below a file, is the source or a part of a bundle, is named twice,
+            or is no video.
         ConfigError: tracks are to be written and none are followed.
     """
     if outputs.video is not None:
@@ -47,10 +49,12 @@ def check_outputs(
             "folder"
         )
     kept = [bundle.resolve() for bundle in bundles]
+    _check_folder("--stills", outputs.stills)
     files = {"--out": outputs.video, "--detections": outputs.detections, "--mot": outputs.mot, "--stats": stats}
     for option, path in files.items():
         if path is None:
             continue
+        _check_folder(option, path)
         place = path.resolve()
         if place in named:
             raise OutputError(f"{named[place]} and {option} are both {quoted(path)}; give each a file of its own")
@@ -64,6 +68,17 @@ def check_outputs(
             if path.samefile(source):
                 raise OutputError(f"{option} {quoted(path)} is the source itself; choose another file")
     _check_tracks(outputs.mot, track)
+
+
+def _check_folder(option: str, path: Path | None) -> None:
+    """Say that a path leads through a file, where no folder can be made."""
+    if path is None:
+        return
+    above = next((folder for folder in path.absolute().parents if os.path.lexists(folder)), None)
+    if above is not None and not above.is_dir():
+        raise OutputError(
+            f"{option} {quoted(path)} cannot be made, because {quoted(above)} is no folder; choose another place"
+        )
 
 
 def _pictures_folders(source: str) -> set[Path]:

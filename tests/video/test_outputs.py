@@ -17,10 +17,12 @@ import pytest
 from numpy.typing import NDArray
 
 from drivetl.errors import ConfigError, OutputError
+from drivetl.files import writing
 from drivetl.runtime import Detections, Detector
 from drivetl.video import Around, Model, Outputs, VideoSettings, run_video
 from drivetl.video.lane import Job, View
 from drivetl.video.live import LiveSource, Patience
+from drivetl.video.outputs import check_outputs
 from drivetl.video.source_info import SourceInfo
 from drivetl.video.stills import Stills, interest
 from drivetl.video.tracking import untracked
@@ -198,6 +200,39 @@ def test_a_full_disk_keeps_what_was_written(
     assert 10 < len(frames) < 150 and frames[0].shape == (128, 256, 3)
     assert len(frames) <= len(lines(tmp_path / "a.jsonl")) < 150
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "in.avi", "out.mp4"]
+
+
+@pytest.mark.parametrize("option", ["detections", "mot", "stills"])
+def test_a_file_beside_that_cannot_be_written_leaves_the_video(
+    option: str,
+    video: Path,
+    detector: Detector,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read_frames: Read,
+) -> None:
+    monkeypatch.setattr("drivetl.video.stills.atomic_file", lambda target, **_: writing_to_nowhere(target))
+    monkeypatch.setattr("drivetl.video.outputs._Lines._add", lambda self, text: writing_to_nowhere(self._target))
+    outputs = Outputs(tmp_path / "out.mp4", **{option: tmp_path / "beside"})
+    message = r"cannot write .*beside.*No space left on device.*\. The video is kept: '.*out\.mp4'"
+    with pytest.raises(OutputError, match=message):
+        run_video(str(video), [Model(detector)], outputs, VideoSettings(track=True))
+    assert len(read_frames(tmp_path / "out.mp4")) == (6 if option == "stills" else 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def writing_to_nowhere(target: Path) -> None:
+    with writing(target):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("option", ["--out", "--detections", "--mot", "--stills", "--stats"])
+def test_a_place_below_a_file_is_refused_before_the_work(option: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    place = {option: tmp_path / "file" / "sub" / "a.mp4"}
+    outputs = Outputs(place.get("--out"), place.get("--detections"), place.get("--mot"), place.get("--stills"))
+    with pytest.raises(OutputError, match=f"{option} '.*a.mp4' cannot be made, because '.*file' is no folder"):
+        check_outputs(outputs, "0", True, stats=place.get("--stats"))
 
 
 def test_a_size_that_changes_in_the_middle(tmp_path: Path, detector: Detector, read_frames: Read) -> None:
