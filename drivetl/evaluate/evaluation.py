@@ -17,7 +17,7 @@ from drivetl.data.pictures import decode_picture
 from drivetl.data.records import Attribute, Sample
 from drivetl.errors import DatasetError, quoted
 from drivetl.evaluate.bootstrap import REPLICATES
-from drivetl.evaluate.intervals import LEVEL, METHOD, Measured, measure
+from drivetl.evaluate.intervals import LEAST_GROUPS, LEVEL, METHOD, Measured, measure
 from drivetl.evaluate.matching import Truth, match
 from drivetl.evaluate.model import Model, open_model
 from drivetl.evaluate.predictions import Picture, Predictions, picture_of
@@ -259,7 +259,7 @@ def _interval_document(measured: Measured, groups: int) -> dict[str, Any]:
     if measured.interval50_95 is None:
         note = (
             f"No interval: the boxes stand in {measured.groups} of the split's {groups} groups of pictures, and an "
-            "interval needs at least 2 groups with boxes."
+            f"interval needs at least {LEAST_GROUPS} groups with boxes."
         )
     replicates = measured.interval50_95.replicates if measured.interval50_95 else REPLICATES
     return {**measured.document(), "level": LEVEL, "replicates": replicates, "method": METHOD, "note": note}

@@ -52,7 +52,8 @@ def conditions_section(slices: Mapping[str, Any], sources: Sequence[Source]) -> 
     faint = [entry["too_small"] is not None for entry in single]
     chart = intervals([(*row, pale) for row, pale in zip(rows, faint, strict=True)][:_MOST_ROWS], x="mAP50-95")
     caption = (
-        "mAP50-95 with 95 % intervals over groups of pictures; at the right the boxes. Faint: too small to say much."
+        "mAP50-95 with 95 % intervals over groups of pictures; at the right the boxes. Faint: too small to say much; "
+        "of fewer than 6 groups there is no interval."
     )
     paragraphs = [text for key in ("weakest", "weakest_boxes") if (text := _weakest(slices.get(key), key))]
     if empty:
