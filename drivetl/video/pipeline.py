@@ -16,6 +16,7 @@ from drivetl.video.lane import Job, Lane, View, percentiles
 from drivetl.video.line import Line
 from drivetl.video.meter import Latencies, Stopwatch
 from drivetl.video.outputs import DetectionLines, MotLines, check_outputs
+from drivetl.video.pace import Pace
 from drivetl.video.settings import Around, Controls, Model, Outputs, VideoResult, VideoSettings
 from drivetl.video.source_info import Source
 from drivetl.video.sources import LiveOptions, open_source
@@ -29,7 +30,6 @@ __all__ = ["run_video"]
 
 # The figures on the picture stand still for half a second, long enough to be read.
 _REFRESH_S = 0.5
-_PAUSE_POLL_S = 0.05
 # Frames in each queue between two threads, fewer where they are large.
 _MOST_QUEUED = 3
 _QUEUE_BYTES = 64_000_000
@@ -173,10 +173,9 @@ class _Run:
     def _jobs(self, frames: Iterator[NDArray[np.uint8]], stopped: Callable[[], bool]) -> Iterator[Job]:
         """Yield the frames of the source until it ends, the limit is reached or the user has had enough."""
         paced = not self._live and (self._settings.show or self._around.page is not None)
-        due_s, shown_s = time.perf_counter(), 0.0
+        pace = Pace(self._fps, self._controls, stopped)
         for index in itertools.count():
-            while self._controls.paused and not stopped():
-                time.sleep(_PAUSE_POLL_S)
+            pace.while_paused()
             if index == self._settings.limit:
                 return
             if index and stopped():
@@ -194,9 +193,7 @@ class _Run:
             shown = self._source.shown_s
             job = Job(index, image_bgr, self._source.captured_s, views, size_wh, taken, shown_s=shown)
             if paced:
-                step_s, shown_s = self._time_s(job) - shown_s, self._time_s(job)
-                due_s = max(due_s + step_s, time.perf_counter())
-                time.sleep(max(0.0, due_s - time.perf_counter() - 1 / self._fps))
+                pace.until_due(self._time_s(job))
             yield job
 
     def _prepare(self, job: Job) -> None:
