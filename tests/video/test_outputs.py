@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drivetl.errors import ConfigError, OutputError
+from drivetl.errors import ConfigError, OutputError, VideoError
 from drivetl.files import writing
 from drivetl.runtime import Detections, Detector
 from drivetl.video import Around, Model, Outputs, VideoSettings, run_video
@@ -299,6 +299,43 @@ class SteadyCamera:
 
     def close(self) -> None:
         pass
+
+
+class LateCamera:
+    """A camera that gives three frames at once and then breaks off."""
+
+    def __init__(self, image_bgr: NDArray[np.uint8]) -> None:
+        self._image, self._left = image_bgr, 3
+
+    def read(self) -> NDArray[np.uint8] | None:
+        self._left -= 1
+        return self._image.copy() if self._left >= 0 else None
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_live_source_that_hands_on_no_frame(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey, stopped: bool
+) -> None:
+    """The frames come while the model warms up, which takes longer than they may be old."""
+    detector = Detector(bundle, threads=1)
+    ended = threading.Event()
+    monkeypatch.setattr(
+        "drivetl.video.lane.Lane.warm_up", lambda *_: (time.sleep(0.6), ended.set() if stopped else None)
+    )
+    info = SourceInfo("camera", "camera 0", 30.0, None, live=True)
+    camera = LateCamera(grey(200, (256, 128)))
+    source = LiveSource(
+        info, camera, lambda: None, max_age_ms=300, patience=Patience(give_up_s=0), stopped=ended.is_set
+    )
+    monkeypatch.setattr("drivetl.video.pipeline.open_source", lambda *_, **__: source)
+    around = Around(ended.is_set)
+    kind, message = (KeyboardInterrupt, None) if stopped else (VideoError, "'camera 0' delivered 3 frames, and none")
+    with pytest.raises(kind, match=message):
+        run_video("0", [Model(detector)], Outputs(tmp_path / "out.mp4"), None, around)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_live_source_that_is_faster_than_the_model(
