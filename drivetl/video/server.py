@@ -188,7 +188,7 @@ class LivePage(Page):
         # Browsers leave out the port of http.
         if (_HTTP_PORT if port is None else port) != self.port or parts.username is not None or parts.path:
             return False
-        return name in ("localhost", self.host) or _is_address(name)
+        return name in ("localhost", self.host.lower()) or _is_address(name)
 
 
 def _seen(view: Any, classes: list[str]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def pass_for(page: LivePage) -> dict[str, str]:
 def test_the_token_opens_the_page_and_leaves_the_address(page: LivePage) -> None:
     first = Answer(page, "GET", f"/?token={page.token}")
     assert (first.status, first.headers["Location"]) == (303, "/")
-    assert first.headers["Set-Cookie"] == f"{page.cookie}={page.token}; HttpOnly; SameSite=Strict; Path=/"
+    assert first.headers["Set-Cookie"] == f"{page.cookie}={page.token}; HttpOnly; SameSite=Lax; Path=/"
     shown = Answer(page, "GET", "/", **pass_for(page))
     assert shown.status == 200 and page.token not in shown.text and RUDE not in shown.text
     policy = shown.headers["Content-Security-Policy"]
@@ -81,6 +81,23 @@ def test_without_the_token_there_is_nothing(page: LivePage, path: str) -> None:
     refused = Answer(page, "GET", path)
     assert refused.status == 403 and "its token" in refused.text
     assert Answer(page, "GET", path, Cookie=f"{page.cookie}=wrong; x").status == 403
+
+
+def test_a_link_in_another_page_opens_the_page_and_nothing_else(page: LivePage) -> None:
+    """What a browser sends where the printed address was clicked in a chat: the cookie, and whose link it was."""
+    clicked = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert Answer(page, "GET", f"/?token={page.token}", **clicked).status == 303
+    assert Answer(page, "GET", "/", **pass_for(page), **clicked).status == 200
+    for path in ("/state", "/stream"):
+        refused = Answer(page, "GET", path, **pass_for(page), **clicked)
+        assert refused.status == 403 and "own address" in refused.text
+
+
+def test_the_given_name_counts_in_any_case(page: LivePage) -> None:
+    page.host = "Car-7.example"
+    for name in ("Car-7.example", "car-7.example", "CAR-7.EXAMPLE"):
+        assert page.expects(f"{name}:{page.port}")
+    assert not page.expects(f"car-8.example:{page.port}")
 
 
 @pytest.mark.parametrize(
