@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from drivetl.evaluate.anatomy import anatomy
 from drivetl.evaluate.benchmark import synthetic
 from drivetl.report import RunPictures, render_page, run_page
 from drivetl.report.charts import Line, columns, heat, intervals, lines
-from drivetl.report.evidence import conditions_section, latency_drawing, overfitting, weight_section
+from drivetl.report.evidence import _confusion, conditions_section, latency_drawing, overfitting, weight_section
 from drivetl.report.learning import learning_section
 from drivetl.report.verdicts import verdicts
 from drivetl.report.words import evidence_document, markdown, model_card
@@ -176,6 +177,31 @@ def test_what_is_alike_on_all_pictures_has_no_row() -> None:
     assert "weather: Missing on 5 of 60 pictures." in section.paragraphs
     assert not any("Missing on 3" in text for text in section.paragraphs)
     assert "timeofday" not in section.drawings[0].svg and "weather" in section.drawings[0].svg
+
+
+def test_the_grid_of_confusions_shows_all_that_is_taken_for_something_else() -> None:
+    """Class c0 has 100 boxes: 40 found, 30 taken for the unlabelled c20, 2 each for five more, 20 missed."""
+    classes = [f"c{i}" for i in range(26)]
+    table = [[0] * 27 for _ in range(27)]
+    for i in range(14):
+        table[i][i] = 40 - i
+    table[0][20], table[0][26] = 30, 20
+    for j in range(21, 26):
+        table[0][j] = 2
+    drawing = _confusion({"classes": classes, "table": table})
+    row = [float(text) for text in re.findall(r">(\d\.\d\d)<", drawing.svg)]
+    assert row[:7] == [0.4, 0.3, 0.02, 0.02, 0.02, 0.04, 0.2]
+    assert ">c20<" in drawing.svg and ">other<" in drawing.svg and ">c11<" in drawing.svg and ">c12<" not in drawing.svg
+    assert "Left out: 2 labelled classes with fewer boxes. Other: 2 more classes." in drawing.caption
+    small = _confusion({"classes": ["a", "b"], "table": [[3, 0, 1], [0, 2, 0], [1, 1, 0]]})
+    assert ">other<" not in small.svg and "Left out" not in small.caption and "Other" not in small.caption
+
+
+def test_conditions_that_are_not_drawn_are_counted() -> None:
+    slices = adapted()["slices"]
+    slices["single"] = [slice_of("town", f"t{n}", 0.4) for n in range(43)]
+    drawing = conditions_section(slices, []).drawings[0]
+    assert "3 more rows are not drawn." in drawing.caption and "t42" not in drawing.svg
 
 
 def test_verdicts_follow_the_figures() -> None:
