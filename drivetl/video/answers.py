@@ -31,6 +31,7 @@ def page_server(host: str, port: int) -> PageServer:
 
     Raises:
         OSError, OverflowError: it cannot be had.
+        TypeError, ValueError: the host is no name of a host.
     """
     return (_PageServer6 if ":" in host else PageServer)((host, port), _Handler)
 
@@ -97,7 +98,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if self.path != "/control":
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such page")
-        elif not (length.isascii() and length.isdigit() and int(length) <= _MOST_BODY_BYTES):
+        elif not (length.isascii() and length.isdigit() and len(length) < 10 and int(length) <= _MOST_BODY_BYTES):
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a change has at most {_MOST_BODY_BYTES} bytes")
         else:
             try:

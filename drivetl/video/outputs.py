@@ -42,20 +42,20 @@ def check_outputs(
     """
     if outputs.video is not None:
         check_target(outputs.video)
-    named = {} if outputs.stills is None else {outputs.stills.resolve(): "--stills"}
+    named = {} if outputs.stills is None else {_resolved("--stills", outputs.stills): "--stills"}
     if named and _pictures_folders(source) & named.keys():
         raise OutputError(
             f"--stills {quoted(outputs.stills)} holds pictures of the source, which stills may replace; choose another "
             "folder"
         )
-    kept = [bundle.resolve() for bundle in bundles]
+    kept = [_resolved("the bundle", bundle) for bundle in bundles]
     _check_folder("--stills", outputs.stills)
     files = {"--out": outputs.video, "--detections": outputs.detections, "--mot": outputs.mot, "--stats": stats}
     for option, path in files.items():
         if path is None:
             continue
         _check_folder(option, path)
-        place = path.resolve()
+        place = _resolved(option, path)
         if place in named:
             raise OutputError(f"{named[place]} and {option} are both {quoted(path)}; give each a file of its own")
         named[place] = option
@@ -68,6 +68,14 @@ def check_outputs(
             if path.samefile(source):
                 raise OutputError(f"{option} {quoted(path)} is the source itself; choose another file")
     _check_tracks(outputs.mot, track)
+
+
+def _resolved(option: str, path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "it is a link that leads back to itself"
+        raise OutputError(f"{option} {quoted(path)} cannot be used: {reason}; choose another place") from error
 
 
 def _check_folder(option: str, path: Path | None) -> None:
@@ -89,7 +97,7 @@ def _pictures_folders(source: str) -> set[Path]:
             return {place.resolve()}
         if place.suffix.lower() == LIST_ENDING and place.is_file():
             return {picture.resolve().parent for picture in pictures_listed(place)}
-    except (OSError, ValueError, VideoError):  # no such source: it has its own sentence
+    except (OSError, RuntimeError, ValueError, VideoError):  # no such source: it has its own sentence
         pass
     return set()
 

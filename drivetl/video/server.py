@@ -64,7 +64,7 @@ class LivePage(Page):
         self.host = host
         try:
             self._server = page_server(host, port)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, TypeError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             wrong_port = isinstance(error, OverflowError) or getattr(error, "errno", None) in (EADDRINUSE, EACCES)
             remedy = (

@@ -315,6 +315,27 @@ def test_the_verb_writes_the_page_of_an_unfinished_run(tmp_path: Path) -> None:
     assert "How much labelling is enough" in (run / "page.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("recipe.json", "{}", r"recipe\.json' is damaged: it lacks name, started_from, imgsz, scenes or data"),
+        ("recipe.json", json.dumps({**RECIPE, "data": [1]}), "it lacks scenes or data"),
+        ("recipe.json", json.dumps({**RECIPE, "fell_back": True}), "it lacks fallback"),
+        ("zero_shot.json", '{"result": [1]}', r"zero_shot\.json' is damaged"),
+        ("zero_shot.json", '{"result": {}, "command": null}', r"zero_shot\.json' is damaged"),
+        ("train/training_log.jsonl", '{"epoch": 1}\nnull\n', r"training_log\.jsonl', line 2, is no line of a training"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(tmp_path: Path, file: str, text: str, message: str) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
+    (tmp_path / "zero_shot.json").write_text(json.dumps({"command": ["drivetl"], "result": {**stages()["zero_shot"]}}))
+    (tmp_path / "train").mkdir()
+    (tmp_path / file).write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        CliRunner().invoke(app, ["report", str(tmp_path)], catch_exceptions=False)
+    assert not (tmp_path / "page.html").exists()
+
+
 def test_a_page_elsewhere_has_its_own_evidence_and_replaces_nothing_unasked(tmp_path: Path) -> None:
     run, docs = tmp_path / "run", tmp_path / "docs"
     run.mkdir()

@@ -226,6 +226,14 @@ def writing_to_nowhere(target: Path) -> None:
         raise OSError(28, "No space left on device")
 
 
+@pytest.mark.parametrize("option", ["--out", "--stills"])
+def test_a_link_to_itself_is_refused(option: str, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "a.mp4")
+    outputs = Outputs(**{"video" if option == "--out" else "stills": tmp_path / "a.mp4"})
+    with pytest.raises(OutputError, match=f"{option} '.*a.mp4' cannot be used: .*itself; choose another place"):
+        check_outputs(outputs, "0", True)
+
+
 @pytest.mark.parametrize("option", ["--out", "--detections", "--mot", "--stills", "--stats"])
 def test_a_place_below_a_file_is_refused_before_the_work(option: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")

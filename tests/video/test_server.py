@@ -188,6 +188,19 @@ def test_rubbish_on_the_socket(page: LivePage, capfd: pytest.CaptureFixture[str]
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("length", ["1001", "9" * 5000, "-1", "x", ""])
+def test_a_length_that_is_none_is_refused(page: LivePage, length: str, capfd: pytest.CaptureFixture[str]) -> None:
+    own = {**pass_for(page), "Origin": f"http://127.0.0.1:{page.port}", "Content_Length": length}
+    assert Answer(page, "POST", "/control", "{}", **own).status == 413
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["\xfc..x", "a\0b", "\xe4" * 100])
+def test_a_host_that_is_no_name(host: str) -> None:
+    with pytest.raises(VideoError, match=r"cannot serve on .*--host takes an address of this machine"):
+        LivePage(host, 0)
+
+
 def test_two_clients_and_a_slow_one(page: LivePage) -> None:
     """Each gets pictures; one that does not read holds nobody up."""
     request = f"GET /stream HTTP/1.0\r\nHost: 127.0.0.1:{page.port}\r\nCookie: {page.cookie}={page.token}\r\n\r\n"
