@@ -135,6 +135,9 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: the target exists and may not be replaced.
     """
+    if target.exists() and not target.is_file() and not target.is_dir():
+        # It would become a file of that name, which on /dev/null the whole system would notice.
+        raise OutputError(f"{quoted(target)} is a device or a pipe, which drivetl does not replace; give another file")
     if target.exists() and not overwrite:
         raise OutputError(f"{quoted(target)} exists; pass --overwrite to replace it, or choose another --out")
 

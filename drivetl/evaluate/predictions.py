@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from drivetl import files
 from drivetl.config import StrictModel, parse_model
 from drivetl.data.dataset import Dataset
 from drivetl.data.records import Sample
@@ -136,8 +137,7 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
     """
     if target.is_dir():
         raise OutputError(f"{quoted(target)} is a folder; give --predictions the name of a file")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{quoted(target)} exists; pass --overwrite to replace it, or choose another --predictions")
+    files.refuse_existing(target, overwrite=overwrite)
 
 
 def picture_of(number: int, sample: Sample, root: Path) -> Picture:
