@@ -65,6 +65,13 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
     assert target.lstat() == before and [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
+def test_no_option_is_named_that_may_be_another(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("")
+    for place in (tmp_path / "there", tmp_path / "there" / "below"):
+        with pytest.raises(OutputError, match=r"choose another place$"):
+            write_json(place, {})
+
+
 def test_atomic_dir_replaces_only_what_drivetl_made(tmp_path: Path) -> None:
     target = tmp_path / "home"
     target.mkdir()

@@ -180,6 +180,11 @@ def _headline(
     chosen = [index for index in range(len(names)) if boxes[index] >= max(min_boxes, 1)]
     if not chosen:
         most = int(np.argmax(boxes))
+        if not boxes[most]:
+            raise ConfigError(
+                "the test set has no labelled box of the classes that are compared; give --data one that has, or leave "
+                "--only out"
+            )
         raise ConfigError(
             f"no class has {min_boxes} boxes or more, the most has {quoted(names[most])} with {boxes[most]}; lower "
             "--min-boxes or name --classes"

@@ -163,6 +163,10 @@ Call = Callable[[Path, dict[str, Path]], Any]
         (lambda d, p: compare([d], [p["road"]], [p["road"]], classes=["cat"]), "'cat', which is none of 'car, bus"),
         (lambda d, p: compare([d], [p["road"]], [p["road"]], classes=["person"]), "no box of 'person'"),
         (lambda d, p: compare([d], [p["road"]], [p["road"]], min_boxes=99), "'car' with 24; lower --min-boxes"),
+        (
+            lambda d, p: compare([d], [p["road"]], [p["road"]], only=["person"]),
+            "no labelled box of the classes that are",
+        ),
         (lambda d, p: compare([d], [p["road"]], [p["renamed"]]), r"picture 'images/val/stranger\.png'"),
         (lambda d, p: compare([d], [p["road"]], [p["shuffled"]]), "order, size or group"),
         (lambda d, p: compare([d], [p["road"]], []), "at least one"),

@@ -85,6 +85,8 @@ def test_only_some_classes(video: Path, detector: Detector) -> None:
     assert run_video(str(video), [Model(detector)], None, only).per_class == {"person": 3}
     with pytest.raises(ConfigError, match=r"names 'persom', which this model does not know; did you mean 'person'\?"):
         run_video(str(video), [Model(detector)], None, VideoSettings(classes=("persom",)))
+    with pytest.raises(ConfigError, match=r"'dinosaur', which this model does not know; it knows: car, person$"):
+        run_video(str(video), [Model(detector)], None, VideoSettings(classes=("dinosaur",)))
 
 
 def test_two_models_side_by_side(video: Path, bundle: Path, tmp_path: Path, read_frames: Read) -> None:
