@@ -48,20 +48,29 @@ class _ReaderGoneError(Exception):
     """Whoever read the output has stopped, as ``| head`` does."""
 
 
+class _InterruptedError(Exception):
+    """Ctrl-C was pressed."""
+
+
 class _Verbs(TyperGroup):
-    # Typer itself exits with 1 for a broken pipe and for an EOFError, which would say that a gate failed.
+    # Typer itself exits with 1 for a broken pipe and for an EOFError, which would say that a gate failed, and at Ctrl-C
+    # without a word, so that with --json there would be no document.
 
     def make_context(self, *arguments: Any, **named: Any) -> Any:
         try:
             return super().make_context(*arguments, **named)
         except BrokenPipeError as error:
             raise _ReaderGoneError from error
+        except KeyboardInterrupt as error:
+            raise _InterruptedError from error
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise _ReaderGoneError from error
+        except KeyboardInterrupt as error:
+            raise _InterruptedError from error
         except EOFError as error:
             # It takes it for a terminal that was closed at a prompt.
             raise RuntimeError("a file or stream ended early") from error
@@ -97,14 +106,16 @@ for _name in _VERBS:
     import_module(f"drivetl.verbs.{_name}").register(app)
 
 
-def main() -> NoReturn:
-    """Run the command line and exit.
+def main(*, interrupted: bool = False) -> NoReturn:
+    """Run the command line and exit; ``interrupted``: Ctrl-C was pressed already, so only say that.
 
     0 done, 1 a gate failed, 2 bad input or usage, 70 a defect, 130 interrupted, 141 nobody reads the output any more.
     """
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     expect_document()
     try:
+        if interrupted:
+            raise KeyboardInterrupt
         app()
     except DrivetlError as error:
         _fail(verb, str(error), error.exit_status, gate=isinstance(error, GateFailed))
@@ -115,7 +126,7 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         print("drivetl: the reader of the output has gone", file=sys.stderr)
         sys.exit(_READER_GONE)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _InterruptedError):
         _fail(verb, "interrupted", 130)
     except Exception as error:  # noqa: BLE001 - the last resort, which hides nothing
         missing = _missing_extra(verb, error)

@@ -115,7 +115,7 @@ def printable_source(source: str) -> str:
     if not colon:
         # One slash is a slip of the fingers, and what follows it a password all the same.
         slip = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/.*[@=&;?#]", source, re.DOTALL)
-        return source if slip is None else f"{slip[1]}:/…"
+        return _without_account(source) if slip is None else f"{slip[1]}:/…"
     user, at, address = rest.rpartition("@")
     if re.search("[/?#]", user):
         # A password with such a letter, or an @ in the query: nothing says which, and either may be secret.
@@ -126,3 +126,14 @@ def printable_source(source: str) -> str:
         return f"{scheme}://…"
     shown = f"{host}{slash}…" if _PARAMETERS.search(path) else f"{address}{'?…' if query else ''}"
     return f"{scheme}://{'…@' if at else ''}{shown}"
+
+
+def _without_account(source: str) -> str:
+    """Hide what stands before an @ behind // or a colon: a URL whose scheme was mistyped holds a password too."""
+    before, at, address = source.rpartition("@")
+    start = re.search("//|:", before)
+    if not at or start is None or re.match(r"[A-Za-z]:[\\/]", source):  # that is a drive of Windows
+        return source
+    # A password with such a letter, or an @ in the query: nothing says which, and either may be secret.
+    unsure = re.search("[/?#]", before[start.end() :]) or re.search("[?#]", address) or _PARAMETERS.search(address)
+    return "…" if unsure else f"…@{address}"

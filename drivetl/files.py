@@ -124,9 +124,7 @@ def writing(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(
-            f"cannot write {quoted(target)}: {reason}; free space or choose another place with --out"
-        ) from error
+        raise OutputError(f"cannot write {quoted(target)}: {reason}; free space or choose another place") from error
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
@@ -135,8 +133,11 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: the target exists and may not be replaced.
     """
+    if target.exists() and not target.is_file() and not target.is_dir():
+        # It would become a file of that name, which on /dev/null the whole system would notice.
+        raise OutputError(f"{quoted(target)} is a device or a pipe, which drivetl does not replace; give another file")
     if target.exists() and not overwrite:
-        raise OutputError(f"{quoted(target)} exists; pass --overwrite to replace it, or choose another --out")
+        raise OutputError(f"{quoted(target)} exists; pass --overwrite to replace it, or choose another place")
 
 
 @contextlib.contextmanager
@@ -174,7 +175,7 @@ def refuse_existing_dir(target: Path, *, marker: str, overwrite: bool) -> None:
     """
     if target.exists():
         if not target.is_dir() or (any(target.iterdir()) and not (target / marker).is_file()):
-            raise OutputError(f"{quoted(target)} exists and was not made by drivetl; choose another --out")
+            raise OutputError(f"{quoted(target)} exists and was not made by drivetl; choose another place")
         if any(target.iterdir()):
             refuse_existing(target, overwrite=overwrite)
 

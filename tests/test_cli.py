@@ -137,6 +137,34 @@ def test_a_defect_after_the_document_adds_no_second_one() -> None:
     assert json.loads(result.stdout)["verb"] == "doctor"
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_is_told_once(as_json: bool) -> None:
+    result = _with(_RAISING.format("KeyboardInterrupt"), "data", "stats", "d", *(["--json"] if as_json else []))
+    assert (result.returncode, result.stderr.strip()) == (130, "drivetl: error: interrupted")
+    if as_json:
+        document = json.loads(result.stdout)
+        assert (document["verb"], document["error"]) == ("data", {"message": "interrupted", "exit_status": 130})
+    else:
+        assert result.stdout == ""
+
+
+def test_ctrl_c_during_the_imports_is_no_traceback() -> None:
+    """The first library that the command line imports presses it."""
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.argv = ['drivetl', 'data', 'stats', 'd', '--json']\n"
+        "from drivetl.__main__ import main\n"
+        "main()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr.strip()) == (130, "drivetl: error: interrupted")
+    assert json.loads(result.stdout)["error"]["message"] == "interrupted"
+
+
 @pytest.mark.parametrize("words", [["--help"], ["weights", "list"], ["weights", "list", "--json"]])
 def test_a_reader_that_goes_away_is_no_failed_gate(words: list[str]) -> None:
     reading, writing = os.pipe()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -45,6 +47,29 @@ def test_existing_file_needs_overwrite(tmp_path: Path) -> None:
         write_json(target, {"a": 2})
     write_json(target, {"a": 2}, overwrite=True)
     assert '"a": 2' in target.read_text()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "out.json"
+    if kind == "pipe":
+        os.mkfifo(target)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(str(target))
+    else:
+        target.symlink_to("/dev/null")
+    before = target.lstat()
+    with pytest.raises(OutputError, match=r"out\.json' is a device or a pipe, which drivetl does not replace"):
+        write_json(target, {}, overwrite=True)
+    assert target.lstat() == before and [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_no_option_is_named_that_may_be_another(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("")
+    for place in (tmp_path / "there", tmp_path / "there" / "below"):
+        with pytest.raises(OutputError, match=r"choose another place$"):
+            write_json(place, {})
 
 
 def test_atomic_dir_replaces_only_what_drivetl_made(tmp_path: Path) -> None:

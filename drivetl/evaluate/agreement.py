@@ -21,7 +21,7 @@ from drivetl.data.records import Sample
 from drivetl.evaluate.bootstrap import class_scores, mean_over
 from drivetl.evaluate.boxes import Found, Truth
 from drivetl.evaluate.evaluation import Run
-from drivetl.evaluate.intervals import interval_of
+from drivetl.evaluate.intervals import LEAST_GROUPS, interval_of
 from drivetl.evaluate.matching import match
 from drivetl.progress import Progress, silent, tracked
 from drivetl.runtime import Detections
@@ -106,7 +106,7 @@ class Correlation:
             "strong": "agreement ranks pictures nearly as accuracy does.",
             "weak": "a weak link; agreement finds some of the bad pictures and is no measure of accuracy.",
             "none": "no link is shown; do not use agreement in place of accuracy here.",
-            "unknown": "without an interval this says little.",
+            "unknown": f"without an interval, which needs {LEAST_GROUPS} groups of pictures, this says little.",
         }[self.verdict]
         return f"Rank correlation of agreement and AP50 over {self.pictures} pictures: {self.spearman:.2f}{span}: {use}"
 

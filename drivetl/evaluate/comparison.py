@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from drivetl.errors import ConfigError, quoted
 from drivetl.evaluate.bootstrap import REPLICATES, Weights, class_scores, portions, resampled
-from drivetl.evaluate.intervals import LEVEL, METHOD, SEED
+from drivetl.evaluate.intervals import LEAST_GROUPS, LEVEL, METHOD, SEED
 from drivetl.evaluate.matching import Matches
 from drivetl.evaluate.pairing import TestSet, load_test_sets
 from drivetl.evaluate.side_by_side import P_VALUE, SideBySide, side_by_side
@@ -149,8 +149,14 @@ def compare_test_sets(
         return side_by_side(sets, selection, point[which], drawn[which])
 
     folds, whole = slice(0, len(sets)), slice(len(sets), None)
+    shown = over(headline, folds)
+    if drawn and shown.map50_95.interval is None:
+        notes.append(
+            f"No interval of the headline: its boxes stand in {shown.groups} groups of pictures, and an interval needs "
+            f"{LEAST_GROUPS}, and one more for each further test set."
+        )
     return Comparison(
-        over(headline, folds),
+        shown,
         over(present, folds),
         {names[index]: over([index], folds) for index in present},
         {"headline": over(headline, whole), "all_classes": over(present, whole)} if pooled else None,
@@ -174,6 +180,11 @@ def _headline(
     chosen = [index for index in range(len(names)) if boxes[index] >= max(min_boxes, 1)]
     if not chosen:
         most = int(np.argmax(boxes))
+        if not boxes[most]:
+            raise ConfigError(
+                "the test set has no labelled box of the classes that are compared; give --data one that has, or leave "
+                "--only out"
+            )
         raise ConfigError(
             f"no class has {min_boxes} boxes or more, the most has {quoted(names[most])} with {boxes[most]}; lower "
             "--min-boxes or name --classes"

@@ -17,7 +17,7 @@ from drivetl.data.pictures import decode_picture
 from drivetl.data.records import Attribute, Sample
 from drivetl.errors import DatasetError, quoted
 from drivetl.evaluate.bootstrap import REPLICATES
-from drivetl.evaluate.intervals import LEVEL, METHOD, Measured, measure
+from drivetl.evaluate.intervals import LEAST_GROUPS, LEVEL, METHOD, Measured, measure
 from drivetl.evaluate.matching import Truth, match
 from drivetl.evaluate.model import Model, open_model
 from drivetl.evaluate.predictions import Picture, Predictions, picture_of
@@ -45,8 +45,10 @@ class EvaluationResult:
         score: accuracy over all pictures of the split.
         per_dataset: accuracy for each merged dataset; empty where nothing was merged.
         class_mapping: model class → the dataset class that its detections were scored as.
-        dropped: detections of model classes that the dataset does not have, by class; they were not scored.
-        missing_classes: dataset classes that the model cannot detect; they count with zero where they have boxes.
+        dropped: detections of model classes that the dataset does not have, by class; they were not scored. None where
+            a file of predictions does not say.
+        missing_classes: dataset classes that the model cannot detect; they count with zero where they have boxes. None
+            where a file of predictions does not say.
         seconds: wall time.
         predictions: what the model found.
         truth: the labelled boxes that it was scored against.
@@ -60,8 +62,8 @@ class EvaluationResult:
     score: Score
     per_dataset: dict[str, Score]
     class_mapping: dict[str, str]
-    dropped: dict[str, int]
-    missing_classes: tuple[str, ...]
+    dropped: dict[str, int] | None
+    missing_classes: tuple[str, ...] | None
     seconds: float
     predictions: Predictions
     truth: Truth
@@ -96,7 +98,7 @@ class EvaluationResult:
             "per_dataset": {name: score.document() for name, score in self.per_dataset.items()},
             "class_mapping": self.class_mapping,
             "dropped": self.dropped,
-            "missing_classes": list(self.missing_classes),
+            "missing_classes": None if self.missing_classes is None else list(self.missing_classes),
             "protocol": {"confidence": CONFIDENCE, "iou_thresholds": "0.50:0.05:0.95", "max_detections_per_class": 100},
             "seconds": round(self.seconds, 2),
         }
@@ -238,7 +240,14 @@ class Run:
             missing_classes=self.missing_classes,
             seconds=time.perf_counter() - started,
             predictions=Predictions(
-                model.name, dataset.fingerprint, self.split, names, tuple(pictures), collector.found()
+                model.name,
+                dataset.fingerprint,
+                self.split,
+                names,
+                tuple(pictures),
+                collector.found(),
+                self.missing_classes,
+                dict(dropped.most_common()),
             ),
             truth=collector.truth(),
         )
@@ -259,7 +268,7 @@ def _interval_document(measured: Measured, groups: int) -> dict[str, Any]:
     if measured.interval50_95 is None:
         note = (
             f"No interval: the boxes stand in {measured.groups} of the split's {groups} groups of pictures, and an "
-            "interval needs at least 2 groups with boxes."
+            f"interval needs at least {LEAST_GROUPS} groups with boxes."
         )
     replicates = measured.interval50_95.replicates if measured.interval50_95 else REPLICATES
     return {**measured.document(), "level": LEVEL, "replicates": replicates, "method": METHOD, "note": note}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from drivetl.errors import ConfigError
 from drivetl.evaluate.bootstrap import class_scores, mean_over, replicated
 from drivetl.evaluate.curve_picture import Band, Mark, draw_learning_curve
-from drivetl.evaluate.intervals import LEVEL, METHOD, SEED, groups_with_boxes, interval_of
+from drivetl.evaluate.intervals import LEAST_GROUPS, LEVEL, METHOD, SEED, groups_with_boxes, interval_of
 from drivetl.evaluate.learning_curve import MIN_SIZES, Extrapolation, extrapolate
 from drivetl.evaluate.pairing import TestSet, load_test_sets
 from drivetl.progress import Progress, silent
@@ -96,7 +96,8 @@ class LabellingCurve:
 
     def lines(self) -> list[str]:
         """Return the curve as lines for people."""
-        lines = [f"Learning curve on {self.test_pictures} pictures of {self.split!r}, mAP50-95 with 95 % intervals:"]
+        spans = " with 95 % intervals" if any(point.interval for point in self.points) else ""
+        lines = [f"Learning curve on {self.test_pictures} pictures of {self.split!r}, mAP50-95{spans}:"]
         for point in self.points:
             name = f"{point.pictures} labelled" if point.pictures else "zero-shot"
             gain = "" if point.gain is None else f"  gain {point.gain:+.3f}{_words(point.gain_interval, '+.3f')}"
@@ -160,7 +161,7 @@ def labelling_curve(
     if np.isnan(point).any():
         raise ConfigError(f"the split {found.split!r} has no box, so that there is nothing to measure a curve on")
     drawn = np.zeros((len(models), 0, 2))
-    if len(set(found.groups)) > 1:
+    if len(set(found.groups)) >= LEAST_GROUPS:
         drawn = mean_over(replicated(models, found.groups, np.random.default_rng(SEED), progress=progress), classes)
     with_boxes = groups_with_boxes(models[0], found.groups, classes)
     numbers = [*([0] if zero_shot else []), *sizes]
@@ -168,8 +169,8 @@ def labelling_curve(
         _point(number, index, point, drawn, (with_boxes, numbers[0] == 0)) for index, number in enumerate(numbers)
     )
     law, notes = _law(sizes, point[-len(sizes) :, 0], drawn[-len(sizes) :, :, 0].T, with_boxes)
-    if with_boxes < 2:
-        notes.append("No intervals: fewer than 2 groups of test pictures hold boxes.")
+    if with_boxes < LEAST_GROUPS:
+        notes.append(f"No intervals: fewer than {LEAST_GROUPS} groups of test pictures hold boxes.")
     return _curve(found, points, law, notes)
 
 

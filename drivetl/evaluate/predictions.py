@@ -6,12 +6,13 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from drivetl import files
 from drivetl.config import StrictModel, parse_model
 from drivetl.data.dataset import Dataset
 from drivetl.data.records import Sample
@@ -59,6 +60,9 @@ class _File(StrictModel):
     split: str
     images: tuple[Picture, ...]
     categories: tuple[_Category, ...]
+    # Files of earlier versions do not say.
+    missing_classes: tuple[str, ...] | None = None
+    dropped: dict[str, Annotated[int, Field(ge=0)]] | None = None
     predictions: list[Any]
 
 
@@ -73,6 +77,7 @@ class Predictions:
         class_names: of the dataset, in the order of class ids.
         pictures: in the dataset's order.
         found: the detections; ``found.picture`` counts in ``pictures``.
+        missing_classes, dropped: see `drivetl.evaluate.EvaluationResult`; None where the file does not say.
     """
 
     model: str
@@ -81,6 +86,8 @@ class Predictions:
     class_names: tuple[str, ...]
     pictures: tuple[Picture, ...]
     found: Found
+    missing_classes: tuple[str, ...] | None = None
+    dropped: dict[str, int] | None = None
 
     @property
     def groups(self) -> list[str]:
@@ -102,6 +109,8 @@ class Predictions:
             "split": self.split,
             "images": [picture.model_dump() for picture in self.pictures],
             "categories": [{"id": index, "name": name} for index, name in enumerate(self.class_names)],
+            "missing_classes": None if self.missing_classes is None else list(self.missing_classes),
+            "dropped": self.dropped,
             "predictions": [
                 {"image_id": image, "category_id": category, "bbox": bbox, "score": score}
                 for image, category, bbox, score in zip(*columns, strict=True)
@@ -128,8 +137,7 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
     """
     if target.is_dir():
         raise OutputError(f"{quoted(target)} is a folder; give --predictions the name of a file")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{quoted(target)} exists; pass --overwrite to replace it, or choose another --predictions")
+    files.refuse_existing(target, overwrite=overwrite)
 
 
 def picture_of(number: int, sample: Sample, root: Path) -> Picture:
@@ -161,7 +169,8 @@ def read_predictions(path: Path) -> Predictions:
             raise DatasetError(f"{quoted(path)}: the ids of {quoted(kind)} must count 0, 1, 2, …; write the file again")
     names = tuple(category.name for category in file.categories)
     found = _found(file.predictions, len(file.images), len(names), path)
-    return Predictions(file.model, file.dataset_fingerprint, file.split, names, file.images, found)
+    of_model = file.missing_classes, file.dropped
+    return Predictions(file.model, file.dataset_fingerprint, file.split, names, file.images, found, *of_model)
 
 
 def check_dataset(predictions: Predictions, path: Path, dataset: Dataset, pictures: tuple[Picture, ...]) -> None:

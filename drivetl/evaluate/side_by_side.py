@@ -29,7 +29,7 @@ class Difference:
     Attributes:
         before, after: mean over seeds, then over test sets.
         difference: after minus before.
-        interval: of the difference; None where it would rest on a single group.
+        interval: of the difference; None where it would rest on too few groups.
         p_value: of "there is no difference", see `P_VALUE`.
         verdict: better or worse only where the interval excludes zero and p is below 0.05.
     """

@@ -52,7 +52,7 @@ class Slice:
         groups: groups that hold at least one of the boxes.
         boxes: labelled boxes.
         map50_95, map50: mean over the classes with a box here; None without a box.
-        interval: 95 % interval of ``map50_95``; None where it would rest on one group, or a pair is too small.
+        interval: 95 % interval of ``map50_95``; None where it would rest on too few groups, or a pair is too small.
         difference: of ``map50_95`` to all pictures, over the classes with a box here.
         difference_interval: its 95 % interval, from the same resamples.
         p_value: of "there is no difference".

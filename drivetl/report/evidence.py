@@ -21,6 +21,9 @@ __all__ = [
 ]
 
 _MOST_ROWS = 40
+# Of the grid of confusions: labelled classes, and others that they are taken for.
+_MOST_CLASSES = 12
+_MOST_BESIDE = 4
 _MOST_TEXT = 6000
 
 
@@ -52,8 +55,11 @@ def conditions_section(slices: Mapping[str, Any], sources: Sequence[Source]) -> 
     faint = [entry["too_small"] is not None for entry in single]
     chart = intervals([(*row, pale) for row, pale in zip(rows, faint, strict=True)][:_MOST_ROWS], x="mAP50-95")
     caption = (
-        "mAP50-95 with 95 % intervals over groups of pictures; at the right the boxes. Faint: too small to say much."
+        "mAP50-95 with 95 % intervals over groups of pictures; at the right the boxes. Faint: too small to say much; "
+        "of fewer than 6 groups there is no interval."
     )
+    if len(rows) > _MOST_ROWS:
+        caption += f" {len(rows) - _MOST_ROWS} more rows are not drawn."
     paragraphs = [text for key in ("weakest", "weakest_boxes") if (text := _weakest(slices.get(key), key))]
     if empty:
         names = ", ".join(f"{entry['by'][0]} {entry['value'][0]}" for entry in empty)
@@ -135,15 +141,24 @@ def errors_section(errors: Mapping[str, Any], sources: Sequence[Source]) -> Sect
 
 
 def _confusion(found: Mapping[str, Any]) -> Drawing:
-    kept = [i for i, row in enumerate(found["table"][:-1]) if sum(row)][:12]
-    names = [found["classes"][i] for i in kept]
+    """Draw the classes with the most boxes, and everything that they are taken for, so that each row adds up to 1."""
+    classes, table = found["classes"], found["table"]
+    labelled = [i for i, row in enumerate(table[:-1]) if sum(row)]
+    kept = sorted(sorted(labelled, key=lambda i: -sum(table[i]))[:_MOST_CLASSES])
+    taken = {j: sum(table[i][j] for i in kept) for j in range(len(classes)) if j not in kept}
+    beside = sorted((j for j, count in taken.items() if count), key=lambda j: -taken[j])
+    shown, rest = [*kept, *beside[:_MOST_BESIDE]], beside[_MOST_BESIDE:]
     cells = []
-    for i in kept:
-        row = found["table"][i]
-        total = sum(row)
-        cells.append([row[j] / total if row[j] else None for j in kept] + [row[-1] / total])
+    for row in (table[i] for i in kept):
+        counts = [row[j] for j in shown] + [sum(row[j] for j in rest)] * bool(rest)
+        cells.append([count / sum(row) if count else None for count in counts] + [row[-1] / sum(row)])
+    names = [*(classes[j] for j in shown), *["other"] * bool(rest), "missed"]
     caption = "Rows: labelled classes; columns: what they are taken for, as a share; last column: not found."
-    return Drawing(heat(names, [*names, "missed"], cells), caption, wide=True)
+    if len(labelled) > len(kept):
+        caption += f" Left out: {len(labelled) - len(kept)} labelled classes with fewer boxes."
+    if rest:
+        caption += f" Other: {len(rest)} more classes."
+    return Drawing(heat([classes[i] for i in kept], names, cells), caption, wide=True)
 
 
 def _threshold(entry: Mapping[str, Any]) -> str:

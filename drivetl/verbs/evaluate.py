@@ -112,6 +112,11 @@ def _lines(document: dict[str, Any]) -> list[str]:
     for name, shown in (("slices", slice_lines), ("errors", error_lines), ("agreement", agreement_lines)):
         if name in document:
             lines += shown(document[name])
+    if document["missing_classes"] is None:
+        lines.append(
+            "The file does not say which classes the model lacks, nor what was not scored; evaluate again with "
+            "--predictions to know."
+        )
     if document["missing_classes"]:
         lines.append(f"The model has no class for: {', '.join(document['missing_classes'])}.")
     if document["dropped"]:

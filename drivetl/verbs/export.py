@@ -221,11 +221,11 @@ def _int8_lines(account: Mapping[str, Any] | None) -> list[str]:
 
 
 def _held_out_lines(held_out: Mapping[str, Any]) -> list[str]:
-    low, high = held_out["interval"] or (float("nan"), float("nan"))
+    span = held_out["interval"]
+    words = f"95 % interval {100 * span[0]:+.2f} to {100 * span[1]:+.2f}" if span else "no interval for want of groups"
     lines = [
         f"held out ({held_out['split']}, {held_out['pictures']} pictures): mAP50-95 {held_out['before']:.4f} to "
-        f"{held_out['after']:.4f}, {100 * held_out['difference']:+.2f} points, 95 % interval "
-        f"{100 * low:+.2f} to {100 * high:+.2f}"
+        f"{held_out['after']:.4f}, {100 * held_out['difference']:+.2f} points, {words}"
     ]
     for kind in ("per_class", "per_condition"):
         for name, row in held_out[kind].items():

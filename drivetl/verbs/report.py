@@ -83,13 +83,30 @@ def _targets(run: Path, out: Path | None) -> dict[str, Path]:
 
 
 def _recipe(run: Path) -> dict[str, Any]:
-    recipe = _read(run / "recipe.json")
+    path = run / "recipe.json"
+    recipe = _read(path)
     if recipe.get("kind") == "comparison":
         raise ConfigError(
             f"{quoted(run)} is the run of a comparison, which has no page; look at comparison.png in it, which "
             "shows its pairs, and at the summary that drivetl run prints, also when everything was done before"
         )
+    # What the page reads; the rest of a recipe is not its business.
+    scenes, data, fallback = recipe.get("scenes"), recipe.get("data"), recipe.get("fallback")
+    known = {
+        "name": isinstance(recipe.get("name"), str),
+        "started_from": isinstance(recipe.get("started_from"), str),
+        "imgsz": "imgsz" in recipe,
+        "scenes or data": _holds(scenes, "preset") if scenes else _holds(data, "format"),
+        "fallback": not recipe.get("fell_back")
+        or (_holds(fallback, "weights", "source") and _holds(recipe["fallback"]["source"], "preset")),
+    }
+    if missing := [name for name, holds in known.items() if not holds]:
+        raise ConfigError(f"{quoted(path)} is damaged: it lacks {', '.join(missing)}; carry out the run again")
     return recipe
+
+
+def _holds(document: Any, *keys: str) -> bool:
+    return isinstance(document, dict) and document.keys() >= set(keys)
 
 
 def _text(path: Path) -> str:
@@ -115,6 +132,9 @@ def _records(run: Path) -> dict[str, Any]:
     files = [path for path in sorted(run.glob("[!.]*.json")) if path.name != "recipe.json"]
     documents = {path.stem: _read(path) for path in files}
     records = {name: document for name, document in documents.items() if "result" in document}
+    for name, record in records.items():
+        if not (isinstance(record["result"], dict) and isinstance(record.get("command", []), list)):
+            raise ConfigError(f"{quoted(run / f'{name}.json')} is damaged; carry out the run again")
     if not records:
         raise ConfigError(f"the run {quoted(run)} has not come as far as its first stage; carry it out first")
     return records
@@ -125,9 +145,13 @@ def _log(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return [json_module.loads(line) for line in _text(path).splitlines()]
+        lines = [json_module.loads(line) for line in _text(path).splitlines()]
     except ValueError as error:
         raise ConfigError(f"{quoted(path)} is damaged; carry out the run again") from error
+    for number, line in enumerate(lines, start=1):
+        if not _holds(line, "epoch"):
+            raise ConfigError(f"{quoted(path)}, line {number}, is no line of a training log; carry out the run again")
+    return lines
 
 
 def _weight_curve(path: Path) -> list[dict[str, Any]]:

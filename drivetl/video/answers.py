@@ -31,6 +31,7 @@ def page_server(host: str, port: int) -> PageServer:
 
     Raises:
         OSError, OverflowError: it cannot be had.
+        TypeError, ValueError: the host is no name of a host.
     """
     return (_PageServer6 if ":" in host else PageServer)((host, port), _Handler)
 
@@ -73,7 +74,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if not secrets.compare_digest(given.encode(), page.token.encode()):
                 self._refuse(HTTPStatus.FORBIDDEN, _FORBIDDEN)
                 return
-            cookie = f"{page.cookie}={page.token}; HttpOnly; SameSite=Strict; Path=/"
+            # Lax, so that the printed link may be clicked in another page: the redirect would leave Strict out.
+            cookie = f"{page.cookie}={page.token}; HttpOnly; SameSite=Lax; Path=/"
             # Without the token in its address the page can be bookmarked or shared without giving it away.
             self._answer(HTTPStatus.SEE_OTHER, b"", "text/plain", {"Set-Cookie": cookie, "Location": "/"})
         elif not self._has_token():
@@ -96,7 +98,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if self.path != "/control":
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such page")
-        elif not (length.isascii() and length.isdigit() and int(length) <= _MOST_BODY_BYTES):
+        elif not (length.isascii() and length.isdigit() and len(length) < 10 and int(length) <= _MOST_BODY_BYTES):
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a change has at most {_MOST_BODY_BYTES} bytes")
         else:
             try:
@@ -122,7 +124,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if known and origin in (None, f"http://{host}") and site in ("none", "same-origin"):
             return True
         # A link from elsewhere may open the page, which then asks for itself; it may do nothing more.
-        if known and origin is None and self.headers.get("Sec-Fetch-Mode") == "navigate" and self.command == "GET":
+        link = self.command == "GET" and self.path.partition("?")[0] == "/"
+        if known and origin is None and link and self.headers.get("Sec-Fetch-Mode") == "navigate":
             return True
         self._refuse(HTTPStatus.FORBIDDEN, "this page answers only under its own address")
         return False

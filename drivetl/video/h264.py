@@ -27,7 +27,7 @@ __all__ = ["H264"]
 # takes a third of the time of ``veryfast``, for 1.8 times the size. On two cores, encoding would hold up a network.
 _CRF = "21"
 _PRESET = "ultrafast"
-# MP4 time stamps are whole numbers; this keeps 30000/1001 and its relatives exact.
+# MP4 time stamps are whole numbers; this keeps 30000/1001 and its relatives exact, and one frame in so many seconds.
 _MAX_RATE_DENOMINATOR = 1001
 _FRAGMENT_S = 2.0
 _MOST_ENCODER_THREADS = 8  # beyond that, x264 gains little on a picture of a camera's size
@@ -43,6 +43,13 @@ def _encoder_threads() -> int:
     where one thread gives 36 (int8 at 480 pixels, 960x540 video).
     """
     return min(_MOST_ENCODER_THREADS, max(1, usable_cores() // 2))
+
+
+def _rate(fps: float) -> Fraction:
+    """Return the rate as a fraction. Below one a second its inverse is rounded: 1/3600 would be rounded to none."""
+    if fps < 1:
+        return 1 / Fraction(1 / fps).limit_denominator(_MAX_RATE_DENOMINATOR)
+    return Fraction(fps).limit_denominator(_MAX_RATE_DENOMINATOR)
 
 
 class H264:
@@ -64,7 +71,7 @@ class H264:
                 f"and hardware players show only yuv420p",
             )
         self._file = _FailSafeFile(path)
-        rate = Fraction(fps).limit_denominator(_MAX_RATE_DENOMINATOR)
+        rate = _rate(fps)
         options = {} if self._matroska else dict(_FRAGMENTED)
         kind = "matroska" if self._matroska else path.suffix.lower()[1:]
         try:

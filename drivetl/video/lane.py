@@ -193,8 +193,8 @@ def _class_ids(wanted: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]
     unknown = [name for name in wanted if name not in names]
     if unknown:
         near = difflib.get_close_matches(unknown[0], names, 1)
-        hint = f"; did you mean {quoted(near[0])}?" if near else ""
+        hint = f"; did you mean {quoted(near[0])}? It knows" if near else "; it knows"
         raise ConfigError(
-            f"--classes names {quoted(unknown[0])}, which this model does not know{hint} It knows: {', '.join(names)}"
+            f"--classes names {quoted(unknown[0])}, which this model does not know{hint}: {', '.join(names)}"
         )
     return np.array([names.index(name) for name in wanted], np.int64)

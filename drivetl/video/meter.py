@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["Latencies", "Stopwatch"]
+__all__ = ["FigureLine", "Latencies", "Stopwatch"]
 
 _RECENT = 30
+# The figures on the picture stand still for half a second, long enough to be read.
+_REFRESH_S = 0.5
 # Bins whose edges grow by 1 % from a microsecond to beyond an hour, so percentiles are right within a percent.
 _FIRST_MS = 1e-3
 _GROWTH = math.log(1.01)
@@ -40,6 +43,41 @@ class Latencies:
             return 0.0
         place = int(np.searchsorted(np.cumsum(self._counts), max(1, math.ceil(share * total))))
         return _FIRST_MS * math.exp((place + 1) * _GROWTH)
+
+
+class FigureLine:
+    """The figures that stand on each model's picture, the most important first.
+
+    Attributes:
+        shown: for each model; nothing before the first frame is through.
+    """
+
+    def __init__(self, models: int) -> None:
+        self.shown: list[tuple[str, ...]] = [() for _ in range(models)]
+        self._since_s, self._frames = time.perf_counter(), 0
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._since_s = time.perf_counter()
+
+    def refresh(self, latencies: Sequence[Latencies], frames: int, dropped: int) -> None:
+        """Renew them if they stood long enough.
+
+        Args:
+            latencies: of each model.
+            frames: handed on so far.
+            dropped: so far.
+        """
+        now_s = time.perf_counter()
+        if self.shown[0] and now_s - self._since_s < _REFRESH_S:
+            return
+        rate = (frames - self._frames) / max(1e-9, now_s - self._since_s)
+        for index, latency in enumerate(latencies):
+            if len(latency):
+                times = (f"end-to-end {np.median(latency.recent):.1f} ms", f"p99 {latency.percentile(0.99):.1f} ms")
+                self.shown[index] = (*times, f"{rate:.0f} FPS", f"{dropped} dropped")
+        if self.shown[0]:
+            self._since_s, self._frames = now_s, frames
 
 
 class Stopwatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -35,23 +36,26 @@ def check_outputs(
         stats: one more file to be written.
 
     Raises:
-        OutputError: a file exists, is a folder, the source or a part of a bundle, is named twice, or is no video.
+        OutputError: a file exists, is a folder, lies below a file, is the source or a part of a bundle, is named twice,
+            or is no video.
         ConfigError: tracks are to be written and none are followed.
     """
     if outputs.video is not None:
         check_target(outputs.video)
-    named = {} if outputs.stills is None else {outputs.stills.resolve(): "--stills"}
+    named = {} if outputs.stills is None else {_resolved("--stills", outputs.stills): "--stills"}
     if named and _pictures_folders(source) & named.keys():
         raise OutputError(
             f"--stills {quoted(outputs.stills)} holds pictures of the source, which stills may replace; choose another "
             "folder"
         )
-    kept = [bundle.resolve() for bundle in bundles]
+    kept = [_resolved("the bundle", bundle) for bundle in bundles]
+    _check_folder("--stills", outputs.stills)
     files = {"--out": outputs.video, "--detections": outputs.detections, "--mot": outputs.mot, "--stats": stats}
     for option, path in files.items():
         if path is None:
             continue
-        place = path.resolve()
+        _check_folder(option, path)
+        place = _resolved(option, path)
         if place in named:
             raise OutputError(f"{named[place]} and {option} are both {quoted(path)}; give each a file of its own")
         named[place] = option
@@ -66,6 +70,25 @@ def check_outputs(
     _check_tracks(outputs.mot, track)
 
 
+def _resolved(option: str, path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "it is a link that leads back to itself"
+        raise OutputError(f"{option} {quoted(path)} cannot be used: {reason}; choose another place") from error
+
+
+def _check_folder(option: str, path: Path | None) -> None:
+    """Say that a path leads through a file, where no folder can be made."""
+    if path is None:
+        return
+    above = next((folder for folder in path.absolute().parents if os.path.lexists(folder)), None)
+    if above is not None and not above.is_dir():
+        raise OutputError(
+            f"{option} {quoted(path)} cannot be made, because {quoted(above)} is no folder; choose another place"
+        )
+
+
 def _pictures_folders(source: str) -> set[Path]:
     """Return the folders of the pictures that a source consists of."""
     try:
@@ -74,7 +97,7 @@ def _pictures_folders(source: str) -> set[Path]:
             return {place.resolve()}
         if place.suffix.lower() == LIST_ENDING and place.is_file():
             return {picture.resolve().parent for picture in pictures_listed(place)}
-    except (OSError, ValueError, VideoError):  # no such source: it has its own sentence
+    except (OSError, RuntimeError, ValueError, VideoError):  # no such source: it has its own sentence
         pass
     return set()
 

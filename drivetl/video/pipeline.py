@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.errors import VideoError, quoted
 from drivetl.video.draw import fit_into
 from drivetl.video.lane import Job, Lane, View, percentiles
 from drivetl.video.line import Line
-from drivetl.video.meter import Latencies, Stopwatch
+from drivetl.video.meter import FigureLine, Latencies, Stopwatch
 from drivetl.video.outputs import DetectionLines, MotLines, check_outputs
+from drivetl.video.pace import Pace
 from drivetl.video.settings import Around, Controls, Model, Outputs, VideoResult, VideoSettings
 from drivetl.video.source_info import Source
 from drivetl.video.sources import LiveOptions, open_source
@@ -27,9 +29,6 @@ from drivetl.video.writer import VideoOutput, video_output
 
 __all__ = ["run_video"]
 
-# The figures on the picture stand still for half a second, long enough to be read.
-_REFRESH_S = 0.5
-_PAUSE_POLL_S = 0.05
 # Frames in each queue between two threads, fewer where they are large.
 _MOST_QUEUED = 3
 _QUEUE_BYTES = 64_000_000
@@ -103,8 +102,7 @@ class _Run:
         self._size_wh = (0, 0)
         self._latencies = {stage: Latencies() for stage in ("read", "weather", "draw", "write", "age")}
         self._started_s = self._ended_s = self._first_s = 0.0
-        self._figures: list[tuple[str, ...]] = [() for _ in models]
-        self._figures_s, self._figures_frames = -_REFRESH_S, 0
+        self._figures = FigureLine(len(models))
 
     def open_outputs(self, outputs: Outputs, stack: contextlib.ExitStack) -> None:
         """Open everything that frames go to; the video first, so that its full disk leaves the others whole."""
@@ -128,12 +126,15 @@ class _Run:
 
         Raises:
             KeyboardInterrupt: the run was stopped before its first frame, so there is nothing to keep.
+            VideoError: no frame came in time to be handed on.
         """
         frames = self._source.frames()
         # The first frame decides about sizes; it is taken here, so that its errors come before any thread starts.
         first = None if stopped() else next(frames, None)
         if first is None:
-            raise KeyboardInterrupt
+            self._interrupted = stopped()
+            self._check_handed_on()
+            return
         self._begin(first)
         total = self._source.info.frames
         if self._settings.limit is not None:
@@ -154,6 +155,17 @@ class _Run:
                     self._around.progress("frames", self._frames_out, total)
             finally:
                 self._controls.ended = True  # a reader that waits for a camera must not be waited for
+        self._check_handed_on()
+
+    def _check_handed_on(self) -> None:
+        if self._interrupted and not self._frames_out:
+            raise KeyboardInterrupt
+        if not self._frames_out:
+            arrived = self._taken + self._source.dropped
+            raise VideoError(
+                f"{quoted(self._source.info.name)} delivered {arrived} frames, and none that came in time to be handed "
+                "on; raise --max-age-ms, or check the connection"
+            )
 
     def _begin(self, first: NDArray[np.uint8]) -> None:
         """Fix the sizes and run the first frame once untimed: it pays for memory and, on a GPU, compiled kernels."""
@@ -169,14 +181,14 @@ class _Run:
         if self._around.page is not None:
             self._around.page.begin(self._controls, facts)
         self._started_s = self._ended_s = time.perf_counter()
+        self._figures.begin()
 
     def _jobs(self, frames: Iterator[NDArray[np.uint8]], stopped: Callable[[], bool]) -> Iterator[Job]:
         """Yield the frames of the source until it ends, the limit is reached or the user has had enough."""
         paced = not self._live and (self._settings.show or self._around.page is not None)
-        due_s, shown_s = time.perf_counter(), 0.0
+        pace = Pace(self._fps, self._controls, stopped)
         for index in itertools.count():
-            while self._controls.paused and not stopped():
-                time.sleep(_PAUSE_POLL_S)
+            pace.while_paused()
             if index == self._settings.limit:
                 return
             if index and stopped():
@@ -194,9 +206,7 @@ class _Run:
             shown = self._source.shown_s
             job = Job(index, image_bgr, self._source.captured_s, views, size_wh, taken, shown_s=shown)
             if paced:
-                step_s, shown_s = self._time_s(job) - shown_s, self._time_s(job)
-                due_s = max(due_s + step_s, time.perf_counter())
-                time.sleep(max(0.0, due_s - time.perf_counter() - 1 / self._fps))
+                pace.until_due(self._time_s(job))
             yield job
 
     def _prepare(self, job: Job) -> None:
@@ -223,10 +233,11 @@ class _Run:
         if self._video is None and self._window is None and self._stills is None and self._around.page is None:
             return
         watch = Stopwatch()
-        self._refresh_figures()
+        shown = [self._latencies["age"] if self._live else lane.latencies["end_to_end"] for lane in self._lanes]
+        self._figures.refresh(shown, self._frames_out, self._source.dropped)
         now_s = job.captured_s if self._live else self._time_s(job)
         panes = [job.image_bgr, *(job.image_bgr.copy() for _ in self._lanes[1:])]
-        for lane, view, pane, figures in zip(self._lanes, job.views, panes, self._figures, strict=True):
+        for lane, view, pane, figures in zip(self._lanes, job.views, panes, self._figures.shown, strict=True):
             lane.draw(pane, view, figures, now_s)
         job.image_bgr = panes[0] if len(panes) == 1 else np.hstack(panes)
         job.taken_ms["draw"] = watch.lap_ms()
@@ -277,21 +288,6 @@ class _Run:
         if self._window is not None:
             self._window.keep_alive()
             self._controls.ended |= self._window.closed
-
-    def _refresh_figures(self) -> None:
-        """Renew the figures that stand on the frames, the most important first, if they stood long enough."""
-        now_s = time.perf_counter()
-        if now_s - self._figures_s < _REFRESH_S:
-            return
-        since_s = self._figures_s if self._figures[0] else self._started_s
-        rate = (self._frames_out - self._figures_frames) / (now_s - since_s)
-        for index, lane in enumerate(self._lanes):
-            latency = self._latencies["age"] if self._live else lane.latencies["end_to_end"]
-            if len(latency):
-                shown = (f"end-to-end {np.median(latency.recent):.1f} ms", f"p99 {latency.percentile(0.99):.1f} ms")
-                self._figures[index] = (*shown, f"{rate:.0f} FPS", f"{self._source.dropped} dropped")
-        if self._figures[0]:
-            self._figures_s, self._figures_frames = now_s, self._frames_out
 
     def _state(self, job: Job) -> dict[str, Any]:
         """Return the figures that go with a frame, for the page."""

@@ -64,7 +64,7 @@ class LivePage(Page):
         self.host = host
         try:
             self._server = page_server(host, port)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, TypeError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             wrong_port = isinstance(error, OverflowError) or getattr(error, "errno", None) in (EADDRINUSE, EACCES)
             remedy = (
@@ -188,7 +188,7 @@ class LivePage(Page):
         # Browsers leave out the port of http.
         if (_HTTP_PORT if port is None else port) != self.port or parts.username is not None or parts.path:
             return False
-        return name in ("localhost", self.host) or _is_address(name)
+        return name in ("localhost", self.host.lower()) or _is_address(name)
 
 
 def _seen(view: Any, classes: list[str]) -> dict[str, Any]:

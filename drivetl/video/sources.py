@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ _TOLERANCE_SHARE = 0.1
 _TOLERANCE_S = (0.25, 1.5)
 _MOST_FRAMES = 1e9
 _MOST_DIGITS = 4
+_CAMERA_DEVICE = re.compile(r"/dev/video(\d+)")
 _NETWORK_TIMEOUT_MS = 5000
 _PASS_ALLOW = "or pass --allow-truncated to use the frames that can be read"
 
@@ -65,8 +67,9 @@ def open_source(
     A URL behind which a recording of known length lies is read like a file: every frame, none dropped.
 
     Args:
-        source: a path, digits or a URL. A file whose name is all digits is written ``./0``. A ``.txt`` file lists
-            pictures, one a line, relative to its own folder; empty lines and lines that begin with # are skipped.
+        source: a path, digits or a URL; ``/dev/video0`` is the camera 0. A file whose name is all digits is written
+            ``./0``. A ``.txt`` file lists pictures, one a line, relative to its own folder; empty lines and lines that
+            begin with # are skipped.
         picture_fps: rate at which pictures play.
         allow_truncated: read a damaged video as far as it goes instead of refusing it.
         live: how cameras and streams are read; None takes the defaults.
@@ -92,6 +95,13 @@ def open_source(
             ) from error
     if path.is_dir():
         return PictureSource(path, pictures_in(path), picture_fps)
+    if path.is_char_device() and (device := _CAMERA_DEVICE.fullmatch(str(path.resolve()))):
+        return _open_camera(device[1], live)
+    if path.exists() and not path.is_file():
+        raise VideoError(
+            f"the source {quoted(path)} is a pipe or a device and no video file; give a file, the index of a camera, "
+            f"or a URL"
+        )
     if not path.is_file():
         raise VideoError(
             f"the source {quoted(printable_source(source))} does not exist; give a video file, a folder of pictures, a "

@@ -73,11 +73,12 @@ class VideoOutput:
     Attributes:
         codec: ``h264`` or ``mpeg4``; None before the first frame.
         notes: what the user should know about the file, one sentence each.
+        target: the file as it will be called.
     """
 
     def __init__(self, temporary: Path, target: Path, fps: float) -> None:
         self.codec: str | None = None
-        self._temporary, self._target, self._fps = temporary, target, fps
+        self.target, self._temporary, self._fps = target, temporary, fps
         self._writer: _Writer | None = None
 
     @property
@@ -105,16 +106,21 @@ class VideoOutput:
         if self._writer is None:
             size_wh = image_bgr.shape[1], image_bgr.shape[0]
             encoder = H264 if h264_available() else _Mpeg4
-            self._writer = encoder(self._temporary, self._fps, size_wh, self._target)
+            self._writer = encoder(self._temporary, self._fps, size_wh, self.target)
             self.codec = self._writer.codec
         self._writer.write(image_bgr, time_s)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no frame was written yet."""
+        return self._writer is None
 
     def _finish(self, well: bool) -> OutputError | None:
         """Close the file; return an error where only a part of it could be kept."""
         writer = self._writer
         if writer is None:
             if well:
-                raise VideoError(f"there is no frame to write to {quoted(self._target)}; give a source that has some")
+                raise VideoError(f"there is no frame to write to {quoted(self.target)}; give a source that has some")
             return None
         if well and not self.failed:
             writer.close()
@@ -123,9 +129,7 @@ class VideoOutput:
                 writer.abandon()
             return None
         kept = writer.salvage()
-        message = (
-            f"cannot write {quoted(self._target)}: {writer.failure}; free space or choose another place with --out"
-        )
+        message = f"cannot write {quoted(self.target)}: {writer.failure}; free space or choose another place with --out"
         if not kept:
             raise OutputError(message)
         return OutputError(f"{message}. The first {kept} frames are kept and can be played")
@@ -135,7 +139,8 @@ class VideoOutput:
 def video_output(target: Path, *, fps: float, overwrite: bool = False) -> Iterator[VideoOutput]:
     """Yield an output that becomes ``target`` when the block ends well and vanishes when it does not.
 
-    Where the disk becomes full, what was written until then is kept and can be played, and the error says so.
+    Where the disk becomes full, what was written until then is kept and can be played, and the error says so. Where the
+    block ends because something else could not be written (an `OutputError`), the video is kept too.
 
     Args:
         target: the file, ending in one of `VIDEO_ENDINGS`.
@@ -156,7 +161,10 @@ def video_output(target: Path, *, fps: float, overwrite: bool = False) -> Iterat
 
 
 class _Ending:
-    """Closes an output when its block ends; where a part of it is kept, the block's own error gives way to that."""
+    """Closes an output when its block ends; where a part of it is kept, the block's own error gives way to that.
+
+    A file beside the video that cannot be written is no reason to throw the video away, which took the whole run.
+    """
 
     def __init__(self, output: VideoOutput) -> None:
         self.partly: OutputError | None = None
@@ -168,7 +176,11 @@ class _Ending:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        self.partly = self._output._finish(error is None)
+        beside = error if isinstance(error, OutputError) and not self._output.empty else None
+        self.partly = self._output._finish(error is None or beside is not None)
+        if self.partly is None and beside is not None:
+            self.partly = OutputError(f"{beside}. The video is kept: {quoted(self._output.target)}")
+            self.partly.__cause__ = beside
         return self.partly is not None and isinstance(error, OutputError | None)
 
 

@@ -22,7 +22,7 @@ SMALL = ("--imgsz", "64", "--batch", "2", "--threads", "1", "--epochs", "1")
 
 @pytest.fixture(scope="module")
 def drawn_six(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_dataset(tmp_path_factory.mktemp("six"), train=6, val=2, test=3)
+    return draw_dataset(tmp_path_factory.mktemp("six"), train=6, val=2, test=6)
 
 
 def invoke(*words: object) -> Result:
@@ -68,7 +68,7 @@ def test_nested_subsets_are_trained_measured_and_drawn_and_resumed(
     curve = document["learning_curve"]
     assert [point["pictures"] for point in curve["points"]] == [0, 2, 3, 4]
     assert [entry["pictures"] for entry in curve["extrapolation"]] == [8, 16]
-    assert (curve["split"], curve["test_pictures"], curve["groups"]) == ("test", 3, 3)
+    assert (curve["split"], curve["test_pictures"], curve["groups"]) == ("test", 6, 6)
     assert all(point["gain_interval"] for point in curve["points"][1:])
     assert document["weights"] == str(out / "subsets" / "4" / "weights" / "adapted.pt")
     assert pictures_of(out, 2) < pictures_of(out, 3) < pictures_of(out, 4)

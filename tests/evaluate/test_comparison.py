@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,14 +137,15 @@ def test_different_numbers_of_seeds_are_not_pooled(tmp_path: Path) -> None:
     assert result.headline.seeds is not None and result.headline.seeds["after"] is None
 
 
-def test_one_group_gives_no_interval(tmp_path: Path) -> None:
-    single = dataset(tmp_path / "one", pictures=1)
+@pytest.mark.parametrize(("pictures", "note"), [(1, "fewer than 2 groups"), (5, "5 groups of pictures, and an .* 6,")])
+def test_few_groups_give_no_interval(tmp_path: Path, pictures: int, note: str) -> None:
+    single = dataset(tmp_path / "one", pictures=pictures)
     weak, strong = (found_by(single, tmp_path / f"{s}.json", skill=s) for s in (0.0, 1.0))
     result = compare([single], [weak], [strong], min_boxes=1)
     assert result.headline.map50_95.interval is None
     assert result.headline.map50_95.p_value is None
     assert result.headline.map50_95.verdict == "cannot tell"
-    assert "fewer than 2 groups" in result.notes[0]
+    assert re.search(note, result.notes[0])
 
 
 Call = Callable[[Path, dict[str, Path]], Any]
@@ -161,6 +163,10 @@ Call = Callable[[Path, dict[str, Path]], Any]
         (lambda d, p: compare([d], [p["road"]], [p["road"]], classes=["cat"]), "'cat', which is none of 'car, bus"),
         (lambda d, p: compare([d], [p["road"]], [p["road"]], classes=["person"]), "no box of 'person'"),
         (lambda d, p: compare([d], [p["road"]], [p["road"]], min_boxes=99), "'car' with 24; lower --min-boxes"),
+        (
+            lambda d, p: compare([d], [p["road"]], [p["road"]], only=["person"]),
+            "no labelled box of the classes that are",
+        ),
         (lambda d, p: compare([d], [p["road"]], [p["renamed"]]), r"picture 'images/val/stranger\.png'"),
         (lambda d, p: compare([d], [p["road"]], [p["shuffled"]]), "order, size or group"),
         (lambda d, p: compare([d], [p["road"]], []), "at least one"),

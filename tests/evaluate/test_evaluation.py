@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from drivetl.data import import_dataset
 from drivetl.errors import ConfigError, DatasetError, ImageError
 from drivetl.evaluate import Model, evaluate, open_model
+from drivetl.evaluate.recorded import evaluate_recorded
 from drivetl.runtime import Letterbox
+from drivetl.verbs.evaluate import _lines
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +61,12 @@ def test_one_group_has_no_interval_and_says_so(tmp_path: Path) -> None:
     interval = evaluate(fixed_model("car"), tiny_dataset(tmp_path)).document()["interval"]
     assert interval["map50_95"] is None and interval["map50"] is None
     assert interval["groups"] == 1
-    assert "at least 2 groups" in interval["note"]
+    assert "at least 6 groups" in interval["note"]
 
 
 def test_intervals_are_the_same_each_time(tmp_path: Path) -> None:
     folder = tiny_dataset(tmp_path)
-    for name in ("b", "c", "d"):
+    for name in "bcdefg":
         (folder / "images" / "val" / f"{name}.png").write_bytes((folder / "images" / "val" / "a.png").read_bytes())
         (folder / "labels" / "val" / f"{name}.txt").write_text("1 0.5 0.5 0.4 0.5\n1 0.1 0.1 0.1 0.1\n")
     result = evaluate(fixed_model("car"), folder)
@@ -71,8 +74,26 @@ def test_intervals_are_the_same_each_time(tmp_path: Path) -> None:
     assert interval == result.document()["interval"]
     low, high = interval["map50_95"]
     assert low < result.map50_95 < high
-    assert (interval["groups"], interval["replicates"], interval["level"], interval["note"]) == (4, 1000, 0.95, None)
+    assert (interval["groups"], interval["replicates"], interval["level"], interval["note"]) == (7, 1000, 0.95, None)
     assert result.document()["per_class"]["car"]["interval"]["map50_95"] == [low, high]
+
+
+def test_a_file_of_predictions_keeps_what_the_model_lacks(tmp_path: Path) -> None:
+    folder = tiny_dataset(tmp_path)
+    scored = evaluate(fixed_model("cat", "car"), folder)
+    file = tmp_path / "p.json"
+    scored.predictions.write(file)
+    recorded = evaluate_recorded(file, folder)
+    assert recorded.missing_classes == scored.missing_classes == ("person",)
+    assert recorded.dropped == scored.dropped == {"cat": 1}
+    known = _lines(recorded.document())
+    assert "The model has no class for: person." in known and not any("does not say" in line for line in known)
+    old = json.loads(file.read_text())
+    del old["missing_classes"], old["dropped"]
+    file.write_text(json.dumps(old))
+    document = evaluate_recorded(file, folder).document()
+    assert document["missing_classes"] is None and document["dropped"] is None
+    assert any("does not say which classes the model lacks" in line for line in _lines(document))
 
 
 def test_other_classes_are_dropped_and_counted(tmp_path: Path) -> None:

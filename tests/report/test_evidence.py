@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from drivetl.evaluate.anatomy import anatomy
 from drivetl.evaluate.benchmark import synthetic
 from drivetl.report import RunPictures, render_page, run_page
 from drivetl.report.charts import Line, columns, heat, intervals, lines
-from drivetl.report.evidence import conditions_section, latency_drawing, overfitting, weight_section
+from drivetl.report.evidence import _confusion, conditions_section, latency_drawing, overfitting, weight_section
 from drivetl.report.learning import learning_section
 from drivetl.report.verdicts import verdicts
 from drivetl.report.words import evidence_document, markdown, model_card
@@ -178,6 +179,31 @@ def test_what_is_alike_on_all_pictures_has_no_row() -> None:
     assert "timeofday" not in section.drawings[0].svg and "weather" in section.drawings[0].svg
 
 
+def test_the_grid_of_confusions_shows_all_that_is_taken_for_something_else() -> None:
+    """Class c0 has 100 boxes: 40 found, 30 taken for the unlabelled c20, 2 each for five more, 20 missed."""
+    classes = [f"c{i}" for i in range(26)]
+    table = [[0] * 27 for _ in range(27)]
+    for i in range(14):
+        table[i][i] = 40 - i
+    table[0][20], table[0][26] = 30, 20
+    for j in range(21, 26):
+        table[0][j] = 2
+    drawing = _confusion({"classes": classes, "table": table})
+    row = [float(text) for text in re.findall(r">(\d\.\d\d)<", drawing.svg)]
+    assert row[:7] == [0.4, 0.3, 0.02, 0.02, 0.02, 0.04, 0.2]
+    assert ">c20<" in drawing.svg and ">other<" in drawing.svg and ">c11<" in drawing.svg and ">c12<" not in drawing.svg
+    assert "Left out: 2 labelled classes with fewer boxes. Other: 2 more classes." in drawing.caption
+    small = _confusion({"classes": ["a", "b"], "table": [[3, 0, 1], [0, 2, 0], [1, 1, 0]]})
+    assert ">other<" not in small.svg and "Left out" not in small.caption and "Other" not in small.caption
+
+
+def test_conditions_that_are_not_drawn_are_counted() -> None:
+    slices = adapted()["slices"]
+    slices["single"] = [slice_of("town", f"t{n}", 0.4) for n in range(43)]
+    drawing = conditions_section(slices, []).drawings[0]
+    assert "3 more rows are not drawn." in drawing.caption and "t42" not in drawing.svg
+
+
 def test_verdicts_follow_the_figures() -> None:
     def marks(**changes: Any) -> dict[str, str]:
         found = verdicts({**stages(), **changes}, log(), CURVE)
@@ -287,6 +313,27 @@ def test_the_verb_writes_the_page_of_an_unfinished_run(tmp_path: Path) -> None:
     (run / "train" / "learning_curve.json").write_text(json.dumps(learning_curve()))
     CliRunner().invoke(app, ["report", str(run), "--overwrite"], catch_exceptions=False)
     assert "How much labelling is enough" in (run / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("recipe.json", "{}", r"recipe\.json' is damaged: it lacks name, started_from, imgsz, scenes or data"),
+        ("recipe.json", json.dumps({**RECIPE, "data": [1]}), "it lacks scenes or data"),
+        ("recipe.json", json.dumps({**RECIPE, "fell_back": True}), "it lacks fallback"),
+        ("zero_shot.json", '{"result": [1]}', r"zero_shot\.json' is damaged"),
+        ("zero_shot.json", '{"result": {}, "command": null}', r"zero_shot\.json' is damaged"),
+        ("train/training_log.jsonl", '{"epoch": 1}\nnull\n', r"training_log\.jsonl', line 2, is no line of a training"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(tmp_path: Path, file: str, text: str, message: str) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
+    (tmp_path / "zero_shot.json").write_text(json.dumps({"command": ["drivetl"], "result": {**stages()["zero_shot"]}}))
+    (tmp_path / "train").mkdir()
+    (tmp_path / file).write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        CliRunner().invoke(app, ["report", str(tmp_path)], catch_exceptions=False)
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_a_page_elsewhere_has_its_own_evidence_and_replaces_nothing_unasked(tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ CONTRACT = Contract("images", (64, 64), "output0", (1, 6, 64), ("car", "bus"), L
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """Four black pictures with a car at the left and a bus at the right."""
+    """Four black pictures, in val six, with a car at the left and a bus at the right."""
     for split in ("train", "val"):
         for kind in ("images", "labels"):
             (tmp_path / kind / split).mkdir(parents=True)
-        for index in range(4):
+        for index in range(4 if split == "train" else 6):
             cv2.imwrite(str(tmp_path / "images" / split / f"{index}.png"), np.zeros((64, 64, 3), np.uint8))
             boxes = "0 0.25 0.5 0.25 0.5\n1 0.75 0.5 0.25 0.5\n"
             (tmp_path / "labels" / split / f"{index}.txt").write_text(boxes, encoding="utf-8")
@@ -66,10 +66,10 @@ def test_as_many_are_taken_as_were_asked_for_and_evenly() -> None:
 
 def test_a_loss_is_told_for_all_for_each_class_and_with_its_interval(dataset: Path) -> None:
     found = DatasetAccuracy(dataset, silent).compare(CONTRACT, _finds("car", "bus"), _finds("car"), "val")
-    assert (found["pictures"], found["before"], found["after"]) == (4, pytest.approx(1.0), pytest.approx(0.5))
+    assert (found["pictures"], found["before"], found["after"]) == (6, pytest.approx(1.0), pytest.approx(0.5))
     assert found["difference"] == pytest.approx(-0.5) and found["interval"] == pytest.approx([-0.5, -0.5])
     assert found["per_class"]["car"]["difference"] == 0 and found["per_class"]["bus"]["difference"] == -1
-    assert found["per_class"]["bus"]["boxes"] == 4
+    assert found["per_class"]["bus"]["boxes"] == 6
 
 
 def test_a_split_without_boxes_is_no_accuracy_of_zero(dataset: Path) -> None:

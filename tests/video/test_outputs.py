@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drivetl.errors import ConfigError, OutputError
+from drivetl.errors import ConfigError, OutputError, VideoError
+from drivetl.files import writing
 from drivetl.runtime import Detections, Detector
 from drivetl.video import Around, Model, Outputs, VideoSettings, run_video
 from drivetl.video.lane import Job, View
 from drivetl.video.live import LiveSource, Patience
+from drivetl.video.outputs import check_outputs
 from drivetl.video.source_info import SourceInfo
 from drivetl.video.stills import Stills, interest
 from drivetl.video.tracking import untracked
@@ -83,6 +85,8 @@ def test_only_some_classes(video: Path, detector: Detector) -> None:
     assert run_video(str(video), [Model(detector)], None, only).per_class == {"person": 3}
     with pytest.raises(ConfigError, match=r"names 'persom', which this model does not know; did you mean 'person'\?"):
         run_video(str(video), [Model(detector)], None, VideoSettings(classes=("persom",)))
+    with pytest.raises(ConfigError, match=r"'dinosaur', which this model does not know; it knows: car, person$"):
+        run_video(str(video), [Model(detector)], None, VideoSettings(classes=("dinosaur",)))
 
 
 def test_two_models_side_by_side(video: Path, bundle: Path, tmp_path: Path, read_frames: Read) -> None:
@@ -200,6 +204,47 @@ def test_a_full_disk_keeps_what_was_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "in.avi", "out.mp4"]
 
 
+@pytest.mark.parametrize("option", ["detections", "mot", "stills"])
+def test_a_file_beside_that_cannot_be_written_leaves_the_video(
+    option: str,
+    video: Path,
+    detector: Detector,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read_frames: Read,
+) -> None:
+    monkeypatch.setattr("drivetl.video.stills.atomic_file", lambda target, **_: writing_to_nowhere(target))
+    monkeypatch.setattr("drivetl.video.outputs._Lines._add", lambda self, text: writing_to_nowhere(self._target))
+    outputs = Outputs(tmp_path / "out.mp4", **{option: tmp_path / "beside"})
+    message = r"cannot write .*beside.*No space left on device.*\. The video is kept: '.*out\.mp4'"
+    with pytest.raises(OutputError, match=message):
+        run_video(str(video), [Model(detector)], outputs, VideoSettings(track=True))
+    assert len(read_frames(tmp_path / "out.mp4")) == (6 if option == "stills" else 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def writing_to_nowhere(target: Path) -> None:
+    with writing(target):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("option", ["--out", "--stills"])
+def test_a_link_to_itself_is_refused(option: str, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "a.mp4")
+    outputs = Outputs(**{"video" if option == "--out" else "stills": tmp_path / "a.mp4"})
+    with pytest.raises(OutputError, match=f"{option} '.*a.mp4' cannot be used: .*itself; choose another place"):
+        check_outputs(outputs, "0", True)
+
+
+@pytest.mark.parametrize("option", ["--out", "--detections", "--mot", "--stills", "--stats"])
+def test_a_place_below_a_file_is_refused_before_the_work(option: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    place = {option: tmp_path / "file" / "sub" / "a.mp4"}
+    outputs = Outputs(place.get("--out"), place.get("--detections"), place.get("--mot"), place.get("--stills"))
+    with pytest.raises(OutputError, match=f"{option} '.*a.mp4' cannot be made, because '.*file' is no folder"):
+        check_outputs(outputs, "0", True, stats=place.get("--stats"))
+
+
 def test_a_size_that_changes_in_the_middle(tmp_path: Path, detector: Detector, read_frames: Read) -> None:
     """Two transport streams one after the other, as when a camera switches its resolution."""
     av = pytest.importorskip("av", reason="needs PyAV to write the video")
@@ -264,6 +309,43 @@ class SteadyCamera:
 
     def close(self) -> None:
         pass
+
+
+class LateCamera:
+    """A camera that gives three frames at once and then breaks off."""
+
+    def __init__(self, image_bgr: NDArray[np.uint8]) -> None:
+        self._image, self._left = image_bgr, 3
+
+    def read(self) -> NDArray[np.uint8] | None:
+        self._left -= 1
+        return self._image.copy() if self._left >= 0 else None
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_live_source_that_hands_on_no_frame(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey, stopped: bool
+) -> None:
+    """The frames come while the model warms up, which takes longer than they may be old."""
+    detector = Detector(bundle, threads=1)
+    ended = threading.Event()
+    monkeypatch.setattr(
+        "drivetl.video.lane.Lane.warm_up", lambda *_: (time.sleep(0.6), ended.set() if stopped else None)
+    )
+    info = SourceInfo("camera", "camera 0", 30.0, None, live=True)
+    camera = LateCamera(grey(200, (256, 128)))
+    source = LiveSource(
+        info, camera, lambda: None, max_age_ms=300, patience=Patience(give_up_s=0), stopped=ended.is_set
+    )
+    monkeypatch.setattr("drivetl.video.pipeline.open_source", lambda *_, **__: source)
+    around = Around(ended.is_set)
+    kind, message = (KeyboardInterrupt, None) if stopped else (VideoError, "'camera 0' delivered 3 frames, and none")
+    with pytest.raises(kind, match=message):
+        run_video("0", [Model(detector)], Outputs(tmp_path / "out.mp4"), None, around)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_live_source_that_is_faster_than_the_model(

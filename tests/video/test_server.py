@@ -68,7 +68,7 @@ def pass_for(page: LivePage) -> dict[str, str]:
 def test_the_token_opens_the_page_and_leaves_the_address(page: LivePage) -> None:
     first = Answer(page, "GET", f"/?token={page.token}")
     assert (first.status, first.headers["Location"]) == (303, "/")
-    assert first.headers["Set-Cookie"] == f"{page.cookie}={page.token}; HttpOnly; SameSite=Strict; Path=/"
+    assert first.headers["Set-Cookie"] == f"{page.cookie}={page.token}; HttpOnly; SameSite=Lax; Path=/"
     shown = Answer(page, "GET", "/", **pass_for(page))
     assert shown.status == 200 and page.token not in shown.text and RUDE not in shown.text
     policy = shown.headers["Content-Security-Policy"]
@@ -81,6 +81,23 @@ def test_without_the_token_there_is_nothing(page: LivePage, path: str) -> None:
     refused = Answer(page, "GET", path)
     assert refused.status == 403 and "its token" in refused.text
     assert Answer(page, "GET", path, Cookie=f"{page.cookie}=wrong; x").status == 403
+
+
+def test_a_link_in_another_page_opens_the_page_and_nothing_else(page: LivePage) -> None:
+    """What a browser sends where the printed address was clicked in a chat: the cookie, and whose link it was."""
+    clicked = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert Answer(page, "GET", f"/?token={page.token}", **clicked).status == 303
+    assert Answer(page, "GET", "/", **pass_for(page), **clicked).status == 200
+    for path in ("/state", "/stream"):
+        refused = Answer(page, "GET", path, **pass_for(page), **clicked)
+        assert refused.status == 403 and "own address" in refused.text
+
+
+def test_the_given_name_counts_in_any_case(page: LivePage) -> None:
+    page.host = "Car-7.example"
+    for name in ("Car-7.example", "car-7.example", "CAR-7.EXAMPLE"):
+        assert page.expects(f"{name}:{page.port}")
+    assert not page.expects(f"car-8.example:{page.port}")
 
 
 @pytest.mark.parametrize(
@@ -169,6 +186,19 @@ def test_rubbish_on_the_socket(page: LivePage, capfd: pytest.CaptureFixture[str]
             assert f" {status} ".encode() in client.recv(1000)
     assert Answer(page, "GET", "/state", **pass_for(page)).status == 200
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("length", ["1001", "9" * 5000, "-1", "x", ""])
+def test_a_length_that_is_none_is_refused(page: LivePage, length: str, capfd: pytest.CaptureFixture[str]) -> None:
+    own = {**pass_for(page), "Origin": f"http://127.0.0.1:{page.port}", "Content_Length": length}
+    assert Answer(page, "POST", "/control", "{}", **own).status == 413
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["\xfc..x", "a\0b", "\xe4" * 100])
+def test_a_host_that_is_no_name(host: str) -> None:
+    with pytest.raises(VideoError, match=r"cannot serve on .*--host takes an address of this machine"):
+        LivePage(host, 0)
 
 
 def test_two_clients_and_a_slow_one(page: LivePage) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from drivetl.errors import ImageError, VideoError, printable_source
 from drivetl.video import open_source
 from drivetl.video.clock import FrameClock
+from drivetl.video.sources import _CAMERA_DEVICE
 
 MakeVideo = Callable[..., Path]
 Grey = Callable[..., NDArray[np.uint8]]
@@ -221,6 +224,26 @@ def test_no_source(tmp_path: Path) -> None:
         open_source("97")
 
 
+def test_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "fifo.mp4")
+    for place in (tmp_path / "fifo.mp4", Path("/dev/null")):
+        with pytest.raises(VideoError, match=f"'{place}' is a pipe or a device and no video file; give a file"):
+            open_source(str(place))
+    # A link stands for /dev/video7, which this machine need not have.
+    (tmp_path / "front").symlink_to("/dev/null")
+    monkeypatch.setattr("drivetl.video.sources._CAMERA_DEVICE", re.compile("/dev/(null)"))
+    opened: list[str] = []
+    monkeypatch.setattr("drivetl.video.sources._open_camera", lambda index, _: opened.append(index))
+    open_source(str(tmp_path / "front"))
+    assert opened == ["null"]
+
+
+def test_a_device_of_a_camera_is_told_by_its_name() -> None:
+    found = _CAMERA_DEVICE.fullmatch("/dev/video12")
+    assert found is not None and found[1] == "12"
+    assert _CAMERA_DEVICE.fullmatch("/dev/video") is None and _CAMERA_DEVICE.fullmatch("/dev/video1.mp4") is None
+
+
 def test_unreadable_file(make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
@@ -249,6 +272,13 @@ def test_a_file_named_like_a_url_protocol(make_video: MakeVideo, monkeypatch: py
         ("http://10.0.0.5/v.mjpg#geheim", "http://10.0.0.5/v.mjpg?…"),
         ("rtsp:/admin:geheim@cam/live", "rtsp:/…"),
         ("rtsp:/cam/live?password=geheim", "rtsp:/…"),
+        ("rtsp//admin:geheim@cam/live", "…@cam/live"),
+        ("admin:geheim@cam/live", "…@cam/live"),
+        ("rtsp//admin:ge@heim@cam/live", "…@cam/live"),
+        ("rtsp//admin:ge/heim@cam/live", "…"),
+        ("rtsp//admin:x@cam/live?password=geheim", "…"),
+        ("rtsp//cam/live?password=a@geheim", "…"),
+        ("films/me@home.mp4", "films/me@home.mp4"),
         ("rtsp://cam;pwd=geheim/live", "rtsp://…"),
         ("rtsp://10.0.0.5/user%3Dadmin%26password%3dgeheim", "rtsp://10.0.0.5/…"),
         ("rtsp://10.0.0.5:554/cam/realmonitor", "rtsp://10.0.0.5:554/cam/realmonitor"),

@@ -77,6 +77,18 @@ def test_h264_is_what_browsers_want(tmp_path: Path, grey: Grey) -> None:
     assert 0 < data.index(b"moov") < data.index(b"mdat")  # the index stands in front
 
 
+@pytest.mark.parametrize("fps", [0.0123, 1 / 3600, 2.5, 30000 / 1001])
+def test_slow_recordings_keep_their_rate(tmp_path: Path, grey: Grey, fps: float) -> None:
+    av = pytest.importorskip("av", reason="needs PyAV for H.264: pip install 'drivetl[video]'")
+    with video_output(tmp_path / "a.mp4", fps=fps) as output:
+        for level in (0, 100, 200):
+            output.write(grey(level))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        track = container.streams.video[0]
+        times_s = [float(packet.pts * track.time_base) for packet in container.demux(track) if packet.pts is not None]
+    assert np.diff(sorted(times_s)) == pytest.approx(1 / fps, rel=1e-4)
+
+
 @pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv"])
 @pytest.mark.parametrize("even", [0, 7])
 def test_times_may_begin_in_the_middle(tmp_path: Path, grey: Grey, ending: str, even: int) -> None:
