@@ -60,7 +60,7 @@ from drivetl.weather.sunlight import glare
 __all__ = ["CONDITIONS", "SUITE", "Condition", "Scene", "apply_weather", "find_condition", "parse_weather"]
 
 # Name and version of this set of conditions and severities; figures are comparable only under the same one.
-SUITE = "drivetl-weather/3"
+SUITE = "drivetl-weather/4"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ _LAMP_SPACING_M = 32.0
 _LAMP_ABOVE_M = 6.0
 _LAMP_ASIDE_M = 7.5
 _LAMP_BEHIND_M = 16.0
+_VEHICLE_WIDTH_M = 1.2
 # Farther away, the light on the road is a line of pixels.
 _POOLS_TO_M = 112.0
 
@@ -64,7 +65,8 @@ def night(
         colour_temperature_k: of the ambient light, 1500 to 12000.
         lamp_strength: of street lamps, 0 for none, to 1.
         ego_m_s, depth_m, time_s: as for `rain`.
-        boxes_xyxy_px: (n, 4) boxes; those at least 0.8 times as wide as high are vehicles.
+        boxes_xyxy_px: (n, 4) boxes. Vehicles are those that reach below the horizon, are at least 0.8 times as wide
+            as high, and 1.2 m wide where they stand: traffic signs are not.
         rng: where lamps stand.
         noise_rng: for the noise, which changes with every frame of a video; ``rng`` where None.
 
@@ -171,12 +173,12 @@ def _pools(near: Float, horizon: float, posts: NDArray[np.float64]) -> Float:
 def _lamp_light(near: Float, horizon: float, posts: NDArray[np.float64], strength: float, boxes: Float) -> Float:
     """Return the light of all lamps in view and their glow."""
     sources = np.zeros((*near.shape, 3), np.float32)
-    _street_lamps(sources, horizon, posts, strength)
-    _vehicle_lamps(sources, boxes)
+    _street_lamps(sources, near, horizon, posts, strength)
+    _vehicle_lamps(sources, near, horizon, boxes)
     return _bloom(sources)
 
 
-def _street_lamps(sources: Float, horizon: float, posts: NDArray[np.float64], strength: float) -> None:
+def _street_lamps(sources: Float, near: Float, horizon: float, posts: NDArray[np.float64], strength: float) -> None:
     height, width = sources.shape[:2]
     focal = DEFAULT_FOCAL * max(height, width)
     farthest = 6 * _LAMP_SPACING_M - _LAMP_BEHIND_M
@@ -186,15 +188,20 @@ def _street_lamps(sources: Float, horizon: float, posts: NDArray[np.float64], st
         colour = tuple(6.0 * strength * _faded(z, farthest) * channel for channel in planck_bgr(3000.0))
         column, row = width / 2 + focal * x / z, horizon - focal * _LAMP_ABOVE_M / z
         radius = max(0.45, 0.22 * focal / z)
-        if 0 <= column < width and 0 <= row < height:
+        # A lamp behind a house or a lorry is not seen.
+        if 0 <= column < width and 0 <= row < height and near[int(row), int(column)] >= z:
             _spot(sources, column, row, radius, colour)
 
 
-def _vehicle_lamps(sources: Float, boxes: Float) -> None:
-    width = sources.shape[1]
+def _vehicle_lamps(sources: Float, near: Float, horizon: float, boxes: Float) -> None:
+    height, width = sources.shape[:2]
+    focal = DEFAULT_FOCAL * max(height, width)
     for left, top, right, bottom in boxes.tolist():
         wide, high = right - left, bottom - top
-        if wide < 0.8 * high or wide < 2.0:
+        if wide < 0.8 * high or wide < 2.0 or bottom <= horizon:
+            continue
+        middle = near[min(int((top + bottom) / 2), height - 1), min(int((left + right) / 2), width - 1)]
+        if wide * middle / focal < _VEHICLE_WIDTH_M:
             continue
         oncoming = (left + right) / 2 < 0.47 * width
         colour = tuple(3.5 * c for c in planck_bgr(4300.0)) if oncoming else (0.16, 0.10, 2.4)

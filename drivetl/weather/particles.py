@@ -25,6 +25,11 @@ class View(NamedTuple):
     centre_x: float
     centre_y: float
 
+    def space_m3(self, farthest_m: float) -> float:
+        """Return the volume in which `fly` scatters particles: a box as wide and high as the view at its far end."""
+        wide_m, high_m = (side * farthest_m / self.focal_px for side in (self.width, self.height))
+        return wide_m * high_m * (farthest_m - _NEAREST_M)
+
 
 class Streaks(NamedTuple):
     """Particles in view: ends (n, 2, 2) in pixels, distance and diameter in metres, (n,) each."""

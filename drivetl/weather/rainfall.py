@@ -132,7 +132,7 @@ def _drops(
     height, width = image.shape[:2]
     view = View(height, width, DEFAULT_FOCAL * max(height, width), width / 2, DEFAULT_HORIZON * height)
     slope = 4.1 * rate**-0.21
-    space_m3 = _FARTHEST_M**3 * (width / view.focal_px) * (height / view.focal_px)
+    space_m3 = view.space_m3(_FARTHEST_M)
     everything = 8000.0 / slope * space_m3
     smallest_mm = max(_SMALLEST_MM, math.log(everything / _MOST_DROPS) / slope)
     count = min(_MOST_DROPS, round(everything * math.exp(-slope * smallest_mm)))

@@ -69,7 +69,7 @@ def snow(
     result = _whitened(image, small, lying, beta, level, airlight)
     height, width = image.shape[:2]
     view = View(height, width, DEFAULT_FOCAL * max(height, width), width / 2, DEFAULT_HORIZON * height)
-    space_m3 = _FARTHEST_M**3 * (width / view.focal_px) * (height / view.focal_px)
+    space_m3 = view.space_m3(_FARTHEST_M)
     # As many numbers are drawn for every density, so that in two the same flakes lie in the same places.
     flakes = generator.exponential(2.5, round(_MOST_PER_M3 * space_m3))[: round(number * space_m3)]
     diameter_mm = np.minimum(_SMALLEST_MM + flakes, 16.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import cv2
 import numpy as np
@@ -176,6 +177,44 @@ def test_vehicles_ahead_show_red_and_oncoming_ones_white() -> None:
     red, white = picture[330:430, 760:900].reshape(-1, 3), picture[330:430, 380:520].reshape(-1, 3)
     assert (red[:, 2] - red[:, 0]).max() > 120
     assert white.min(axis=1).max() > 120
+
+
+def test_what_does_not_stand_on_the_road_or_is_small_has_no_lamps() -> None:
+    scene = plane_scene()
+    common = {"ambient": 0.01, "headlight": 0.0, "gain_db": 0.0, "lamp_strength": 0.0}
+    # Signs: one above the horizon, one of 0.6 m at 10 m that reaches below it.
+    for sign in ((700.0, 200.0, 760.0, 260.0), (700.0, 300.0, 754.0, 354.0)):
+        depth_m = scene.depth_m.copy()
+        depth_m[int(sign[1]) : int(sign[3]), int(sign[0]) : int(sign[2])] = 10.0
+        boxed, bare = (
+            night(scene.image_bgr, rng=rng(), boxes_xyxy_px=boxes, depth_m=depth_m, **common)
+            for boxes in ([sign], None)
+        )
+        assert np.array_equal(boxed, bare), sign
+
+
+def test_a_street_lamp_behind_something_is_not_seen() -> None:
+    image = np.full((360, 640, 3), 60, np.uint8)
+    common = {"ambient": 0.01, "headlight": 0.0, "gain_db": 0.0, "lamp_strength": 0.9}
+    wall, open_road = (
+        night(image, rng=rng(), depth_m=np.full((360, 640), metres, np.float32), **common) for metres in (3.0, 500.0)
+    )
+    assert open_road.max() > 200 and wall.max() < 120
+
+
+@pytest.mark.parametrize("per_m3", [10.0, 40.0])
+def test_a_cubic_metre_holds_as_many_flakes_as_were_asked_for(per_m3: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def count(view: View, generator: np.random.Generator, **named: Any) -> Any:
+        far, near, focal = named["farthest_m"], 0.6, view.focal_px
+        space_m3 = (view.width * far / focal) * (view.height * far / focal) * (far - near)
+        seen.append(len(named["diameter_m"]) / space_m3)
+        return fly(view, generator, **named)
+
+    monkeypatch.setattr("drivetl.weather.snowfall.fly", count)
+    snow(np.full((360, 640, 3), 90, np.uint8), visibility_m=500, flakes_per_m3=per_m3, ground_cover=0, rng=rng())
+    assert seen == [pytest.approx(per_m3, rel=0.01)]
 
 
 def test_a_black_body_cools_from_blue_to_red() -> None:
