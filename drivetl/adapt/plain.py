@@ -7,6 +7,7 @@ loader is the one that leaves the files alone, and trackers, plots and downloads
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -34,9 +35,10 @@ __all__ = ["PlainResult", "check_plain_settings", "on_gpu", "train_plain"]
 _FIXED = frozenset(
     {
         *("data", "model", "project", "name", "save_dir", "exist_ok", "resume", "mode", "task", "cfg", "plots"),
-        *("cache", "pretrained", "distill_model"),
+        *("cache", "pretrained", "distill_model", "device", "val"),
     }
 )
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def check_plain_settings(settings: dict[str, Any], where: str) -> None:
     try:
         get_cfg(overrides=dict(settings))
     except (SyntaxError, TypeError, ValueError) as error:  # the first is its word for an unknown setting
-        raise ConfigError(f"{where}: Ultralytics does not accept them: {quoted(str(error), 300)}") from error
+        raise ConfigError(f"{where}: Ultralytics does not accept them: {_reason(error)}") from error
 
 
 def _train(trainer: Any) -> None:
@@ -169,7 +171,9 @@ def _train(trainer: Any) -> None:
     try:
         trainer.train()
     except (NotImplementedError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConfigError(
-            f"Ultralytics' training ended in an error: {quoted(reason, 300)}; check its settings"
-        ) from error
+        raise ConfigError(f"Ultralytics' training ended in an error: {_reason(error)}; check its settings") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what Ultralytics says, without its colours."""
+    return quoted(" ".join(_COLOUR.sub("", str(error)).split()), 300)
