@@ -28,11 +28,20 @@ from drivetl.data.labels import label_line
 from drivetl.data.readers.common import field_of, load_json
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import fingerprint, line_of
-from drivetl.errors import ConfigError, DatasetError, quoted
+from drivetl.errors import ConfigError, DatasetError, OutputError, quoted
 from drivetl.files import atomic_dir, json_bytes
 from drivetl.progress import Progress, silent, tracked
 
-__all__ = ["DATASET_SCHEMA", "MARKER", "LinkMode", "Origin", "counts_of", "read_origin", "write_dataset"]
+__all__ = [
+    "DATASET_SCHEMA",
+    "MARKER",
+    "LinkMode",
+    "Origin",
+    "counts_of",
+    "read_origin",
+    "refuse_nesting",
+    "write_dataset",
+]
 
 DATASET_SCHEMA = 1
 MARKER = "dataset.json"
@@ -78,6 +87,22 @@ def counts_of(samples: Iterable[Sample], names: Sequence[str]) -> tuple[dict[str
         splits[sample.split] += 1
         classes.update(box.class_name for box in sample.boxes)
     return dict(splits), {name: classes[name] for name in names}
+
+
+def refuse_nesting(source: Path, out: Path, *, may_lie_in: bool = False) -> None:
+    """Refuse to write over the source: its other splits, labels and depth would be gone with the old folder.
+
+    A stranger's folder is never replaced, so a new dataset ``may_lie_in`` it.
+
+    Raises:
+        OutputError: ``out`` is the source, lies in it or holds it.
+    """
+    here, there = source.resolve(), out.resolve()
+    if here.is_relative_to(there) or (there.is_relative_to(here) and not may_lie_in):
+        raise OutputError(
+            f"{quoted(out)} is the dataset itself, lies in it or holds it ({quoted(source)}); the new dataset needs a "
+            "folder of its own, so choose another --out"
+        )
 
 
 def write_dataset(

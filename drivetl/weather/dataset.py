@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.data.dataset import Dataset, open_dataset
-from drivetl.data.layout import MARKER, read_origin, write_dataset
+from drivetl.data.layout import MARKER, read_origin, refuse_nesting, write_dataset
 from drivetl.data.pictures import decode_picture
 from drivetl.data.records import Attribute, Sample
-from drivetl.errors import DatasetError, ImageError, OutputError, quoted
+from drivetl.errors import DatasetError, ImageError, quoted
 from drivetl.files import refuse_existing_dir, writing
 from drivetl.progress import Progress, silent, tracked
 from drivetl.weather.checks import require_severity
@@ -65,7 +65,7 @@ def weather_dataset(
     find_condition(condition)
     require_severity(severity)
     dataset = open_dataset(source)
-    _refuse_nesting(dataset.root, out)
+    refuse_nesting(dataset.root, out)
     samples = list(dataset.samples(split))
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
     with writing(out):
@@ -83,16 +83,6 @@ def weather_dataset(
             weathered.append(dataclasses.replace(sample, image=path, attributes={**sample.attributes, **marks}))
         return write_dataset(
             out, weathered, dataset.names, read_origin(dataset), link="copy", overwrite=overwrite, progress=progress
-        )
-
-
-def _refuse_nesting(root: Path, out: Path) -> None:
-    """Refuse to write over the source: its other splits, labels and depth would be gone with the old folder."""
-    here, there = root.resolve(), out.resolve()
-    if there.is_relative_to(here) or here.is_relative_to(there):
-        raise OutputError(
-            f"{quoted(out)} is the dataset itself, lies in it or holds it; the weathered split needs a folder of its "
-            "own, so choose another --out"
         )
 
 

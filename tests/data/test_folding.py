@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from drivetl.data import check_dataset, fold_dataset, import_dataset, move_listed, stratified_folds
-from drivetl.errors import ConfigError, DatasetError
+from drivetl.errors import ConfigError, DatasetError, OutputError
 
 
 def test_groups_stay_whole_and_a_rare_class_reaches_every_fold() -> None:
@@ -72,3 +72,10 @@ def test_a_list_moves_exactly_its_pictures(dataset: Path, tmp_path: Path) -> Non
         move_listed(dataset, tmp_path / "other", names)
     with pytest.raises(DatasetError, match="cannot be read"):
         move_listed(dataset, tmp_path / "other", tmp_path / "absent.txt")
+
+
+def test_a_fold_does_not_replace_the_dataset(dataset: Path, tmp_path: Path) -> None:
+    own = dataset.rename(tmp_path / "fold1")
+    with pytest.raises(OutputError, match=r"fold1' is the dataset itself, lies in it or holds it"):
+        fold_dataset(own, tmp_path, folds=2, overwrite=True)
+    assert not (tmp_path / "fold0").exists() and check_dataset(own).ok
