@@ -7,7 +7,7 @@
     DATASET/samples.jsonl           size, group, boxes in pixels, ignore regions and conditions of each picture
     DATASET/images/<split>/…        links to the pictures, or copies
     DATASET/labels/<split>/….txt    class centre_x centre_y width height, as fractions
-    DATASET/depth/<split>/….png     exact depth, of rendered scenes that have it
+    DATASET/depth/<split>/….png     exact depth, of rendered scenes that have it, or a link to it
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def write_dataset(
 ) -> Dataset:
     """Write ``samples``, whose boxes are inside their pictures and whose classes are in ``names``, to ``out``.
 
-    ``depth`` is a folder on the same file system that moves into the dataset.
+    A picture that comes from a dataset with exact depth brings its own, under its new split and name. ``depth`` is
+    the folder of new depth maps, on the same file system, and moves into the dataset.
 
     Raises:
         ConfigError: ``link`` is neither ``symlink`` nor ``copy``.
@@ -145,6 +146,10 @@ def write_dataset(
             labels = [label_line(ids[box.class_name], box.xyxy_px, sample.size_hw) + "\n" for box in sample.boxes]
             (folder / "labels" / sample.split / name).with_suffix(".txt").write_text("".join(labels), encoding="utf-8")
             lines.append(line_of(sample, place, source.stat().st_size))
+            if (exact := _depth_of(sample.image)) is not None:
+                target = (folder / "depth" / sample.split / name).with_suffix(".png")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _place(exact.resolve(), target, link, out)
         (folder / SAMPLES_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         (folder / YAML_FILE).write_text(_yaml_text(splits, names), encoding="utf-8")
         document: dict[str, Any] = {
@@ -204,6 +209,18 @@ def _unique_name(image: Path, used: set[str]) -> str:
         candidate = f"{stem}-{number}"
     used.add(candidate.casefold())
     return candidate + image.suffix.lower()
+
+
+def _depth_of(image: Path) -> Path | None:
+    """Return the depth map of a picture in a dataset that drivetl made, if it has one.
+
+    The path says it, not ``Sample.split``, which is the split that the picture is on its way to.
+    """
+    root = image.parent.parent.parent
+    if image.parent.parent.name != "images" or not (root / MARKER).is_file():
+        return None
+    path = root / "depth" / image.parent.name / f"{image.stem}.png"
+    return path if path.is_file() else None
 
 
 def _place(source: Path, target: Path, link: LinkMode, out: Path) -> None:
