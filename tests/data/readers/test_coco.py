@@ -74,6 +74,11 @@ def test_one_json_file_is_enough(tmp_path: Path, picture: Any, as_json: Any) -> 
         ),
         ({"annotations": [{"id": 1, "image_id": 139, "category_id": 1}]}, "the field 'bbox' is missing"),
         ({"annotations": [{"id": 1, "image_id": [139], "category_id": 1}]}, "not a number or text"),
+        ({"categories": [*CATEGORIES, {"id": 13, "name": "car"}]}, "the id '13' stands twice in 'categories'"),
+        (
+            {"images": [{"id": 139, "file_name": "000139.jpg"}, {"id": 139, "file_name": "000007.jpg"}]},
+            "the id '139' stands twice in 'images'",
+        ),
         ({"annotations": 5}, "a list of records is expected"),
         ({"images": [{"id": 139, "file_name": "gone.jpg"}]}, "the picture 'gone.jpg' is not in"),
         ({"images": [{"id": 139, "file_name": "../val2017/000139.jpg"}]}, "outside the dataset"),
