@@ -133,7 +133,7 @@ def _inspect_labels(entry: _Entry, dataset: Dataset) -> None:
     first_line: dict[tuple[int, tuple[float, float, float, float]], int] = {}
     for number, line in lines:
         try:
-            class_id, box = parse_label_line(line, len(dataset.names))
+            class_id, box = parse_label_line(line, len(dataset.names), dataset.keypoint_columns)
         except LabelLineError as error:
             entry.problems.append(Problem(error.kind, name, number, str(error)))
             continue
