@@ -11,7 +11,7 @@ import numpy as np
 
 from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.grouping import content_groups
-from drivetl.data.layout import MARKER, read_origin, refuse_nesting, write_dataset
+from drivetl.data.layout import MARKER, origin_of, refuse_nesting, write_dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import refuse_existing_dir
 from drivetl.progress import Progress, silent
@@ -93,15 +93,13 @@ def fold_dataset(
     counts = [Counter(box.class_name for box in sample.boxes) for sample in samples]
     fold_of = stratified_folds(groups, counts, folds, np.random.default_rng(seed))
     _check_classes(counts, fold_of, dataset)
-    written = []
+    origin, written = origin_of(source, samples), []
     for number, place in enumerate(places):
         moved = [
             dataclasses.replace(sample, split="test" if fold == number else "train", group=group)
             for sample, group, fold in zip(samples, groups, fold_of, strict=True)
         ]
-        written.append(
-            write_dataset(place, moved, source.names, read_origin(source), overwrite=overwrite, progress=progress)
-        )
+        written.append(write_dataset(place, moved, source.names, origin, overwrite=overwrite, progress=progress))
     return written
 
 

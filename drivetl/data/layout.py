@@ -17,7 +17,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ __all__ = [
     "LinkMode",
     "Origin",
     "counts_of",
+    "origin_of",
     "read_origin",
     "refuse_nesting",
     "write_dataset",
@@ -77,6 +78,11 @@ def read_origin(dataset: Dataset) -> Origin:
     if not isinstance(values[4], Mapping):
         raise DatasetError(f"{quoted(path)}: 'dropped' is {quoted(values[4], 60)}, not counts by class; import again")
     return Origin(*values)
+
+
+def origin_of(dataset: Dataset, samples: Iterable[Sample]) -> Origin:
+    """Return the origin of a part of a dataset, with the ignore regions that the part has; errors as `read_origin`."""
+    return replace(read_origin(dataset), ignored=sum(len(sample.ignore) for sample in samples))
 
 
 def counts_of(samples: Iterable[Sample], names: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:

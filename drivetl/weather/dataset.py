@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.data.dataset import Dataset, open_dataset
-from drivetl.data.layout import MARKER, read_origin, refuse_nesting, write_dataset
+from drivetl.data.layout import MARKER, origin_of, refuse_nesting, write_dataset
 from drivetl.data.pictures import decode_picture
 from drivetl.data.records import Attribute, Sample
 from drivetl.errors import DatasetError, ImageError, quoted
@@ -25,8 +25,14 @@ __all__ = ["read_depth", "weather_dataset"]
 _JPEG_QUALITY = 95
 _NO_DEPTH = 65535
 _CENTIMETRES = 100.0
-# What BDD100K's attribute ``weather`` calls it.
-_WEATHER = {"fog": "foggy", "haze": "foggy", "rain": "rainy", "snow": "snowy"}
+# What BDD100K's attributes call it.
+_BDD100K = {
+    "fog": ("weather", "foggy"),
+    "haze": ("weather", "foggy"),
+    "rain": ("weather", "rainy"),
+    "snow": ("weather", "snowy"),
+    "night": ("timeofday", "night"),
+}
 
 
 def weather_dataset(
@@ -81,9 +87,8 @@ def weather_dataset(
             with writing(out):
                 path.write_bytes(data.tobytes())
             weathered.append(dataclasses.replace(sample, image=path, attributes={**sample.attributes, **marks}))
-        return write_dataset(
-            out, weathered, dataset.names, read_origin(dataset), link="copy", overwrite=overwrite, progress=progress
-        )
+        origin = origin_of(dataset, weathered)
+        return write_dataset(out, weathered, dataset.names, origin, link="copy", overwrite=overwrite, progress=progress)
 
 
 def _in_weather(
@@ -101,8 +106,9 @@ def _in_weather(
 
 def _marks(condition: str, severity: int) -> dict[str, Attribute]:
     marks: dict[str, Attribute] = {"condition": condition, "severity": severity}
-    if condition in _WEATHER:
-        marks["weather"] = _WEATHER[condition]
+    if condition in _BDD100K:
+        name, value = _BDD100K[condition]
+        marks[name] = value
     return marks
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,13 @@ def test_every_picture_is_tested_once(dataset: Path, tmp_path: Path) -> None:
     for fold in folds:
         assert check_dataset(fold.root).ok
         assert {box.class_name for s in fold.samples("train") for box in s.boxes} == {"car", "bus"}
+
+
+def test_a_fold_counts_the_ignore_regions_that_it_has(dataset: Path, tmp_path: Path) -> None:
+    document = json.loads((dataset / "dataset.json").read_text())
+    (dataset / "dataset.json").write_text(json.dumps({**document, "ignored": 5}))  # of splits that are left out
+    for fold in fold_dataset(dataset, tmp_path / "folds", folds=2):
+        assert json.loads((fold.root / "dataset.json").read_text())["ignored"] == 0
 
 
 def test_what_cannot_be_folded_is_said(dataset: Path, tmp_path: Path) -> None:

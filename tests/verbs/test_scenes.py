@@ -105,6 +105,16 @@ def test_a_drive_is_numbered_frames_in_the_weather(tmp_path: Path, capsys: pytes
     assert "64 to 4096 pixels" in error["message"]
 
 
+def test_night_is_night_and_only_its_ignore_regions_are_counted(rendered: Path, tmp_path: Path) -> None:
+    marker = rendered / "dataset.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "ignored": 1000}))
+    made = weather_dataset(rendered, tmp_path / "night", split="test", condition="night", severity=3)
+    samples = list(made.samples("test"))
+    assert {sample.attributes["timeofday"] for sample in samples} == {"night"}
+    written = json.loads((made.root / "dataset.json").read_text())
+    assert written["ignored"] == sum(len(sample.ignore) for sample in samples)
+
+
 @pytest.mark.parametrize("out", [".", "fog", ".."])
 def test_the_source_is_never_written_over(out: str, rendered: Path) -> None:
     before = sorted(path for path in rendered.rglob("*"))
