@@ -42,9 +42,14 @@ def read(request: Request) -> Reading:
             raise DatasetError(
                 f"{quoted(file.path)} has other categories than {quoted(files[0].path)}; import them apart"
             )
-    root = request.source if request.source.is_dir() else request.source.parent
-    samples = (sample for file in files for sample in _samples(file, root))
+    samples = (sample for file in files for sample in _samples(file, _top(request.source)))
     return Reading(samples, sum(len(file.images) for file in files), names)
+
+
+def _top(source: Path) -> Path:
+    """Return the dataset's top folder: COCO's own label files lie in ``annotations/``, beside the pictures."""
+    folder = source if source.is_dir() else source.absolute().parent
+    return folder.parent if source.is_file() and folder.name == "annotations" else folder
 
 
 def _by_id(category: tuple[int | str, str]) -> tuple[bool, int, str]:
@@ -127,7 +132,8 @@ def _samples(file: _File, root: Path) -> Iterator[Sample]:
 
 def _picture(name: str, file: _File, root: Path, where: str) -> Path:
     """Return the picture in one of the usual places; a name that leads out of the dataset is refused."""
-    folders = (root / file.split, root / "images" / file.split, root / "images", root, file.path.parent)
+    beside = file.path.parent
+    folders = (root / file.split, root / "images" / file.split, root / "images", root, beside, beside / "images")
     for folder in folders:
         path = folder / name
         if path.is_file():

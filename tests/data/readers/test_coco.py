@@ -53,6 +53,16 @@ def test_one_json_file_is_enough(tmp_path: Path, picture: Any, as_json: Any) -> 
     assert sample.split == ""
 
 
+@pytest.mark.parametrize("folder", ["val2017", "images", "annotations", "annotations/images"])
+def test_a_file_in_annotations_has_its_pictures_beside_that_folder(
+    tmp_path: Path, picture: Any, as_json: Any, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = _request(tmp_path, picture, as_json, _document(), folder)
+    monkeypatch.chdir(tmp_path / "annotations")  # so that the path alone does not say where the file lies
+    samples = list(read(Request(Path("instances_val2017.json"), request.card)).samples)
+    assert [sample.split for sample in samples] == ["val2017", "val2017"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
