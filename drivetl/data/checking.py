@@ -170,7 +170,9 @@ def _orphans(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Problem]:
     if not dataset.made_by_drivetl:
         # What a list leaves out is not lost: a label there has its picture all the same.
         folders = {entry.picture.parent for entry in entries}
-        known_labels |= {label_path(path) for folder in folders for path in folder.iterdir() if is_picture(path)}
+        known_labels |= {
+            label_path(path) for folder in folders if folder.is_dir() for path in folder.iterdir() if is_picture(path)
+        }
     for folder in sorted({path.parent for path in known_labels}):
         for path in sorted(folder.glob("*.txt")):
             if path not in known_labels and path.name != _LABELIMG:

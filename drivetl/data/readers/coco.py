@@ -132,8 +132,8 @@ def _samples(file: _File, root: Path) -> Iterator[Sample]:
 
 def _picture(name: str, file: _File, root: Path, where: str) -> Path:
     """Return the picture in one of the usual places; a name that leads out of the dataset is refused."""
-    beside = file.path.parent
-    folders = (root / file.split, root / "images" / file.split, root / "images", root, beside, beside / "images")
+    inside = (file.split, f"images/{file.split}", "images", "")
+    folders = [place / folder for place in (root, file.path.parent) for folder in inside]
     for folder in folders:
         path = folder / name
         if path.is_file():

@@ -53,7 +53,7 @@ def test_one_json_file_is_enough(tmp_path: Path, picture: Any, as_json: Any) -> 
     assert sample.split == ""
 
 
-@pytest.mark.parametrize("folder", ["val2017", "images", "annotations", "annotations/images"])
+@pytest.mark.parametrize("folder", ["val2017", "images", "annotations", "annotations/val2017"])
 def test_a_file_in_annotations_has_its_pictures_beside_that_folder(
     tmp_path: Path, picture: Any, as_json: Any, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
