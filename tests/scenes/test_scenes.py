@@ -11,7 +11,7 @@ import pytest
 from drivetl.errors import ConfigError
 from drivetl.resources import resource_dir
 from drivetl.scenes import SCENE_CLASSES, SceneSequence, known_presets, load_preset, render_scene
-from drivetl.scenes.presets import Preset
+from drivetl.scenes.presets import CameraPreset, Preset
 from drivetl.weather import depth_prior
 
 from .drawn import SMALL_HW, scene
@@ -139,3 +139,10 @@ def test_the_depth_prior_of_the_weather_is_near_the_exact_depth() -> None:
     # Over 100 scenes of 960x540, 25 of each preset: 0.045; with camera and boxes unknown 0.082.
     errors = [transmission_error(preset, seed, camera_known=True) for preset in known_presets() for seed in range(6)]
     assert np.mean(errors) < 0.07
+
+
+@pytest.mark.parametrize("pitch_deg", [-3.0, -2.2])
+def test_a_flat_wide_picture_may_lie_above_the_horizon(pitch_deg: float) -> None:
+    preset = Preset(name="x", camera=CameraPreset(pitch_deg=(pitch_deg, pitch_deg), focal_share=(0.6, 0.6)))
+    frame = render_scene(preset, seed=1, size_hw=(64, 1500))
+    assert frame.image_bgr.shape == (64, 1500, 3) and np.isinf(frame.depth_m).any()
