@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from drivetl.weather.conditions import apply_weather, find_condition
 __all__ = ["read_depth", "weather_dataset"]
 
 _JPEG_QUALITY = 95
+_JPEG_LIMIT_PX = 65500
 _NO_DEPTH = 65535
 _CENTIMETRES = 100.0
 # What BDD100K's attributes call it.
@@ -64,7 +66,7 @@ def weather_dataset(
     Raises:
         ConfigError: an unknown condition or severity.
         DatasetError: the dataset, the split or a depth map cannot be used.
-        ImageError: a picture cannot be decoded, or its boxes cannot be used.
+        ImageError: a picture cannot be decoded or is too large for a JPEG, or its boxes cannot be used.
         OutputError: ``out`` exists and may not be replaced, is the dataset itself or nested with it, or cannot be
             written.
     """
@@ -73,6 +75,7 @@ def weather_dataset(
     dataset = open_dataset(source)
     refuse_nesting(dataset.root, out)
     samples = list(dataset.samples(split))
+    _refuse_large(samples)
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +92,17 @@ def weather_dataset(
             weathered.append(dataclasses.replace(sample, image=path, attributes={**sample.attributes, **marks}))
         origin = origin_of(dataset, weathered)
         return write_dataset(out, weathered, dataset.names, origin, link="copy", overwrite=overwrite, progress=progress)
+
+
+def _refuse_large(samples: Iterable[Sample]) -> None:
+    """Refuse what no JPEG holds before the work, not at the picture where it ends."""
+    for sample in samples:
+        height, width = sample.size_hw
+        if max(height, width) > _JPEG_LIMIT_PX:
+            raise ImageError(
+                f"{quoted(sample.image)} is {width}x{height}; JPEG, as which it would be written, allows "
+                f"{_JPEG_LIMIT_PX} pixels a side, so crop it or leave it out"
+            )
 
 
 def _in_weather(

@@ -150,3 +150,14 @@ def test_a_picture_that_cannot_be_put_under_weather_is_named(
     monkeypatch.setattr("drivetl.weather.dataset.apply_weather", refuse)
     with pytest.raises(ImageError, match=r"images/test/.+': the box has no area"):
         weather_dataset(rendered, tmp_path / "fog", split="test", condition="fog", severity=3)
+
+
+def test_a_picture_that_no_jpeg_holds_is_named_before_the_work(tmp_path: Path) -> None:
+    root = tmp_path / "strip"
+    for folder in ("images", "labels"):
+        (root / folder / "test").mkdir(parents=True)
+    cv2.imwrite(str(root / "images" / "test" / "long.png"), np.zeros((8, 66000, 3), np.uint8))
+    (root / "labels" / "test" / "long.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (root / "data.yaml").write_text("test: images/test\nnames: [car]\n")
+    with pytest.raises(ImageError, match=r"long\.png' is 66000x8; JPEG, .* allows 65500 pixels a side"):
+        weather_dataset(root, tmp_path / "fog", split="test", condition="fog", severity=3)
