@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drivetl.errors import ConfigError, OutputError, quoted
+from drivetl.errors import ConfigError, DatasetError, OutputError, quoted
 
 __all__ = [
     "atomic_dir",
@@ -56,18 +56,26 @@ def expanded(path: str | Path, variable: str = "") -> Path:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return every file below a folder, in the order of their paths; linked folders are entered, in a circle once."""
+    """Return every file below a folder, in the order of their paths; linked folders are entered, in a circle once.
+
+    Raises:
+        DatasetError: a folder may not be read; pictures left out in silence would change every figure.
+    """
     found: list[Path] = []
     waiting = [(folder, frozenset[Path]())]
     while waiting:
         place, through = waiting.pop()
         through |= {place.resolve()}
-        with contextlib.suppress(PermissionError):
+        try:
             for entry in place.iterdir():
                 if not entry.is_dir():
                     found.append(entry)
                 elif entry.resolve() not in through:
                     waiting.append((entry, through))
+        except PermissionError as error:
+            raise DatasetError(
+                f"cannot read the folder {quoted(place)}: {error.strerror or error}; make it readable or leave it out"
+            ) from error
     return sorted(found)
 
 

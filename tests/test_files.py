@@ -6,11 +6,12 @@ import errno
 import os
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from drivetl.errors import ConfigError, OutputError
+from drivetl.errors import ConfigError, DatasetError, OutputError
 from drivetl.files import (
     atomic_dir,
     atomic_file,
@@ -165,3 +166,18 @@ def test_files_below_enter_links_and_come_out_of_circles(tmp_path: Path) -> None
     found = [path.relative_to(tmp_path / "set").as_posix() for path in files_below(tmp_path / "set")]
     there = ["2.jpg", "a/1.jpg", "again/back/1.jpg", "again/deep/3.jpg", "gone", "more/back/1.jpg", "more/deep/3.jpg"]
     assert found == there
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "shut").mkdir()
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:  # root, who runs the tests in a container, may read everything
+        if folder.name == "shut":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(DatasetError, match=r"cannot read the folder '.*shut': Permission denied; make it readable"):
+        files_below(tmp_path)

@@ -133,7 +133,7 @@ def _inspect_labels(entry: _Entry, dataset: Dataset) -> None:
     first_line: dict[tuple[int, tuple[float, float, float, float]], int] = {}
     for number, line in lines:
         try:
-            class_id, box = parse_label_line(line, len(dataset.names))
+            class_id, box = parse_label_line(line, len(dataset.names), dataset.keypoint_columns)
         except LabelLineError as error:
             entry.problems.append(Problem(error.kind, name, number, str(error)))
             continue
@@ -170,7 +170,9 @@ def _orphans(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Problem]:
     if not dataset.made_by_drivetl:
         # What a list leaves out is not lost: a label there has its picture all the same.
         folders = {entry.picture.parent for entry in entries}
-        known_labels |= {label_path(path) for folder in folders for path in folder.iterdir() if is_picture(path)}
+        known_labels |= {
+            label_path(path) for folder in folders if folder.is_dir() for path in folder.iterdir() if is_picture(path)
+        }
     for folder in sorted({path.parent for path in known_labels}):
         for path in sorted(folder.glob("*.txt")):
             if path not in known_labels and path.name != _LABELIMG:

@@ -83,6 +83,7 @@ class Dataset:
         root: the folder of the YAML.
         names: class names in the order of their ids.
         notes: sentences about what was ignored, for the verbs to print.
+        keypoint_columns: how many columns of keypoints follow each box, in a stranger's dataset of poses.
         made_by_drivetl: whether ``samples.jsonl`` is there, with groups, ignore regions and conditions.
     """
 
@@ -95,6 +96,7 @@ class Dataset:
         if "validation" in self._document:  # as Ultralytics reads it
             self._document.setdefault("val", self._document["validation"])
         self.names = self._read_names()
+        self.keypoint_columns = 0 if self.made_by_drivetl else self._read_keypoint_columns()
         self.notes: tuple[str, ...] = ()
         if "download" in self._document:
             self.notes = (
@@ -160,7 +162,16 @@ class Dataset:
         ]
 
     def training_document(self) -> dict[str, object]:
-        """Return what a ``data.yaml`` for Ultralytics needs, with absolute paths and nothing that runs."""
+        """Return what a ``data.yaml`` for Ultralytics needs, with absolute paths and nothing that runs.
+
+        Raises:
+            DatasetError: the labels hold keypoints, which a detector's loader takes for corners of polygons.
+        """
+        if self.keypoint_columns:
+            raise DatasetError(
+                f"{quoted(self.yaml_path)} has labels of poses ('kpt_shape'), which cannot be trained on as they are; "
+                "make a dataset of their boxes with: drivetl data import yolo"
+            )
         paths: dict[str, object] = {}
         for split in self.splits:
             if self.made_by_drivetl:
@@ -194,7 +205,7 @@ class Dataset:
         for path in self._listed(split):
             size_hw = picture_size_hw(path)
             labels = label_path(path)
-            boxes = read_boxes(labels, self.names, size_hw) if labels.is_file() else ()
+            boxes = read_boxes(labels, self.names, size_hw, self.keypoint_columns) if labels.is_file() else ()
             group = f"{split}/{path.stem}" if path.stem in self._shared_names else path.stem
             yield Sample(path, size_hw, split, group, boxes)
 
@@ -225,6 +236,23 @@ class Dataset:
         if twice:
             raise DatasetError(f"{quoted(self.yaml_path)}: the class {quoted(twice[0])} stands twice in 'names'")
         return result
+
+    def _read_keypoint_columns(self) -> int:
+        """Return the number of columns that ``kpt_shape`` [points, 2 or 3 values each] adds to a label line."""
+        shape = self._document.get("kpt_shape")
+        if shape is None:
+            return 0
+        if (
+            not isinstance(shape, list)
+            or len(shape) != 2
+            or not all(type(value) is int and value > 0 for value in shape)
+            or shape[1] not in (2, 3)
+        ):
+            raise DatasetError(
+                f"{quoted(self.yaml_path)}: 'kpt_shape' is {quoted(shape, 40)}, not [number of keypoints, 2 or 3]; "
+                "correct it, or remove it if the labels have no keypoints"
+            )
+        return int(shape[0] * shape[1])
 
     def _split_keys(self) -> list[str]:
         return [split for split in _SPLITS if self._document.get(split)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.grouping import content_groups
-from drivetl.data.layout import MARKER, read_origin, write_dataset
+from drivetl.data.layout import MARKER, origin_of, refuse_nesting, write_dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import refuse_existing_dir
 from drivetl.progress import Progress, silent
@@ -81,26 +81,25 @@ def fold_dataset(
     Raises:
         ConfigError: more folds than groups.
         DatasetError: no dataset, or no split ``from_``.
-        OutputError: ``out`` cannot be written.
+        OutputError: ``out`` cannot be written, or a fold's place is nested with the dataset.
     """
     source = open_dataset(dataset)
     samples = list(source.samples(from_))
     places = [out / f"fold{number}" for number in range(folds)]
     for place in places:
+        refuse_nesting(source.root, place)
         refuse_existing_dir(place, marker=MARKER, overwrite=overwrite)
     groups = content_groups([s.image for s in samples], [s.group for s in samples], progress)
     counts = [Counter(box.class_name for box in sample.boxes) for sample in samples]
     fold_of = stratified_folds(groups, counts, folds, np.random.default_rng(seed))
     _check_classes(counts, fold_of, dataset)
-    written = []
+    origin, written = origin_of(source, samples), []
     for number, place in enumerate(places):
         moved = [
             dataclasses.replace(sample, split="test" if fold == number else "train", group=group)
             for sample, group, fold in zip(samples, groups, fold_of, strict=True)
         ]
-        written.append(
-            write_dataset(place, moved, source.names, read_origin(source), overwrite=overwrite, progress=progress)
-        )
+        written.append(write_dataset(place, moved, source.names, origin, overwrite=overwrite, progress=progress))
     return written
 
 

@@ -13,7 +13,7 @@ from drivetl.data.cards import DROP, ClassMap, DatasetCard, class_map, load_card
 from drivetl.data.dataset import Dataset
 from drivetl.data.grouping import content_groups, take_groups
 from drivetl.data.labels import clipped
-from drivetl.data.layout import MARKER, LinkMode, Origin, counts_of, write_dataset
+from drivetl.data.layout import MARKER, LinkMode, Origin, counts_of, refuse_nesting, write_dataset
 from drivetl.data.readers import Reading, Request, reader_for
 from drivetl.data.records import Attribute, Box, IgnoreRegion, Sample, Xyxy
 from drivetl.data.sample_lines import rounded
@@ -89,10 +89,11 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     Raises:
         DatasetError: unknown format, or the source does not fit it.
         ConfigError: the card or an option does not fit.
-        OutputError: ``out`` cannot be written.
+        OutputError: ``out`` cannot be written, or is the source or holds it.
     """
     read = reader_for(format)
     chosen = _card_for(format, source, card)
+    refuse_nesting(source, out, may_lie_in=True)
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
     reading = read(Request(source, chosen, names_from(names) if names is not None else None))
     mapping = class_map(chosen, classes, reading.class_names)

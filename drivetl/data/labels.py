@@ -48,17 +48,25 @@ def label_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def parse_label_line(line: str, class_count: int) -> tuple[int, tuple[float, float, float, float]]:
+def parse_label_line(
+    line: str, class_count: int, keypoint_columns: int = 0
+) -> tuple[int, tuple[float, float, float, float]]:
     """Return class id and ``left, top, right, bottom`` as fractions of the picture; they may lie outside 0 to 1.
 
     A line with six or more coordinates is a polygon, as Ultralytics' segmentation labels have it; its extent is
-    the box.
+    the box. In a dataset of poses (``kpt_shape`` in its YAML) it is a box, then ``keypoint_columns`` of keypoints.
 
     Raises:
         LabelLineError: wrong number of columns, not numbers, NaN, an unknown class id, no area, or absurdly far away.
     """
     columns = line.split()
-    if len(columns) != 5 and (len(columns) < 7 or len(columns) % 2 == 0):
+    if keypoint_columns and len(columns) != 5 + keypoint_columns:
+        raise LabelLineError(
+            "label_malformed",
+            f"has {len(columns)} columns; with this kpt_shape a line has {5 + keypoint_columns}: 'class centre_x "
+            "centre_y width height' and the keypoints",
+        )
+    if not keypoint_columns and len(columns) != 5 and (len(columns) < 7 or len(columns) % 2 == 0):
         raise LabelLineError(
             "label_malformed", f"has {len(columns)} columns; a line is 'class centre_x centre_y width height'"
         )
@@ -74,8 +82,8 @@ def parse_label_line(line: str, class_count: int) -> tuple[int, tuple[float, flo
         raise LabelLineError(
             "unknown_class", f"has the class id {quoted(columns[0], 20)}; the dataset has ids 0 to {class_count - 1}"
         )
-    if len(values) == 4:
-        centre_x, centre_y, width, height = values
+    if len(values) == 4 or keypoint_columns:
+        centre_x, centre_y, width, height = values[:4]
         box = (centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2)
     else:
         box = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
@@ -100,8 +108,10 @@ def clipped(xyxy_px: Xyxy, size_hw: tuple[int, int]) -> Xyxy:
     )
 
 
-def read_boxes(path: Path, names: Sequence[str], size_hw: tuple[int, int]) -> tuple[Box, ...]:
-    """Return the boxes of a label file in pixels, unclipped.
+def read_boxes(
+    path: Path, names: Sequence[str], size_hw: tuple[int, int], keypoint_columns: int = 0
+) -> tuple[Box, ...]:
+    """Return the boxes of a label file in pixels, unclipped; ``keypoint_columns`` as in `parse_label_line`.
 
     Raises:
         DatasetError: a line cannot be used; the message gives file and line.
@@ -110,7 +120,7 @@ def read_boxes(path: Path, names: Sequence[str], size_hw: tuple[int, int]) -> tu
     boxes = []
     for number, line in label_lines(path):
         try:
-            class_id, (left, top, right, bottom) = parse_label_line(line, len(names))
+            class_id, (left, top, right, bottom) = parse_label_line(line, len(names), keypoint_columns)
         except LabelLineError as error:
             raise DatasetError(
                 f"{quoted(path)}, line {number}: the label {error}; correct or remove the line"

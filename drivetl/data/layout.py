@@ -7,7 +7,7 @@
     DATASET/samples.jsonl           size, group, boxes in pixels, ignore regions and conditions of each picture
     DATASET/images/<split>/…        links to the pictures, or copies
     DATASET/labels/<split>/….txt    class centre_x centre_y width height, as fractions
-    DATASET/depth/<split>/….png     exact depth, of rendered scenes that have it
+    DATASET/depth/<split>/….png     exact depth, of rendered scenes that have it, or a link to it
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,11 +28,21 @@ from drivetl.data.labels import label_line
 from drivetl.data.readers.common import field_of, load_json
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import fingerprint, line_of
-from drivetl.errors import ConfigError, DatasetError, quoted
+from drivetl.errors import ConfigError, DatasetError, OutputError, quoted
 from drivetl.files import atomic_dir, json_bytes
 from drivetl.progress import Progress, silent, tracked
 
-__all__ = ["DATASET_SCHEMA", "MARKER", "LinkMode", "Origin", "counts_of", "read_origin", "write_dataset"]
+__all__ = [
+    "DATASET_SCHEMA",
+    "MARKER",
+    "LinkMode",
+    "Origin",
+    "counts_of",
+    "origin_of",
+    "read_origin",
+    "refuse_nesting",
+    "write_dataset",
+]
 
 DATASET_SCHEMA = 1
 MARKER = "dataset.json"
@@ -70,6 +80,11 @@ def read_origin(dataset: Dataset) -> Origin:
     return Origin(*values)
 
 
+def origin_of(dataset: Dataset, samples: Iterable[Sample]) -> Origin:
+    """Return the origin of a part of a dataset, with the ignore regions that the part has; errors as `read_origin`."""
+    return replace(read_origin(dataset), ignored=sum(len(sample.ignore) for sample in samples))
+
+
 def counts_of(samples: Iterable[Sample], names: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
     """Return pictures per split, and boxes per class (zero included) in the order of ``names``."""
     splits: Counter[str] = Counter()
@@ -78,6 +93,22 @@ def counts_of(samples: Iterable[Sample], names: Sequence[str]) -> tuple[dict[str
         splits[sample.split] += 1
         classes.update(box.class_name for box in sample.boxes)
     return dict(splits), {name: classes[name] for name in names}
+
+
+def refuse_nesting(source: Path, out: Path, *, may_lie_in: bool = False) -> None:
+    """Refuse to write over the source: its other splits, labels and depth would be gone with the old folder.
+
+    A stranger's folder is never replaced, so a new dataset ``may_lie_in`` it.
+
+    Raises:
+        OutputError: ``out`` is the source, lies in it or holds it.
+    """
+    here, there = source.resolve(), out.resolve()
+    if here.is_relative_to(there) or (there.is_relative_to(here) and not may_lie_in):
+        raise OutputError(
+            f"{quoted(out)} is the dataset itself, lies in it or holds it ({quoted(source)}); the new dataset needs a "
+            "folder of its own, so choose another --out"
+        )
 
 
 def write_dataset(
@@ -93,7 +124,8 @@ def write_dataset(
 ) -> Dataset:
     """Write ``samples``, whose boxes are inside their pictures and whose classes are in ``names``, to ``out``.
 
-    ``depth`` is a folder on the same file system that moves into the dataset.
+    A picture that comes from a dataset with exact depth brings its own, under its new split and name. ``depth`` is
+    the folder of new depth maps, on the same file system, and moves into the dataset.
 
     Raises:
         ConfigError: ``link`` is neither ``symlink`` nor ``copy``.
@@ -120,6 +152,10 @@ def write_dataset(
             labels = [label_line(ids[box.class_name], box.xyxy_px, sample.size_hw) + "\n" for box in sample.boxes]
             (folder / "labels" / sample.split / name).with_suffix(".txt").write_text("".join(labels), encoding="utf-8")
             lines.append(line_of(sample, place, source.stat().st_size))
+            if (exact := _depth_of(sample.image)) is not None:
+                target = (folder / "depth" / sample.split / name).with_suffix(".png")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _place(exact.resolve(), target, link, out)
         (folder / SAMPLES_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         (folder / YAML_FILE).write_text(_yaml_text(splits, names), encoding="utf-8")
         document: dict[str, Any] = {
@@ -179,6 +215,18 @@ def _unique_name(image: Path, used: set[str]) -> str:
         candidate = f"{stem}-{number}"
     used.add(candidate.casefold())
     return candidate + image.suffix.lower()
+
+
+def _depth_of(image: Path) -> Path | None:
+    """Return the depth map of a picture in a dataset that drivetl made, if it has one.
+
+    The path says it, not ``Sample.split``, which is the split that the picture is on its way to.
+    """
+    root = image.parent.parent.parent
+    if image.parent.parent.name != "images" or not (root / MARKER).is_file():
+        return None
+    path = root / "depth" / image.parent.name / f"{image.stem}.png"
+    return path if path.is_file() else None
 
 
 def _place(source: Path, target: Path, link: LinkMode, out: Path) -> None:

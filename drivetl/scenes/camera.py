@@ -91,7 +91,8 @@ class Camera:
         distance is along the heading, on the ground.
         """
         pitch = math.radians(self.pitch_deg)
-        first = max(0, math.floor(self.horizon_px + 0.5) + 1)
+        # A flat, wide picture may lie above the horizon altogether.
+        first = min(max(0, math.floor(self.horizon_px + 0.5) + 1), self.size_hw[0])
         y = (np.arange(first, self.size_hw[0], dtype=np.float32) + 0.5 - self.size_hw[0] / 2) / self.focal_px
         depth = self.height_m / np.maximum(y * math.cos(pitch) + math.sin(pitch), 1e-5)
         forward = depth * (math.cos(pitch) - y * math.sin(pitch))

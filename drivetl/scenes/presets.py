@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from drivetl.config import StrictModel, load_model
 from drivetl.resources import resource_dir, resource_file
@@ -15,10 +15,24 @@ __all__ = ["Preset", "known_presets", "load_preset"]
 _KIND = "configs/scenes"
 
 
-def _ordered(span: tuple[float, float]) -> tuple[float, float]:
+_Pair = TypeVar("_Pair", tuple[float, float], tuple[int, int])
+
+
+def _ordered(span: _Pair) -> _Pair:
     if span[0] > span[1]:
         raise ValueError(f"a range is [lowest, highest], not {list(span)}")
     return span
+
+
+def _within(lowest: float, highest: float) -> AfterValidator:
+    """Return the check that a range stays inside these: what lies beyond is no street, or cannot be drawn."""
+
+    def check(span: _Pair) -> _Pair:
+        if not (lowest <= span[0] and span[1] <= highest):
+            raise ValueError(f"both ends are from {lowest:g} to {highest:g}, not {list(span)}")
+        return span
+
+    return AfterValidator(check)
 
 
 def _colour(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -27,9 +41,11 @@ def _colour(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
     return rgb
 
 
-Span = Annotated[tuple[float, float], AfterValidator(_ordered)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Span = Annotated[tuple[Finite, Finite], AfterValidator(_ordered)]
 Counts = Annotated[tuple[int, int], AfterValidator(_ordered)]
 Rgb = Annotated[tuple[int, int, int], AfterValidator(_colour)]
+Weight = Annotated[float, Field(ge=0.0, le=1e6)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Style = Literal["plaster", "brick", "glass", "hall", "house"]
 Palette = Annotated[tuple[Rgb, ...], Field(min_length=1)]
@@ -38,37 +54,37 @@ Palette = Annotated[tuple[Rgb, ...], Field(min_length=1)]
 class CameraPreset(StrictModel):
     """Where the camera hangs and what it sees. ``focal_share`` is the focal length as a share of the long side."""
 
-    height_m: Span = (1.3, 1.6)
-    focal_share: Span = (0.6, 0.75)
-    pitch_deg: Span = (-1.0, 2.0)
+    height_m: Annotated[Span, _within(0.2, 20)] = (1.3, 1.6)
+    focal_share: Annotated[Span, _within(0.2, 5)] = (0.6, 0.75)
+    pitch_deg: Annotated[Span, _within(-45, 45)] = (-1.0, 2.0)
 
 
 class LightPreset(StrictModel):
     """Sun, sky and air. ``warmth`` is -1 (blue) to 1 (orange); ``visibility_m`` is the meteorological visibility."""
 
     timeofday: Literal["daytime", "dawn/dusk"] = "daytime"
-    sun_elevation_deg: Span = (20.0, 60.0)
+    sun_elevation_deg: Annotated[Span, _within(1, 90)] = (20.0, 60.0)
     sunny_share: Share = 0.6
-    cloud_cover: Span = (0.1, 0.7)
-    visibility_m: Span = (4000.0, 15000.0)
-    exposure_ev: Span = (-0.4, 0.4)
-    warmth: Span = (-0.1, 0.2)
+    cloud_cover: Annotated[Span, _within(0, 1)] = (0.1, 0.7)
+    visibility_m: Annotated[Span, _within(10, 1e6)] = (4000.0, 15000.0)
+    exposure_ev: Annotated[Span, _within(-8, 8)] = (-0.4, 0.4)
+    warmth: Annotated[Span, _within(-1, 1)] = (-0.1, 0.2)
 
 
 class RoadPreset(StrictModel):
     """The road and what lies flat beside it. ``wear`` is 0 (fresh markings and asphalt) to 1 (hardly any left)."""
 
     drive_side: Literal["right", "left"] = "right"
-    lanes_each_way: Counts = (1, 2)
-    lane_width_m: Span = (3.0, 3.5)
+    lanes_each_way: Annotated[Counts, _within(1, 6)] = (1, 2)
+    lane_width_m: Annotated[Span, _within(2, 8)] = (3.0, 3.5)
     parking_share: Share = 0.5
-    pavement_m: Span = (1.8, 3.5)
-    verge_m: Span = (0.0, 2.0)
+    pavement_m: Annotated[Span, _within(0, 20)] = (1.8, 3.5)
+    verge_m: Annotated[Span, _within(0, 50)] = (0.0, 2.0)
     asphalt_rgb: Palette = ((84, 84, 86),)
     pavement_rgb: Palette = ((140, 136, 130),)
     verge_rgb: Palette = ((78, 96, 52),)
     centre_line_rgb: Rgb = (225, 225, 220)
-    wear: Span = (0.1, 0.6)
+    wear: Annotated[Span, _within(0, 1)] = (0.1, 0.6)
     junction_share: Share = 0.5
 
 
@@ -76,9 +92,9 @@ class BuildingsPreset(StrictModel):
     """What stands along the road. ``frontage`` is the share of the roadside that is built on."""
 
     frontage: Share = 0.9
-    height_m: Span = (8.0, 22.0)
-    width_m: Span = (9.0, 22.0)
-    setback_m: Span = (0.0, 2.0)
+    height_m: Annotated[Span, _within(3, 200)] = (8.0, 22.0)
+    width_m: Annotated[Span, _within(3, 200)] = (9.0, 22.0)
+    setback_m: Annotated[Span, _within(0, 100)] = (0.0, 2.0)
     wall_rgb: Palette = ((170, 150, 130),)
     styles: Annotated[tuple[Style, ...], Field(min_length=1)] = ("plaster",)
 
@@ -86,8 +102,8 @@ class BuildingsPreset(StrictModel):
 class GreenPreset(StrictModel):
     """Trees and hedges, per 100 m of each roadside."""
 
-    trees_per_100m: Span = (1.0, 6.0)
-    tree_height_m: Span = (5.0, 11.0)
+    trees_per_100m: Annotated[Span, _within(0, 100)] = (1.0, 6.0)
+    tree_height_m: Annotated[Span, _within(1, 50)] = (5.0, 11.0)
     crown_rgb: Palette = ((70, 92, 44),)
     conifer_share: Share = 0.1
 
@@ -95,35 +111,43 @@ class GreenPreset(StrictModel):
 class Mix(StrictModel):
     """How often each kind of vehicle is drawn, relative to the others."""
 
-    car: float = Field(default=0.7, ge=0)
-    van: float = Field(default=0.08, ge=0)
-    truck: float = Field(default=0.08, ge=0)
-    bus: float = Field(default=0.05, ge=0)
-    motorcycle: float = Field(default=0.05, ge=0)
-    bicycle: float = Field(default=0.06, ge=0)
+    car: Weight = 0.7
+    van: Weight = 0.08
+    truck: Weight = 0.08
+    bus: Weight = 0.05
+    motorcycle: Weight = 0.05
+    bicycle: Weight = 0.06
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not any(weight > 0 for weight in self.model_dump().values()):
+            raise ValueError(
+                "one kind of vehicle at least needs a weight above 0; for empty roads set vehicles: [0, 0]"
+            )
+        return self
 
 
 class TrafficPreset(StrictModel):
     """Who is on the road. ``vehicles`` move or wait in the lanes; ``parked`` stand at the kerb."""
 
-    vehicles: Counts = (3, 9)
-    parked: Counts = (0, 8)
-    people: Counts = (1, 9)
+    vehicles: Annotated[Counts, _within(0, 100)] = (3, 9)
+    parked: Annotated[Counts, _within(0, 100)] = (0, 8)
+    people: Annotated[Counts, _within(0, 100)] = (1, 9)
     mix: Mix = Mix()
     paint_rgb: Palette = ((200, 200, 200), (40, 40, 44), (120, 124, 130), (150, 30, 30), (36, 60, 120))
-    signs_per_100m: Span = (0.5, 2.5)
+    signs_per_100m: Annotated[Span, _within(0, 50)] = (0.5, 2.5)
     lights_share: Share = 0.6
 
 
 class FinishPreset(StrictModel):
     """What lens, sensor and processing add. ``noise`` is in grey levels, ``blur_px`` a Gaussian sigma at 960 across."""
 
-    noise: Span = (0.8, 3.0)
-    blur_px: Span = (0.45, 0.8)
-    vignette: Span = (0.05, 0.25)
-    saturation: Span = (0.85, 1.1)
-    contrast: Span = (0.9, 1.15)
-    jpeg_quality: Counts = (85, 95)
+    noise: Annotated[Span, _within(0, 50)] = (0.8, 3.0)
+    blur_px: Annotated[Span, _within(0, 20)] = (0.45, 0.8)
+    vignette: Annotated[Span, _within(0, 1)] = (0.05, 0.25)
+    saturation: Annotated[Span, _within(0, 3)] = (0.85, 1.1)
+    contrast: Annotated[Span, _within(0.1, 3)] = (0.9, 1.15)
+    jpeg_quality: Annotated[Counts, _within(1, 100)] = (85, 95)
 
 
 class Preset(StrictModel):

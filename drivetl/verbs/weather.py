@@ -81,8 +81,9 @@ def apply(
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
-    """Write one split of a dataset under a weather condition; boxes and conditions stay.
+    """Write one split of a dataset under a weather condition, without the others.
 
+    Boxes stay. Fog, haze, rain and snow set the attribute ``weather``, night sets ``timeofday``; the rest stay.
     The exact depth of rendered scenes is used where it is there, elsewhere an estimate.
 
     Example: drivetl weather apply datasets/target --out datasets/target-fog --condition fog --severity 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.data.dataset import Dataset, open_dataset
-from drivetl.data.layout import MARKER, read_origin, write_dataset
+from drivetl.data.layout import MARKER, origin_of, refuse_nesting, write_dataset
 from drivetl.data.pictures import decode_picture
 from drivetl.data.records import Attribute, Sample
-from drivetl.errors import DatasetError, ImageError, OutputError, quoted
+from drivetl.errors import DatasetError, ImageError, quoted
 from drivetl.files import refuse_existing_dir, writing
 from drivetl.progress import Progress, silent, tracked
 from drivetl.weather.checks import require_severity
@@ -23,10 +24,17 @@ from drivetl.weather.conditions import apply_weather, find_condition
 __all__ = ["read_depth", "weather_dataset"]
 
 _JPEG_QUALITY = 95
+_JPEG_LIMIT_PX = 65500
 _NO_DEPTH = 65535
 _CENTIMETRES = 100.0
-# What BDD100K's attribute ``weather`` calls it.
-_WEATHER = {"fog": "foggy", "haze": "foggy", "rain": "rainy", "snow": "snowy"}
+# What BDD100K's attributes call it.
+_BDD100K = {
+    "fog": ("weather", "foggy"),
+    "haze": ("weather", "foggy"),
+    "rain": ("weather", "rainy"),
+    "snow": ("weather", "snowy"),
+    "night": ("timeofday", "night"),
+}
 
 
 def weather_dataset(
@@ -58,15 +66,16 @@ def weather_dataset(
     Raises:
         ConfigError: an unknown condition or severity.
         DatasetError: the dataset, the split or a depth map cannot be used.
-        ImageError: a picture cannot be decoded, or its boxes cannot be used.
+        ImageError: a picture cannot be decoded or is too large for a JPEG, or its boxes cannot be used.
         OutputError: ``out`` exists and may not be replaced, is the dataset itself or nested with it, or cannot be
             written.
     """
     find_condition(condition)
     require_severity(severity)
     dataset = open_dataset(source)
-    _refuse_nesting(dataset.root, out)
+    refuse_nesting(dataset.root, out)
     samples = list(dataset.samples(split))
+    _refuse_large(samples)
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -81,19 +90,19 @@ def weather_dataset(
             with writing(out):
                 path.write_bytes(data.tobytes())
             weathered.append(dataclasses.replace(sample, image=path, attributes={**sample.attributes, **marks}))
-        return write_dataset(
-            out, weathered, dataset.names, read_origin(dataset), link="copy", overwrite=overwrite, progress=progress
-        )
+        origin = origin_of(dataset, weathered)
+        return write_dataset(out, weathered, dataset.names, origin, link="copy", overwrite=overwrite, progress=progress)
 
 
-def _refuse_nesting(root: Path, out: Path) -> None:
-    """Refuse to write over the source: its other splits, labels and depth would be gone with the old folder."""
-    here, there = root.resolve(), out.resolve()
-    if there.is_relative_to(here) or here.is_relative_to(there):
-        raise OutputError(
-            f"{quoted(out)} is the dataset itself, lies in it or holds it; the weathered split needs a folder of its "
-            "own, so choose another --out"
-        )
+def _refuse_large(samples: Iterable[Sample]) -> None:
+    """Refuse what no JPEG holds before the work, not at the picture where it ends."""
+    for sample in samples:
+        height, width = sample.size_hw
+        if max(height, width) > _JPEG_LIMIT_PX:
+            raise ImageError(
+                f"{quoted(sample.image)} is {width}x{height}; JPEG, as which it would be written, allows "
+                f"{_JPEG_LIMIT_PX} pixels a side, so crop it or leave it out"
+            )
 
 
 def _in_weather(
@@ -111,8 +120,9 @@ def _in_weather(
 
 def _marks(condition: str, severity: int) -> dict[str, Attribute]:
     marks: dict[str, Attribute] = {"condition": condition, "severity": severity}
-    if condition in _WEATHER:
-        marks["weather"] = _WEATHER[condition]
+    if condition in _BDD100K:
+        name, value = _BDD100K[condition]
+        marks[name] = value
     return marks
 
 

@@ -124,6 +124,13 @@ def test_what_a_list_leaves_out_is_no_orphan(yolo_source: Path) -> None:
     assert [p.file for p in check_dataset(yolo_source).problems if "orphan" in p.kind] == ["labels/train/zz.txt"]
 
 
+def test_a_folder_that_is_gone_is_a_missing_picture(yolo_source: Path) -> None:
+    (yolo_source / "train.txt").write_text("images/train/a.jpg\nimages/gone/b.jpg\n")
+    (yolo_source / "data.yaml").write_text("train: train.txt\nval: images/val\nnames: [car, person]\n")
+    found = [(p.kind, p.file) for p in check_dataset(yolo_source).problems]
+    assert ("picture_missing", "images/gone/b.jpg") in found
+
+
 def test_nothing_to_check(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="there is no dataset"):
         check_dataset(tmp_path / "gone")

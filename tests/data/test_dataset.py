@@ -243,3 +243,18 @@ def test_leave_out() -> None:
     samples = [Sample(Path(name), (1, 1), "val", "", attributes={"dataset": name}) for name in "aba"]
     assert [sample.image.name for sample in leave_out(samples, ["a"])] == ["b"]
     assert len(list(leave_out(samples, []))) == 3
+
+
+def test_a_dataset_of_poses_gives_its_boxes(yolo_source: Path) -> None:
+    yaml = yolo_source / "data.yaml"
+    text = yaml.read_text()
+    for label in yolo_source.glob("labels/*/*.txt"):
+        label.write_text("".join(f"{line} 0.9 0.9 2 0.1 0.1 1\n" for line in label.read_text().splitlines()))
+    yaml.write_text(f"{text}kpt_shape: [2, 3]\n")
+    first = next(open_dataset(yolo_source).samples("train"))
+    assert first.boxes[0].xyxy_px == pytest.approx((80, 30, 120, 70))
+    assert not [p for p in check_dataset(yolo_source).problems if p.kind.startswith(("label", "box"))]
+    for shape in ("17", "[17]", "[17, 4]", "[0, 3]", "[true, 3]", "[2.5, 2]"):
+        yaml.write_text(f"{text}kpt_shape: {shape}\n")
+        with pytest.raises(DatasetError, match=r"'kpt_shape' is .*, not \[number of keypoints, 2 or 3\]"):
+            open_dataset(yolo_source)

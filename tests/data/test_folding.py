@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from drivetl.data import check_dataset, fold_dataset, import_dataset, move_listed, stratified_folds
-from drivetl.errors import ConfigError, DatasetError
+from drivetl.errors import ConfigError, DatasetError, OutputError
 
 
 def test_groups_stay_whole_and_a_rare_class_reaches_every_fold() -> None:
@@ -51,6 +52,13 @@ def test_every_picture_is_tested_once(dataset: Path, tmp_path: Path) -> None:
         assert {box.class_name for s in fold.samples("train") for box in s.boxes} == {"car", "bus"}
 
 
+def test_a_fold_counts_the_ignore_regions_that_it_has(dataset: Path, tmp_path: Path) -> None:
+    document = json.loads((dataset / "dataset.json").read_text())
+    (dataset / "dataset.json").write_text(json.dumps({**document, "ignored": 5}))  # of splits that are left out
+    for fold in fold_dataset(dataset, tmp_path / "folds", folds=2):
+        assert json.loads((fold.root / "dataset.json").read_text())["ignored"] == 0
+
+
 def test_what_cannot_be_folded_is_said(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="13 folds cannot be made of 12 groups"):
         fold_dataset(dataset, tmp_path / "folds", folds=13)
@@ -72,3 +80,10 @@ def test_a_list_moves_exactly_its_pictures(dataset: Path, tmp_path: Path) -> Non
         move_listed(dataset, tmp_path / "other", names)
     with pytest.raises(DatasetError, match="cannot be read"):
         move_listed(dataset, tmp_path / "other", tmp_path / "absent.txt")
+
+
+def test_a_fold_does_not_replace_the_dataset(dataset: Path, tmp_path: Path) -> None:
+    own = dataset.rename(tmp_path / "fold1")
+    with pytest.raises(OutputError, match=r"fold1' is the dataset itself, lies in it or holds it"):
+        fold_dataset(own, tmp_path, folds=2, overwrite=True)
+    assert not (tmp_path / "fold0").exists() and check_dataset(own).ok

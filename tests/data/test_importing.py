@@ -313,3 +313,14 @@ def test_a_thousand_pictures_are_cheap_to_import(material: Path, tmp_path: Path)
     # The promise is 5 s on the clock of an idle machine (2.1 s measured). Processor time does not depend on who else
     # is busy; twice the promise leaves room for slower processors and still catches pictures being decoded in full.
     assert min(seconds) < 10
+
+
+@pytest.mark.parametrize("inside", ["", "raw"])
+def test_the_source_is_not_overwritten(yolo_source: Path, inside: str) -> None:
+    out = yolo_source.parent / "out"
+    import_dataset("yolo", yolo_source, out)
+    source = yolo_source.rename(out / inside) if inside else out
+    before = sorted(out.rglob("*"))
+    with pytest.raises(OutputError, match=r"is the dataset itself, lies in it or holds it.*choose another --out"):
+        import_dataset("yolo", source, out, overwrite=True)
+    assert sorted(out.rglob("*")) == before

@@ -61,3 +61,12 @@ def test_clipping_keeps_the_inside() -> None:
     assert clipped((-5, 10, 250, 90), (100, 200)) == (0, 10, 200, 90)
     outside = clipped((210, 10, 250, 90), (100, 200))
     assert math.isclose(outside[0], outside[2])
+
+
+def test_a_line_with_keypoints_is_a_box() -> None:
+    line = "1 0.5 0.4 0.2 0.1 0.55 0.41 2 0.9 0.9 0"  # a keypoint that is not in the box, and one that is not seen
+    class_id, box = parse_label_line(line, 2, 6)
+    assert class_id == 1 and box == pytest.approx((0.4, 0.35, 0.6, 0.45))
+    for wrong in ("1 0.5 0.4 0.2 0.1", f"{line} 0.5 0.5"):
+        with pytest.raises(LabelLineError, match="with this kpt_shape a line has 11"):
+            parse_label_line(wrong, 2, 6)

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drivetl.data import check_dataset, import_dataset, open_dataset, split_dataset
+from drivetl.data import (
+    check_dataset,
+    fold_dataset,
+    import_dataset,
+    merge_datasets,
+    move_listed,
+    open_dataset,
+    split_dataset,
+)
 from drivetl.errors import ConfigError, DatasetError, OutputError
 
 
@@ -83,3 +92,27 @@ def test_dawn_as_the_recipe_uses_it(material: Path, tmp_path: Path) -> None:
     assert train == set(result.names) == {"person", "bicycle", "car", "motorcycle", "bus", "truck"}
     held_out = (source / "val.txt").read_text().split()
     assert sorted(sample.image.name for sample in result.samples("test")) == sorted(held_out)
+
+
+@pytest.mark.parametrize("how", ["split", "in place", "listed", "merge", "folds"])
+def test_depth_goes_where_its_picture_goes(how: str, dataset: Path, tmp_path: Path) -> None:
+    for sample in open_dataset(dataset).samples("train"):  # and none for the test picture
+        depth = dataset / "depth" / "train" / f"{sample.image.stem}.png"
+        depth.parent.mkdir(parents=True, exist_ok=True)
+        depth.write_text(sample.image.stem)
+    (tmp_path / "list").write_text("03.jpg\n")
+    out, twin = tmp_path / "out", tmp_path / "twin"
+    made = {
+        "split": lambda: [split_dataset(dataset, out)],
+        "in place": lambda: [split_dataset(dataset, dataset, overwrite=True)],
+        "listed": lambda: [move_listed(dataset, out, tmp_path / "list")],
+        "merge": lambda: [merge_datasets([dataset, shutil.copytree(dataset, twin)], out).dataset],
+        "folds": lambda: fold_dataset(dataset, out, folds=2),
+    }[how]()
+    for result in made:
+        stems = {split: {s.image.stem for s in result.samples(split)} for split in result.splits}
+        expected = {f"{split}/{stem}" for split, found in stems.items() for stem in found if not stem.startswith("t")}
+        found = {path.relative_to(result.root / "depth").with_suffix("") for path in result.root.glob("depth/*/*")}
+        assert {path.as_posix() for path in found} == expected
+        for path in result.root.glob("depth/*/*"):
+            assert path.read_text() == path.stem.removesuffix("-2")

@@ -11,7 +11,7 @@ import pytest
 from drivetl.errors import ConfigError
 from drivetl.resources import resource_dir
 from drivetl.scenes import SCENE_CLASSES, SceneSequence, known_presets, load_preset, render_scene
-from drivetl.scenes.presets import Preset
+from drivetl.scenes.presets import CameraPreset, Preset
 from drivetl.weather import depth_prior
 
 from .drawn import SMALL_HW, scene
@@ -111,6 +111,31 @@ def test_an_unknown_key_is_an_error_that_suggests_the_nearest(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("camera: {focal_share: [0, 0.5]}", "camera.focal_share"),
+        ("light: {visibility_m: [0, 0]}", "light.visibility_m.*both ends are from 10 to 1e\\+06"),
+        ("light: {exposure_ev: [0, .inf]}", "light.exposure_ev"),
+        ("light: {sunny_share: .nan}", "light.sunny_share"),
+        ("road: {lanes_each_way: [0, 2]}", "road.lanes_each_way.*both ends are from 1 to 6"),
+        ("buildings: {width_m: [0, 0]}", "buildings.width_m"),
+        ("traffic: {vehicles: [-3, 5]}", "traffic.vehicles"),
+        (
+            "traffic: {mix: {car: 0, van: 0, truck: 0, bus: 0, motorcycle: 0, bicycle: 0}}",
+            "one kind of vehicle at least needs a weight above 0",
+        ),
+        ("traffic: {mix: {car: .inf}}", "traffic.mix.car"),
+        ("finish: {jpeg_quality: [90, 500]}", "finish.jpeg_quality"),
+    ],
+)
+def test_a_value_that_cannot_be_drawn_is_named(lines: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\n{lines}\n")
+    with pytest.raises(ConfigError, match=words):
+        load_preset(path)
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [({"seed": -1}, "seed"), ({"size_hw": (10, 960)}, "10x960"), ({"frames": 0}, "frame"), ({"fps": 0}, "second")],
 )
@@ -139,3 +164,10 @@ def test_the_depth_prior_of_the_weather_is_near_the_exact_depth() -> None:
     # Over 100 scenes of 960x540, 25 of each preset: 0.045; with camera and boxes unknown 0.082.
     errors = [transmission_error(preset, seed, camera_known=True) for preset in known_presets() for seed in range(6)]
     assert np.mean(errors) < 0.07
+
+
+@pytest.mark.parametrize("pitch_deg", [-3.0, -2.2])
+def test_a_flat_wide_picture_may_lie_above_the_horizon(pitch_deg: float) -> None:
+    preset = Preset(name="x", camera=CameraPreset(pitch_deg=(pitch_deg, pitch_deg), focal_share=(0.6, 0.6)))
+    frame = render_scene(preset, seed=1, size_hw=(64, 1500))
+    assert frame.image_bgr.shape == (64, 1500, 3) and np.isinf(frame.depth_m).any()

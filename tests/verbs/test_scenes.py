@@ -105,6 +105,16 @@ def test_a_drive_is_numbered_frames_in_the_weather(tmp_path: Path, capsys: pytes
     assert "64 to 4096 pixels" in error["message"]
 
 
+def test_night_is_night_and_only_its_ignore_regions_are_counted(rendered: Path, tmp_path: Path) -> None:
+    marker = rendered / "dataset.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "ignored": 1000}))
+    made = weather_dataset(rendered, tmp_path / "night", split="test", condition="night", severity=3)
+    samples = list(made.samples("test"))
+    assert {sample.attributes["timeofday"] for sample in samples} == {"night"}
+    written = json.loads((made.root / "dataset.json").read_text())
+    assert written["ignored"] == sum(len(sample.ignore) for sample in samples)
+
+
 @pytest.mark.parametrize("out", [".", "fog", ".."])
 def test_the_source_is_never_written_over(out: str, rendered: Path) -> None:
     before = sorted(path for path in rendered.rglob("*"))
@@ -140,3 +150,14 @@ def test_a_picture_that_cannot_be_put_under_weather_is_named(
     monkeypatch.setattr("drivetl.weather.dataset.apply_weather", refuse)
     with pytest.raises(ImageError, match=r"images/test/.+': the box has no area"):
         weather_dataset(rendered, tmp_path / "fog", split="test", condition="fog", severity=3)
+
+
+def test_a_picture_that_no_jpeg_holds_is_named_before_the_work(tmp_path: Path) -> None:
+    root = tmp_path / "strip"
+    for folder in ("images", "labels"):
+        (root / folder / "test").mkdir(parents=True)
+    cv2.imwrite(str(root / "images" / "test" / "long.png"), np.zeros((8, 66000, 3), np.uint8))
+    (root / "labels" / "test" / "long.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (root / "data.yaml").write_text("test: images/test\nnames: [car]\n")
+    with pytest.raises(ImageError, match=r"long\.png' is 66000x8; JPEG, .* allows 65500 pixels a side"):
+        weather_dataset(root, tmp_path / "fog", split="test", condition="fog", severity=3)

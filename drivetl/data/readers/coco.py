@@ -6,7 +6,7 @@ Category ids are not contiguous (80 classes, ids 1 to 90). ``iscrowd`` marks a r
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ def read(request: Request) -> Reading:
     """Read one JSON file, or all ``instances_*.json`` of a folder (Roboflow's ``*/_annotations.coco.json`` too).
 
     Raises:
-        DatasetError: no JSON, fields missing, a picture missing, or files that disagree about the classes.
+        DatasetError: no JSON, fields missing, a picture missing, an id twice, or files that disagree about the classes.
     """
     files = [_load(path, split) for path, split in _json_files(request.source)]
     names = tuple(name for _, name in sorted(files[0].categories.items(), key=_by_id))
@@ -42,9 +42,14 @@ def read(request: Request) -> Reading:
             raise DatasetError(
                 f"{quoted(file.path)} has other categories than {quoted(files[0].path)}; import them apart"
             )
-    root = request.source if request.source.is_dir() else request.source.parent
-    samples = (sample for file in files for sample in _samples(file, root))
+    samples = (sample for file in files for sample in _samples(file, _top(request.source)))
     return Reading(samples, sum(len(file.images) for file in files), names)
+
+
+def _top(source: Path) -> Path:
+    """Return the dataset's top folder: COCO's own label files lie in ``annotations/``, beside the pictures."""
+    folder = source if source.is_dir() else source.absolute().parent
+    return folder.parent if source.is_file() and folder.name == "annotations" else folder
 
 
 def _by_id(category: tuple[int | str, str]) -> tuple[bool, int, str]:
@@ -70,10 +75,9 @@ def _json_files(source: Path) -> list[tuple[Path, str]]:
 def _load(path: Path, split: str) -> _File:
     document = load_json(path)
     where = quoted(path)
-    categories = {
-        token_of(entry, "id", where): str(field_of(entry, "name", where))
-        for entry in rows_of(document, "categories", where)
-    }
+    rows = rows_of(document, "categories", where)
+    names = (str(field_of(entry, "name", where)) for entry in rows)
+    categories = dict(zip(_ids(rows, "categories", where), names, strict=True))
     by_image: dict[int | str, list[Mapping[str, Any]]] = defaultdict(list)
     for index, entry in enumerate(rows_of(document, "annotations", where)):
         category = token_of(entry, "category_id", f"{where}, annotation {index}")
@@ -81,12 +85,24 @@ def _load(path: Path, split: str) -> _File:
             raise DatasetError(f"{where}, annotation {index}: category_id {quoted(category)} is not in 'categories'")
         by_image[token_of(entry, "image_id", f"{where}, annotation {index}")].append(entry)
     images = rows_of(document, "images", where)
-    strangers = by_image.keys() - {token_of(entry, "id", where) for entry in images}
+    strangers = by_image.keys() - set(_ids(images, "images", where))
     if strangers:
         raise DatasetError(
             f"{where}: annotations name the image_id {quoted(next(iter(strangers)))}, which is not in 'images'"
         )
     return _File(path, split, images, by_image, categories)
+
+
+def _ids(rows: list[Mapping[str, Any]], key: str, where: str) -> list[int | str]:
+    """Return the ids of a list. One that stands twice would give a picture the other's labels, or a box its class."""
+    found = [token_of(entry, "id", where) for entry in rows]
+    twice = [identifier for identifier, count in Counter(found).items() if count > 1]
+    if twice:
+        raise DatasetError(
+            f"{where}: the id {quoted(twice[0])} stands twice in {quoted(key)}, so a label could mean either; give "
+            "each entry an id of its own"
+        )
+    return found
 
 
 def _samples(file: _File, root: Path) -> Iterator[Sample]:
@@ -116,7 +132,8 @@ def _samples(file: _File, root: Path) -> Iterator[Sample]:
 
 def _picture(name: str, file: _File, root: Path, where: str) -> Path:
     """Return the picture in one of the usual places; a name that leads out of the dataset is refused."""
-    folders = (root / file.split, root / "images" / file.split, root / "images", root, file.path.parent)
+    inside = (file.split, f"images/{file.split}", "images", "")
+    folders = [place / folder for place in (root, file.path.parent) for folder in inside]
     for folder in folders:
         path = folder / name
         if path.is_file():

@@ -49,8 +49,19 @@ class _Tables:
         return self._rows[other][token]
 
     def attribute_names(self, row: Row) -> list[str]:
-        rows = [self._rows["attribute"].get(token) for token in row.get("attribute_tokens") or []]
-        return [str(attribute["name"]) for attribute in rows if attribute is not None]
+        """Return the names of a row's attributes; a token that points nowhere is left out.
+
+        Raises:
+            DatasetError: the tokens are no list of texts, or an attribute has no name.
+        """
+        tokens = row.get("attribute_tokens") or []
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise DatasetError(
+                f"{self.where('object_ann', row)}: attribute_tokens is {quoted(tokens, 40)}, not a list of tokens; "
+                "fetch the file again"
+            )
+        rows = [self._rows["attribute"][token] for token in tokens if token in self._rows["attribute"]]
+        return [str(field_of(attribute, "name", self.where("attribute", attribute))) for attribute in rows]
 
     def _load(self, name: str) -> dict[str, Row]:
         path = self.folder / f"{name}.json"
@@ -119,6 +130,6 @@ def _conditions(log: Row, sensor: Row) -> dict[str, Attribute]:
         attributes["camera"] = str(sensor["channel"])
     # A log file is named after vehicle and local start: n015-2018-07-18-11-07-57+0800.
     parts = str(log.get("logfile") or "").split("-")
-    if len(parts) >= 7 and parts[4].isdigit():
+    if len(parts) >= 7 and parts[4].isdecimal():  # ² is a digit and no number
         attributes["hour"] = int(parts[4])
     return attributes

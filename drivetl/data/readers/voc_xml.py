@@ -82,6 +82,8 @@ def parse_annotation(path: Path) -> Node:
         parser.Parse(read_limited(path, _LIMIT_BYTES), True)
     except expat.ExpatError as error:
         raise DatasetError(f"{quoted(path)}, line {error.lineno}: not XML ({expat.ErrorString(error.code)})") from error
+    except LookupError as error:
+        raise DatasetError(f"{quoted(path)}: the XML names an {error}; save it as UTF-8") from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read {quoted(path)}: {quoted(error)}") from error
     annotation = root.children[0]

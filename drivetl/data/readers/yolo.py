@@ -29,10 +29,12 @@ def read(request: Request) -> Reading:
     if (yaml := find_yaml(request.source)) is not None:
         dataset = Dataset(yaml)
         samples = (sample for split in dataset.splits for sample in dataset.samples(split))
+        reading = Reading(samples, sum(dataset.splits.values()), dataset.names, list(dataset.notes))
         if not dataset.made_by_drivetl:
             # There a group is only the picture's own name, which says nothing about sequences.
-            samples = (dataclasses.replace(sample, group="") for sample in samples)
-        return Reading(samples, sum(dataset.splits.values()), dataset.names, list(dataset.notes))
+            reading.samples = (dataclasses.replace(sample, group="") for sample in samples)
+            reading.notes += _unlabelled([path for split in dataset.splits for path in dataset.pictures(split)])
+        return reading
     if request.names is None:
         raise DatasetError(
             f"{quoted(request.source)} has no data.yaml, so the class names are unknown; pass --names FILE (one name a "
@@ -41,11 +43,14 @@ def read(request: Request) -> Reading:
     first_folder(request.source, ("labels",), "label files")
     images = first_folder(request.source, ("images",), "pictures")
     pictures = [path for path in files_below(images) if is_picture(path)]
-    unlabelled = sum(not label_path(path).is_file() for path in pictures)
-    reading = Reading(_samples(pictures, images, request.names), len(pictures), request.names)
-    if unlabelled:
-        reading.notes.append(f"{unlabelled} pictures without a label file are taken as background.")
-    return reading
+    bare = _samples(pictures, images, request.names)
+    return Reading(bare, len(pictures), request.names, _unlabelled(pictures))
+
+
+def _unlabelled(pictures: list[Path]) -> list[str]:
+    """Return a note if labels are missing: it may be meant so, or the folder of labels may have another name."""
+    count = sum(not label_path(path).is_file() for path in pictures)
+    return [f"{count} pictures without a label file are taken as background."] if count else []
 
 
 def _samples(pictures: list[Path], images: Path, names: tuple[str, ...]) -> Iterator[Sample]:

@@ -53,6 +53,16 @@ def test_one_json_file_is_enough(tmp_path: Path, picture: Any, as_json: Any) -> 
     assert sample.split == ""
 
 
+@pytest.mark.parametrize("folder", ["val2017", "images", "annotations", "annotations/val2017"])
+def test_a_file_in_annotations_has_its_pictures_beside_that_folder(
+    tmp_path: Path, picture: Any, as_json: Any, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = _request(tmp_path, picture, as_json, _document(), folder)
+    monkeypatch.chdir(tmp_path / "annotations")  # so that the path alone does not say where the file lies
+    samples = list(read(Request(Path("instances_val2017.json"), request.card)).samples)
+    assert [sample.split for sample in samples] == ["val2017", "val2017"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -74,6 +84,11 @@ def test_one_json_file_is_enough(tmp_path: Path, picture: Any, as_json: Any) -> 
         ),
         ({"annotations": [{"id": 1, "image_id": 139, "category_id": 1}]}, "the field 'bbox' is missing"),
         ({"annotations": [{"id": 1, "image_id": [139], "category_id": 1}]}, "not a number or text"),
+        ({"categories": [*CATEGORIES, {"id": 13, "name": "car"}]}, "the id '13' stands twice in 'categories'"),
+        (
+            {"images": [{"id": 139, "file_name": "000139.jpg"}, {"id": 139, "file_name": "000007.jpg"}]},
+            "the id '139' stands twice in 'images'",
+        ),
         ({"annotations": 5}, "a list of records is expected"),
         ({"images": [{"id": 139, "file_name": "gone.jpg"}]}, "the picture 'gone.jpg' is not in"),
         ({"images": [{"id": 139, "file_name": "../val2017/000139.jpg"}]}, "outside the dataset"),

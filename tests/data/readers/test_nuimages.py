@@ -94,6 +94,8 @@ def test_mini_has_no_split(tmp_path: Path, picture: Any, as_json: Any) -> None:
             {"category_token": "gone"},
             r"object_ann\.json', token 'o1': category_token 'gone' is not in category",
         ),
+        ("object_ann", {"attribute_tokens": 7}, r"token 'o1': attribute_tokens is '7', not a list of tokens"),
+        ("object_ann", {"attribute_tokens": [["a1"]]}, "not a list of tokens"),
         ("object_ann", {"bbox": [1, 2, 3]}, "not a box of four numbers"),
         ("sample", {"log_token": "gone"}, "log_token 'gone' is not in log"),
         ("sample_data", {"filename": "../../etc/passwd"}, "is not below"),
@@ -107,6 +109,20 @@ def test_what_does_not_fit_is_named(
     tables[table][0].update(row)
     with pytest.raises(DatasetError, match=message):
         list(read(_request(tmp_path, picture, as_json, tables)).samples)
+
+
+def test_an_attribute_without_a_name_is_named(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    tables = _tables()
+    del tables["attribute"][0]["name"]
+    with pytest.raises(DatasetError, match=r"attribute\.json', token 'a1': the field 'name' is missing"):
+        list(read(_request(tmp_path, picture, as_json, tables)).samples)
+
+
+def test_an_hour_that_is_no_number_is_left_out(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    tables = _tables()
+    tables["log"][0]["logfile"] = "n015-2018-07-18-²-07-57+0800"
+    (sample,) = read(_request(tmp_path, picture, as_json, tables)).samples
+    assert "hour" not in sample.attributes
 
 
 def test_a_missing_table_is_named(tmp_path: Path, picture: Any, as_json: Any) -> None:

@@ -131,6 +131,10 @@ def test_a_doctype_in_another_encoding_is_refused_too(tmp_path: Path, picture: A
     ("text", "message"),
     [
         ("<annotation>", r"a\.xml', line 1: not XML"),
+        (
+            '<?xml version="1.0" encoding="x-foo"?><annotation/>',
+            r"a\.xml': .*unknown encoding: x-foo; save it as UTF-8",
+        ),
         ("<html></html>", "root element is 'html'"),
         (_xml("<object><name>car</name></object>"), r"line 3: the object has no bndbox"),
         (_xml(_object("", (1, 1, 2, 2))), r"line 3: the object has no name"),

@@ -26,6 +26,15 @@ def test_a_data_yaml(yolo_source: Path) -> None:
         "d": "val",
     }
     assert {sample.group for sample in samples.values()} == {""}
+    assert reading.notes == []
+
+
+def test_a_data_yaml_over_pictures_without_labels_is_said(yolo_source: Path) -> None:
+    for name in ("train/a", "val/d"):
+        (yolo_source / "labels" / f"{name}.txt").unlink()
+    assert read(Request(yolo_source, load_card("yolo"))).notes == [
+        "2 pictures without a label file are taken as background."
+    ]
 
 
 def test_bare_folders_need_names(yolo_source: Path) -> None:
