@@ -254,7 +254,7 @@ def test_a_dataset_of_poses_gives_its_boxes(yolo_source: Path) -> None:
     first = next(open_dataset(yolo_source).samples("train"))
     assert first.boxes[0].xyxy_px == pytest.approx((80, 30, 120, 70))
     assert not [p for p in check_dataset(yolo_source).problems if p.kind.startswith(("label", "box"))]
-    with pytest.raises(DatasetError, match="labels of poses.*drivetl data import yolo"):
+    with pytest.raises(DatasetError, match=r"labels of poses.*drivetl data import yolo"):
         open_dataset(yolo_source).training_document()
     for shape in ("17", "[17]", "[17, 4]", "[0, 3]", "[true, 3]", "[2.5, 2]"):
         yaml.write_text(f"{text}kpt_shape: {shape}\n")
