@@ -135,7 +135,7 @@ def write_dataset(
     """
     if link not in ("symlink", "copy"):
         raise ConfigError(f"pictures are linked (symlink) or copied (copy), not {quoted(link)}")
-    splits, per_class = counts_of(samples, names)
+    splits, _ = counts_of(samples, names)
     _check(samples, names, splits)
     ids = {name: index for index, name in enumerate(names)}
     with atomic_dir(out, marker=MARKER, overwrite=overwrite) as folder:
@@ -158,24 +158,29 @@ def write_dataset(
                 _place(exact.resolve(), target, link, out)
         (folder / SAMPLES_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         (folder / YAML_FILE).write_text(_yaml_text(splits, names), encoding="utf-8")
-        document: dict[str, Any] = {
-            "schema": DATASET_SCHEMA,
-            "format": origin.format,
-            "card": origin.card,
-            "classes": origin.classes,
-            "names": list(names),
-            "images": len(samples),
-            "boxes": sum(per_class.values()),
-            "per_class": per_class,
-            "ignored": origin.ignored,
-            "dropped": dict(origin.dropped),
-            "splits": splits,
-            "fingerprint": fingerprint(names, lines),
-        }
-        (folder / MARKER).write_bytes(json_bytes(document))
+        document = _document(samples, names, origin)
+        (folder / MARKER).write_bytes(json_bytes({**document, "fingerprint": fingerprint(names, lines)}))
         if depth is not None:
             depth.replace(folder / "depth")
     return Dataset(out / YAML_FILE)
+
+
+def _document(samples: Sequence[Sample], names: Sequence[str], origin: Origin) -> dict[str, Any]:
+    """Return ``dataset.json`` without its fingerprint."""
+    splits, per_class = counts_of(samples, names)
+    return {
+        "schema": DATASET_SCHEMA,
+        "format": origin.format,
+        "card": origin.card,
+        "classes": origin.classes,
+        "names": list(names),
+        "images": len(samples),
+        "boxes": sum(per_class.values()),
+        "per_class": per_class,
+        "ignored": origin.ignored,
+        "dropped": dict(origin.dropped),
+        "splits": splits,
+    }
 
 
 def _check(samples: Sequence[Sample], names: Sequence[str], splits: Mapping[str, int]) -> None:

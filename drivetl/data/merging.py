@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from drivetl.data.dataset import Dataset, open_dataset
-from drivetl.data.layout import LinkMode, Origin, read_origin, write_dataset
+from drivetl.data.layout import LinkMode, Origin, read_origin, refuse_nesting, write_dataset
 from drivetl.data.records import Sample
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
@@ -54,11 +54,13 @@ def merge_datasets(
     Raises:
         ConfigError: fewer than two datasets, names that do not fit, or nothing left to train on.
         DatasetError: one of them cannot be read.
-        OutputError: ``out`` cannot be written.
+        OutputError: ``out`` cannot be written, or is nested with one of them.
     """
     labels = list(names) if names is not None else [path.resolve().name for path in paths]
     _check(paths, labels, leave_out)
     datasets = dict(zip(labels, map(open_dataset, paths), strict=True))
+    for dataset in datasets.values():
+        refuse_nesting(dataset.root, out)
     classes = _union(list(datasets.values()))
     samples = [
         sample

@@ -116,3 +116,10 @@ def test_depth_goes_where_its_picture_goes(how: str, dataset: Path, tmp_path: Pa
         assert {path.as_posix() for path in found} == expected
         for path in result.root.glob("depth/*/*"):
             assert path.read_text() == path.stem.removesuffix("-2")
+
+
+def test_a_merge_does_not_replace_what_it_merges(dataset: Path, tmp_path: Path) -> None:
+    twin = shutil.copytree(dataset, tmp_path / "twin")
+    with pytest.raises(OutputError, match=r"twin' is the dataset itself, lies in it or holds it"):
+        merge_datasets([dataset, twin], twin, overwrite=True)
+    assert check_dataset(twin).ok
