@@ -96,6 +96,12 @@ def test_more_epochs_repeat_training_and_what_follows_but_not_the_import(tmp_pat
     }
 
 
+def test_only_the_start_may_know_no_class_of_the_dataset(tmp_path: Path) -> None:
+    found = stages(demo(), tmp_path / "run", tmp_path / "w.pt")
+    assert {stage.name for stage in found if "--allow-no-figure" in stage.command} == {"zero_shot", "zero_shot_weather"}
+    assert {"adapted", "adapted_weather"} <= {stage.name for stage in found}
+
+
 def test_a_changed_source_repeats_everything(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

@@ -157,8 +157,13 @@ class Run:
         device: str = "cpu",
         threads: int | None = None,
         only: Collection[Path] | None = None,
+        may_share_no_class: bool = False,
     ) -> None:
-        """Open both; arguments and errors as in `evaluate`. ``only``: of the split, just these pictures."""
+        """Open both; arguments and errors as in `evaluate`.
+
+        ``only``: of the split, just these pictures. ``may_share_no_class``: a model without a class of the dataset is
+        no error; it finds nothing.
+        """
         self._dataset = dataset = open_dataset(data)
         if split not in dataset.splits:
             raise DatasetError(
@@ -171,7 +176,7 @@ class Run:
             model = open_model(model, size_hw=size_hw, device=device, threads=threads)
         self.model = model
         self._mapping = map_detections(self.model.class_names, dataset.names)
-        if not self._mapping:
+        if not self._mapping and not may_share_no_class:
             raise DatasetError(
                 f"{quoted(self.model.name)} and {quoted(data)} share no class; the model has "
                 f"{quoted(', '.join(self.model.class_names))}, the dataset {quoted(', '.join(dataset.names))}"

@@ -29,6 +29,9 @@ def verdicts(
 
 
 def _gain(stages: Mapping[str, Any]) -> _Verdict | None:
+    before = stages.get("zero_shot", {})
+    if before.get("per_class") and set(before.get("missing_classes") or ()) == before["per_class"].keys():
+        return "open", "Before, the model had no class of the target, so there is nothing to compare the adapted with."
     compared = stages.get("compare")
     if compared is not None:
         figure = compared["headline"]["map50_95"]

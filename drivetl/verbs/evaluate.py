@@ -56,6 +56,10 @@ _Agreement = Annotated[
 _Predictions = Annotated[
     Path | None, typer.Option("--predictions", help="Also write what was found, as JSON for drivetl compare.")
 ]
+_NoFigure = Annotated[
+    bool,
+    typer.Option("--allow-no-figure", help="A model without a class of the dataset gets no figure, and is no error."),
+]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that --predictions names.")]
 
 
@@ -73,6 +77,7 @@ def evaluate(
     false_alarms: _FalseAlarms = None,
     agreement: _Agreement = False,
     predictions: _Predictions = None,
+    allow_no_figure: _NoFigure = False,
     overwrite: _Overwrite = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -88,7 +93,10 @@ def evaluate(
     if not errors and (recall, false_alarms) != (None, None):
         raise ConfigError("--recall and --false-alarms ask for a threshold, which comes with --errors; add it")
     reporter = Reporter("evaluate", as_json)
-    request = _Request(split, weather, slices, errors, recall, false_alarms, agreement, predictions, overwrite)
+    further = (weather, slices, errors, recall, false_alarms, agreement)
+    if allow_no_figure and any(further):
+        raise ConfigError("--allow-no-figure leaves nothing to cut further; give it with --predictions alone")
+    request = _Request(split, *further, predictions, allow_no_figure, overwrite)
     with reporter.working():
         if model.endswith(".json"):
             documents = [_recorded(Path(model), data, request, reporter)]
@@ -136,17 +144,20 @@ class _Request:
     false_alarms: float | None
     agreement: bool
     predictions: Path | None
+    allow_no_figure: bool
     overwrite: bool
 
 
 def _measured(model: Model, data: Path, request: _Request, reporter: Reporter) -> dict[str, Any]:
     from drivetl.evaluate import Run, evaluate_weather
 
-    run = Run(model, data, split=request.split or "val")
+    run = Run(model, data, split=request.split or "val", may_share_no_class=request.allow_no_figure)
     result = run.evaluate(reporter.progress)
     if request.predictions is not None:
         result.predictions.write(request.predictions, overwrite=request.overwrite)
     document = {"data": str(data), **result.document(reporter.progress)}
+    if not result.class_mapping:
+        return _without_figures(document)
     if request.weather:
         document |= evaluate_weather(run, result.map50_95, progress=reporter.progress).document()
     if request.agreement:
@@ -155,6 +166,20 @@ def _measured(model: Model, data: Path, request: _Request, reporter: Reporter) -
         taken = result.predictions
         document["agreement"] = agreement_on(run, result.truth, taken.found, taken.groups, progress=reporter.progress)
     return document | _further(result, data, request, reporter)
+
+
+def _without_figures(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document of a model that has no class of the dataset: a zero would say that it looked and missed."""
+    kept: dict[str, Any] = {**document, "map50_95": None, "map50": None, "per_dataset": {}}
+    kept["by_size"] = dict.fromkeys(document["by_size"])
+    none = {"map50_95": None, "map50": None}
+    kept["per_class"] = {
+        name: {**entry, **none, "interval": {**entry["interval"], **none}}
+        for name, entry in document["per_class"].items()
+    }
+    note = "No figure: the model has no class of the dataset."
+    kept["interval"] = {**document["interval"], **none, "note": note}
+    return kept
 
 
 def _recorded(file: Path, data: list[Path], request: _Request, reporter: Reporter) -> dict[str, Any]:

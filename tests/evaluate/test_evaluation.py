@@ -9,7 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from drivetl.cli import app
 from drivetl.data import import_dataset
 from drivetl.errors import ConfigError, DatasetError, ImageError
 from drivetl.evaluate import Model, evaluate, open_model
@@ -105,6 +107,26 @@ def test_other_classes_are_dropped_and_counted(tmp_path: Path) -> None:
 def test_no_shared_class_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="share no class"):
         evaluate(fixed_model("cat", "dog"), tiny_dataset(tmp_path))
+
+
+def test_a_model_without_a_class_of_the_dataset_may_be_measured_without_a_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drivetl.evaluate.open_model", lambda *_, **__: fixed_model("cat", "dog"))
+    words = ["evaluate", "start.pt", "--data", str(tiny_dataset(tmp_path)), "--json"]
+    assert isinstance(CliRunner().invoke(app, words).exception, DatasetError)
+    predictions = tmp_path / "start.json"
+    found = CliRunner().invoke(app, [*words, "--allow-no-figure", "--predictions", str(predictions)])
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    assert document["map50_95"] is None and document["map50"] is None
+    assert document["per_class"]["car"] == {
+        **{"map50_95": None, "map50": None, "boxes": 1},
+        "interval": {"map50_95": None, "map50": None, "groups": 1},
+    }
+    assert document["interval"]["note"] == "No figure: the model has no class of the dataset."
+    assert document["missing_classes"] == ["person", "car"]
+    assert json.loads(predictions.read_text())["predictions"] == []
 
 
 def test_unknown_split_names_the_known_ones(tmp_path: Path) -> None:

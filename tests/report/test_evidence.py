@@ -216,6 +216,9 @@ def test_verdicts_follow_the_figures() -> None:
     assert marks(compare=unsure)["On"] == "open"
     assert marks(bench={**stages()["bench"], "passed": False})["Latency:"] == "bad"
     assert marks(verify={**stages()["verify"], "passed": False})["The"] == "bad"
+    blind = {**stages()["zero_shot"], "missing_classes": list(stages()["zero_shot"]["per_class"])}
+    # It found nothing, so the comparison calls the adapted model better; but nothing was compared.
+    assert marks(zero_shot=blind)["Before,"] == "open" and "On" not in marks(zero_shot=blind)
     assert verdicts({}, [], []) == []
 
 
