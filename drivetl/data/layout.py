@@ -98,7 +98,7 @@ def counts_of(samples: Iterable[Sample], names: Sequence[str]) -> tuple[dict[str
 def refuse_nesting(source: Path, out: Path, *, may_lie_in: bool = False) -> None:
     """Refuse to write over the source: its other splits, labels and depth would be gone with the old folder.
 
-    A stranger's folder is never replaced, so a new dataset ``may_lie_in`` it.
+    What does not rewrite the source in its own place sets ``may_lie_in``: there, nothing of the source is lost.
 
     Raises:
         OutputError: ``out`` is the source, lies in it or holds it.

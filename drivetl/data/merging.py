@@ -54,13 +54,13 @@ def merge_datasets(
     Raises:
         ConfigError: fewer than two datasets, names that do not fit, or nothing left to train on.
         DatasetError: one of them cannot be read.
-        OutputError: ``out`` cannot be written, or is nested with one of them.
+        OutputError: ``out`` cannot be written, or is one of them or holds it.
     """
     labels = list(names) if names is not None else [path.resolve().name for path in paths]
     _check(paths, labels, leave_out)
     datasets = dict(zip(labels, map(open_dataset, paths), strict=True))
     for dataset in datasets.values():
-        refuse_nesting(dataset.root, out)
+        refuse_nesting(dataset.root, out, may_lie_in=True)  # as a training run may
     classes = _union(list(datasets.values()))
     samples = [
         sample
