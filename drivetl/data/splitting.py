@@ -10,7 +10,7 @@ import numpy as np
 
 from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.grouping import content_groups, take_groups
-from drivetl.data.layout import MARKER, read_origin, write_dataset
+from drivetl.data.layout import MARKER, read_origin, refuse_nesting, write_dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import read_limited, refuse_existing_dir
 from drivetl.progress import Progress, silent
@@ -49,6 +49,7 @@ def split_dataset(
             f"{quoted(dataset)} already has a split {quoted(into)}; choose another name with --into, or use that split "
             "as it is (in a recipe: data.selection 0)"
         )
+    _refuse_holder(source, out)
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
     samples = list(source.samples(from_))
     groups = content_groups([s.image for s in samples], [s.group for s in samples], progress)
@@ -90,6 +91,7 @@ def move_listed(
         OutputError: ``out`` cannot be written.
     """
     source = open_dataset(dataset)
+    _refuse_holder(source, out)
     samples = list(source.samples(from_))
     wanted = set(_listed_names(names))
     if missing := wanted - {sample.image.name for sample in samples}:
@@ -105,6 +107,12 @@ def move_listed(
     moved = [dataclasses.replace(sample, split=into) if sample.image.name in wanted else sample for sample in samples]
     others = [sample for split in source.splits if split != from_ for sample in source.samples(split)]
     return write_dataset(out, moved + others, source.names, read_origin(source), overwrite=overwrite, progress=progress)
+
+
+def _refuse_holder(source: Dataset, out: Path) -> None:
+    """A dataset may be rewritten in its own place, but not deleted with a folder that holds it."""
+    if out.resolve() != source.root.resolve():
+        refuse_nesting(source.root, out, may_lie_in=True)
 
 
 def _listed_names(path: Path) -> list[str]:

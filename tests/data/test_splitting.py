@@ -123,3 +123,17 @@ def test_a_merge_does_not_replace_what_it_merges(dataset: Path, tmp_path: Path) 
     with pytest.raises(OutputError, match=r"twin' is the dataset itself, lies in it or holds it"):
         merge_datasets([dataset, twin], twin, overwrite=True)
     assert check_dataset(twin).ok
+
+
+def test_a_split_does_not_replace_a_folder_that_holds_its_source(dataset: Path) -> None:
+    inner = dataset / "inner"
+    shutil.copytree(dataset, inner, symlinks=True, ignore=shutil.ignore_patterns("inner"))
+    names = dataset / "names.txt"
+    names.write_text("00.jpg\n")
+    for write in (
+        lambda: split_dataset(inner, dataset, overwrite=True),
+        lambda: move_listed(inner, dataset, names, overwrite=True),
+    ):
+        with pytest.raises(OutputError, match="lies in it or holds it"):
+            write()
+    assert len(list(open_dataset(inner).samples("train"))) == 30
