@@ -18,13 +18,14 @@ from drivetl.adapt.job import Job
 from drivetl.adapt.loading import plan_replay, told
 from drivetl.adapt.places import Place
 from drivetl.adapt.run_folder import write_yaml
-from drivetl.adapt.state import load_state, save_tensors, trim_log
+from drivetl.adapt.state import load_state, trim_log
 from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.data.dataset import Dataset
 from drivetl.errors import ConfigError, quoted
 from drivetl.files import atomic_file
 from drivetl.progress import Progress
 from drivetl.yolo.checkpoint import Checkpoint, load_checkpoint
+from drivetl.yolo.saving import save_tensors
 from drivetl.yolo.ultra import DEFAULT_CFG_DICT
 from drivetl.yolo.weights import resolve_weights
 

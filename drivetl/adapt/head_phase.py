@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from drivetl.adapt.config import TrainConfig
-from drivetl.adapt.state import save_tensors
 from drivetl.adapt.statistics import hold_batch_norm
 from drivetl.errors import OutputError, quoted
 from drivetl.progress import Progress, tracked
+from drivetl.yolo.saving import save_tensors
 
 __all__ = ["train_head"]
 

@@ -170,7 +170,7 @@ def _train(trainer: Any) -> None:
     """Train; some settings, an optimiser that does not exist among them, are only noticed there."""
     try:
         trainer.train()
-    except (NotImplementedError, RuntimeError) as error:
+    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"Ultralytics' training ended in an error: {_reason(error)}; check its settings") from error
 
 

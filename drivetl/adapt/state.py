@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from drivetl.errors import DrivetlError, WeightsError, quoted
-from drivetl.files import atomic_file, writing
+from drivetl.files import atomic_file
+from drivetl.yolo.saving import save_tensors
 
-__all__ = ["RunState", "load_state", "save_state", "save_tensors", "trim_log"]
+__all__ = ["RunState", "load_state", "save_state", "trim_log"]
 
 _FORMAT = 3
 # torch's unpickler trusts its input to be a pickle, and fails on other bytes in as many ways.
@@ -82,19 +83,6 @@ class RunState:
     patience_from: int
     seconds: float
     finished: bool
-
-
-def save_tensors(document: dict[str, Any], path: Path) -> None:
-    """Write a document of tensors; torch's own error for a refused write names neither file nor reason.
-
-    Raises:
-        OutputError: the system refuses to write.
-    """
-    with writing(path):
-        try:
-            torch.save(document, path)
-        except RuntimeError as error:
-            raise OSError(f"not all of it could be written ({str(error).partition(chr(10))[0]})") from error
 
 
 def save_state(state: RunState, path: Path) -> None:

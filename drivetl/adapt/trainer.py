@@ -99,7 +99,8 @@ class AdaptTrainer(StartTrainer):
         super()._build_train_pipeline()
         # With batches that a full GPU has lowered, Ultralytics would collect them on top of what is collected here.
         self.accumulate = 1
-        self.accumulation = self.job.config.accumulation(len(self.train_loader))
+        config = self.job.config.model_copy(update={"batch": self.batch_size})
+        self.accumulation = config.accumulation(len(self.train_loader))
 
     def _setup_train(self) -> None:
         with patched(trainer_module, check_amp=_trust_amp):

@@ -12,6 +12,7 @@ from drivetl import __version__
 from drivetl.errors import WeightsError, quoted
 from drivetl.files import atomic_file, sha256_file
 from drivetl.yolo.darknet import ARCHITECTURE, IMGSZ_PX, UNTRAINED, build_tiny
+from drivetl.yolo.saving import save_tensors
 from drivetl.yolo.ultra import DEFAULT_CFG_DICT, DetectionModel
 from drivetl.yolo.weights import is_published_name
 
@@ -41,7 +42,7 @@ def write_random(architecture: str, target: Path, *, seed: int, overwrite: bool 
     model.args = dict(arguments)
     document = {"epoch": -1, "model": model, "train_args": arguments, "version": version("ultralytics")}
     with atomic_file(target, overwrite=overwrite) as temporary:
-        torch.save({**document, "license": "AGPL-3.0", "drivetl": {"version": __version__}}, temporary)
+        save_tensors({**document, "license": "AGPL-3.0", "drivetl": {"version": __version__}}, temporary)
     return sha256_file(target)
 
 

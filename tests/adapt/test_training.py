@@ -239,7 +239,7 @@ def test_a_disk_that_is_full_is_one_sentence(
     def refused(*_: Any, **__: Any) -> None:
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 640 vs 534")
 
-    monkeypatch.setattr("drivetl.adapt.state.torch.save", refused)
+    monkeypatch.setattr("drivetl.yolo.saving.torch.save", refused)
     with pytest.raises(OutputError, match=r"cannot write .*state.*free space"):
         train(configure(), tmp_path / "run")
     monkeypatch.undo()
