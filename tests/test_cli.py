@@ -152,6 +152,8 @@ def test_ctrl_c_during_the_imports_is_no_traceback() -> None:
     """The first library that the command line imports presses it."""
     code = (
         "import os, signal, sys\n"
+        # A shell that runs the tests in its background lets them, and their children, ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"
         "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
