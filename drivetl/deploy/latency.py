@@ -215,28 +215,32 @@ def bench(
     limits = limits_of(opened.contract, profile, place, budget_ms)
     detector = detector_at(opened, place, limits)
     detector(image_bgr)
-    cold_start_ms = (perf_counter_ns() - begun_ns) / _NS_PER_MS
+    cold_start_ms = round((perf_counter_ns() - begun_ns) / _NS_PER_MS, 2)
     measured = _measured(detector, image_bgr, sampling, limits.budget_ms, progress)
     return LatencyResult(
         provider=detector.provider,
         nodes_per_provider=detector.session.nodes_per_provider,
         cuda_graph=place.cuda_graph,
-        precision=detector.contract.precision,
-        input_size_hw=detector.contract.input_size_hw,
-        batch=detector.contract.batch,
         picture=SYNTHETIC if image is None else image.name,
         samples=sampling.iterations,
         warm_up=sampling.warm_up,
         threads={"intra_op": detector.session.intra_op_threads, "opencv": cv2.getNumThreads()},
-        cold_start_ms=round(cold_start_ms, 2),
+        cold_start_ms=cold_start_ms,
         budget_ms=limits.budget_ms,
         memory_limit_mb=limits.memory_mb,
         peak_memory_mb=peak_memory_mb(),
         profile=profile,
         machine=describe_machine(),
-        warnings=tuple(filter(None, [int8_warning(opened.contract.quantisation), _batch_warning(opened.contract)])),
+        **_of_graph(opened.contract),
         **measured,
     )
+
+
+def _of_graph(contract: Contract) -> dict[str, Any]:
+    """Return the fields of `LatencyResult` that the contract says."""
+    warnings = tuple(filter(None, (int8_warning(contract.quantisation), _batch_warning(contract))))
+    said = {"precision": contract.precision, "input_size_hw": contract.input_size_hw, "batch": contract.batch}
+    return {**said, "warnings": warnings}
 
 
 def _batch_warning(contract: Contract) -> str | None:

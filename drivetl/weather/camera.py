@@ -16,7 +16,10 @@ from drivetl.weather.depth import DEFAULT_FOCAL
 from drivetl.weather.pixels import u8
 from drivetl.weather.tiles import normal_tile
 
-__all__ = ["jpeg_compression", "motion_blur", "sensor_noise"]
+__all__ = ["JPEG_LIMIT_PX", "jpeg_compression", "motion_blur", "sensor_noise"]
+
+# A side of what a JPEG holds.
+JPEG_LIMIT_PX = 65500
 
 # Strips of this many pixels stay in the cache.
 _STRIP_PX = 32768
@@ -149,7 +152,7 @@ def jpeg_compression(image_bgr: BgrImage, *, quality: int) -> BgrImage:
     level = require_number("quality", quality, 1, 100)
     if level != int(level):
         raise ConfigError(f"quality is {level:g}; it must be a whole number from 1 to 100")
-    if max(image.shape[:2]) > 65500:
-        raise ImageError(f"the picture is {image.shape[1]}x{image.shape[0]}; JPEG allows 65500 pixels a side")
+    if max(image.shape[:2]) > JPEG_LIMIT_PX:
+        raise ImageError(f"the picture is {image.shape[1]}x{image.shape[0]}; JPEG allows {JPEG_LIMIT_PX} pixels a side")
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(level)])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)

@@ -18,13 +18,13 @@ from drivetl.data.records import Attribute, Sample
 from drivetl.errors import DatasetError, ImageError, quoted
 from drivetl.files import refuse_existing_dir, writing
 from drivetl.progress import Progress, silent, tracked
+from drivetl.weather.camera import JPEG_LIMIT_PX
 from drivetl.weather.checks import require_severity
 from drivetl.weather.conditions import apply_weather, find_condition
 
 __all__ = ["read_depth", "weather_dataset"]
 
 _JPEG_QUALITY = 95
-_JPEG_LIMIT_PX = 65500
 _NO_DEPTH = 65535
 _CENTIMETRES = 100.0
 # What BDD100K's attributes call it.
@@ -98,10 +98,10 @@ def _refuse_large(samples: Iterable[Sample]) -> None:
     """Refuse what no JPEG holds before the work, not at the picture where it ends."""
     for sample in samples:
         height, width = sample.size_hw
-        if max(height, width) > _JPEG_LIMIT_PX:
+        if max(height, width) > JPEG_LIMIT_PX:
             raise ImageError(
                 f"{quoted(sample.image)} is {width}x{height}; JPEG, as which it would be written, allows "
-                f"{_JPEG_LIMIT_PX} pixels a side, so crop it or leave it out"
+                f"{JPEG_LIMIT_PX} pixels a side, so crop it or leave it out"
             )
 
 
