@@ -86,7 +86,8 @@ def test_classes_that_the_weights_do_not_know_start_untrained_and_that_is_said(
     assert sentence in told(result) and any(sentence in note for note in document["notes"])
     assert document["zero_shot"] is None and document["adapted"] is not None
     assert all(row["kind"] == "none" for row in document["head_transfer"])
-    curve = document_of(invoke(*words, "--out", tmp_path / "curve", "--learning-curve", "2,4"))["learning_curve"]
+    more = ("--wise-ft", 1, "--learning-curve", "2,4")
+    curve = document_of(invoke(*words, "--out", tmp_path / "curve", *more))["learning_curve"]
     assert [(point["pictures"], point["gain"]) for point in curve["points"]] == [(2, None), (4, None)]
 
 

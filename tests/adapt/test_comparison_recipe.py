@@ -11,11 +11,13 @@ from typing import Any
 import cv2
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from drivetl.cli import app
 from drivetl.comparison_recipe import ComparisonRecipe
 from drivetl.comparison_stages import comparison_stages
 from drivetl.config import load_model, parse_model
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, DrivetlError
 from drivetl.resources import resource_dir
 
 from .conftest import draw_dataset
@@ -123,10 +125,11 @@ def test_a_comparison_is_carried_out_and_not_twice(tmp_path: Path, random_weight
     again = run(*command)
     assert again.returncode == 0 and again.stderr.count("done before, unchanged") == len(stages)
     assert json.loads(again.stdout)["stages"] == stages
-    wrong = run("run", str(tmp_path / "recipe.yaml"), "--set", "arms.fog.weather.conditions.hail=1")
-    assert wrong.returncode == 2 and "arm fog" in wrong.stderr and "'hail'" in wrong.stderr
-    missing = run("run", str(tmp_path / "recipe.yaml"), "--set", "sources.a.source=/nowhere")
-    assert missing.returncode == 2 and "sources.a.source" in missing.stderr
+    wrong = CliRunner().invoke(app, [*command, "--set", "arms.fog.weather.conditions.hail=1"])
+    assert isinstance(wrong.exception, ConfigError)
+    assert "arm fog" in str(wrong.exception) and "'hail'" in str(wrong.exception)
+    missing = CliRunner().invoke(app, [*command, "--set", "sources.a.source=/nowhere"])
+    assert isinstance(missing.exception, DrivetlError) and "sources.a.source" in str(missing.exception)
 
 
 def folded(**changes: Any) -> ComparisonRecipe:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,12 +82,6 @@ def test_the_whole_story_and_its_page_and_a_second_time(
     assert again.returncode == 0
     assert again.stderr.count("done before, unchanged") == len(document["stages"])
     assert json.loads(again.stdout) == document
-
-    shutil.rmtree(out / "bundle")
-    (out / "export.json").unlink()
-    third = run_demo(environment, out)
-    assert third.returncode == 0, third.stderr[-3000:]
-    assert "train: done before" in third.stderr
 
 
 def test_without_weights_it_says_in_one_sentence_what_to_do(offline: dict[str, str], tmp_path: Path) -> None:
