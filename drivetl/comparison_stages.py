@@ -187,13 +187,15 @@ def _measured(
     recipe: ComparisonRecipe, folder: Path, name: str, weights: Path, needs: tuple[str, ...], reports: _Reports
 ) -> Iterator[Stage]:
     threads = () if recipe.threads is None else ("--threads", str(recipe.threads))
+    # The start may know no class of the dataset; training gives it a head that does.
+    blind = () if needs else ("--allow-no-figure",)
     for label, (data, split, ready) in reports.items():
         yield Stage(
             f"{name}_{label}",
             (
                 *("evaluate", str(weights), "--data", str(data), "--split", split),
                 *("--imgsz", str(recipe.imgsz), "--device", recipe.device, *threads),
-                *("--predictions", str(_predictions(folder, name, label))),
+                *("--predictions", str(_predictions(folder, name, label)), *blind),
             ),
             needs=(ready, *needs),
             sources=() if needs else (weights,),

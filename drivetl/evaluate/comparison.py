@@ -138,6 +138,7 @@ def compare_test_sets(
     present = [index for index in range(len(names)) if boxes[index]]
     headline = _headline(names, boxes, min_boxes, classes)
     pooled, notes = _pooled(sets)
+    notes += _lacking(sets, [names[index] for index in present])
     scored = [*sets, *([pooled] if pooled else [])]
     point = [_sides(entry, np.ones((1, len(entry.groups)), np.int32)) for entry in scored]
     drawn = _replicates(sets, pooled, np.random.default_rng(seed), replicates, progress)
@@ -209,6 +210,17 @@ def _pooled(sets: Sequence[TestSet]) -> tuple[TestSet | None, list[str]]:
     after = tuple(Matches.joined(parts) for parts in zip(*(entry.after for entry in sets), strict=True))
     groups = tuple(f"{number}/{group}" for number, entry in enumerate(sets) for group in entry.groups)
     return TestSet("pooled", "", "", sets[0].class_names, groups, before, after), []
+
+
+def _lacking(sets: Sequence[TestSet], present: Sequence[str]) -> list[str]:
+    """Say which boxes a side could not find, because its models have no such class."""
+    notes = []
+    for side, sets_lack in (("before", [s.before_lacks for s in sets]), ("after", [s.after_lacks for s in sets])):
+        lacking = frozenset.intersection(*sets_lack)
+        if lacked := [name for name in present if name in lacking]:
+            what = "none of these classes" if len(lacked) == len(present) else f"no class for {', '.join(lacked)}"
+            notes.append(f"The models {side} have {what}: their 0 does not mean that they looked and missed.")
+    return notes
 
 
 def _sides(entry: TestSet, weights: Weights) -> _Sides:

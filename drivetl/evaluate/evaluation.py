@@ -44,7 +44,8 @@ class EvaluationResult:
         input_size_hw: the model's input in pixels; None for predictions from a file.
         score: accuracy over all pictures of the split.
         per_dataset: accuracy for each merged dataset; empty where nothing was merged.
-        class_mapping: model class → the dataset class that its detections were scored as.
+        class_mapping: model class → the dataset class that its detections were scored as; None where a predictions file
+            was scored, which does not say.
         dropped: detections of model classes that the dataset does not have, by class; they were not scored. None where
             a file of predictions does not say.
         missing_classes: dataset classes that the model cannot detect; they count with zero where they have boxes. None
@@ -61,7 +62,7 @@ class EvaluationResult:
     input_size_hw: tuple[int, int] | None
     score: Score
     per_dataset: dict[str, Score]
-    class_mapping: dict[str, str]
+    class_mapping: dict[str, str] | None
     dropped: dict[str, int] | None
     missing_classes: tuple[str, ...] | None
     seconds: float

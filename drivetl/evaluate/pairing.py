@@ -32,6 +32,7 @@ class TestSet:
         groups: the group of each picture.
         before, after: one entry for each seed.
         before_names, after_names: what to call them, for people.
+        before_lacks, after_lacks: classes that no model of the side can detect; none where its files do not say.
     """
 
     __test__ = False  # pytest takes every class called Test… for its own
@@ -45,6 +46,8 @@ class TestSet:
     after: tuple[Matches, ...]
     before_names: tuple[str, ...] = ()
     after_names: tuple[str, ...] = ()
+    before_lacks: frozenset[str] = frozenset()
+    after_lacks: frozenset[str] = frozenset()
 
 
 def load_test_sets(
@@ -113,6 +116,7 @@ def _test_set(dataset: Dataset, key: _Key, sides: tuple[Sequence[_Read], Sequenc
     truth = Truth.of(annotations, len(pictures), len(ids))
     matches: list[tuple[Matches, ...]] = []
     names: list[tuple[str, ...]] = []
+    lacking: list[frozenset[str]] = []
     for option, side in zip(("--before", "--after"), sides, strict=True):
         chosen = [(path, predictions) for path, predictions in side if _key(predictions) == key]
         if not chosen:
@@ -124,9 +128,11 @@ def _test_set(dataset: Dataset, key: _Key, sides: tuple[Sequence[_Read], Sequenc
             check_dataset(predictions, path, dataset, tuple(pictures))
         matches.append(tuple(match(truth, predictions.found) for _, predictions in chosen))
         names.append(tuple(str(path) for path, _ in chosen))
+        lacking.append(frozenset.intersection(*(frozenset(p.missing_classes or ()) for _, p in chosen)))
     groups = tuple(picture.group for picture in pictures)
     root, (fingerprint, _) = str(dataset.root), key
-    return TestSet(root, fingerprint, split, dataset.names, groups, matches[0], matches[1], names[0], names[1])
+    sides_found = matches[0], matches[1], names[0], names[1], lacking[0], lacking[1]
+    return TestSet(root, fingerprint, split, dataset.names, groups, *sides_found)
 
 
 def _check_classes(sets: Iterable[TestSet]) -> None:

@@ -105,7 +105,7 @@ def evaluate_recorded(
         input_size_hw=None,
         score=score,
         per_dataset=dict(zip(members, parts, strict=True)),
-        class_mapping={},
+        class_mapping=None,
         dropped=predictions.dropped,
         missing_classes=predictions.missing_classes,
         seconds=time.perf_counter() - started,

@@ -121,7 +121,10 @@ def _picture(plan: ComparisonRecipe, results: dict[str, Any], target: Path) -> l
     return ["", f"Picture: {target}"]
 
 
-def _spread(values: list[float], digits: int = 3) -> str:
+def _spread(measured: list[float | None], digits: int = 3) -> str:
+    values = [value for value in measured if value is not None]
+    if not values:
+        return "no figure: the model has no class of the dataset"
     if len(values) < 2:
         return f"{values[0]:.{digits}f}"
     return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
@@ -136,4 +139,4 @@ def _pair_lines(before: str, after: str, document: dict[str, Any]) -> list[str]:
         interval = figure["interval"]
         span = f", 95 % {interval[0]:+.3f} to {interval[1]:+.3f}" if interval else ""
         lines.append(f"  {after} - {before}, {words}: {figure['difference']:+.3f}{span}: {figure['verdict']}")
-    return lines
+    return [*lines, *(f"    {note}" for note in document["notes"])]

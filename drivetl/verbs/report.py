@@ -116,9 +116,23 @@ def _text(path: Path) -> str:
         raise ConfigError(f"cannot read {quoted(path)}: {error.strerror}; is that the folder of a run?") from error
 
 
+class _Kept(dict[str, Any]):
+    """An object of a result file: a key that is looked up in it and is not there is the fault of the file."""
+
+    def __init__(self, path: Path, members: dict[str, Any]) -> None:
+        super().__init__(members)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise ConfigError(
+            f"{quoted(self.path)} lacks {quoted(key)}: it is damaged, or another version of drivetl wrote it; carry "
+            "out the run again"
+        )
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = json_module.loads(_text(path))
+        document = json_module.loads(_text(path), object_hook=lambda members: _Kept(path, members))
     except ValueError as error:
         raise ConfigError(f"{quoted(path)} is damaged; carry out the run again") from error
     if not isinstance(document, dict):

@@ -55,6 +55,9 @@ def test_every_arm_is_trained_with_every_seed_and_measured_like_the_start() -> N
     assert Path("/recipes/x.json") in by_name["train_file_0"].sources
     command = by_name["compare_zero_shot_plain_fog"].command
     assert command.count("--before") == 1 and command.count("--after") == 2
+    # The start may know no class of the pictures; what was trained on them does.
+    assert "--allow-no-figure" in by_name["zero_shot_fog"].command
+    assert "--allow-no-figure" not in by_name["plain_0_fog"].command
     known = set()
     for stage in stages:
         assert set(stage.needs) <= known

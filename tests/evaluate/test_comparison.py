@@ -137,6 +137,21 @@ def test_different_numbers_of_seeds_are_not_pooled(tmp_path: Path) -> None:
     assert result.headline.seeds is not None and result.headline.seeds["after"] is None
 
 
+def test_a_side_that_lacks_classes_is_said(tmp_path: Path) -> None:
+    single = dataset(tmp_path / "one")
+    paths = [found_by(single, tmp_path / f"{s}.json", skill=s) for s in (0.2, 0.8)]
+    assert compare([single], [paths[0]], [paths[1]]).notes == ()
+
+    def lacking(*names: str) -> str:
+        document = json.loads(paths[0].read_text())
+        paths[0].write_text(json.dumps({**document, "missing_classes": names}))
+        return " ".join(compare([single], [paths[0]], [paths[1]]).notes)
+
+    first, *others = open_dataset(single).names
+    assert f"The models before have no class for {first}: their 0" in lacking(first)
+    assert "The models before have none of these classes" in lacking(first, *others)
+
+
 @pytest.mark.parametrize(("pictures", "note"), [(1, "fewer than 2 groups"), (5, "5 groups of pictures, and an .* 6,")])
 def test_few_groups_give_no_interval(tmp_path: Path, pictures: int, note: str) -> None:
     single = dataset(tmp_path / "one", pictures=pictures)

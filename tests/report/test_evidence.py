@@ -326,6 +326,7 @@ def test_the_verb_writes_the_page_of_an_unfinished_run(tmp_path: Path) -> None:
         ("recipe.json", json.dumps({**RECIPE, "fell_back": True}), "it lacks fallback"),
         ("zero_shot.json", '{"result": [1]}', r"zero_shot\.json' is damaged"),
         ("zero_shot.json", '{"result": {}, "command": null}', r"zero_shot\.json' is damaged"),
+        ("compare.json", '{"result": {"notes": []}}', r"compare\.json' lacks 'headline': it is damaged, or another"),
         ("train/training_log.jsonl", '{"epoch": 1}\nnull\n', r"training_log\.jsonl', line 2, is no line of a training"),
     ],
 )
