@@ -78,11 +78,12 @@ def train_head(
     return steps
 
 
-def _check_room(first: Path, count: int) -> None:
-    needed, free = first.stat().st_size * (count - 1), shutil.disk_usage(first.parent).free
+def _check_room(scratch: Path, size: int, left: int) -> None:
+    """Refuse before the disk is full: batches of wide pictures come first and are the smallest."""
+    needed, free = size * left, shutil.disk_usage(scratch).free
     if needed > free:
         raise OutputError(
-            f"the features that the head learns on take {needed / 1e9:.1f} GB more and {quoted(first.parent)} has "
+            f"the features that the head learns on take {needed / 1e9:.1f} GB more and {quoted(scratch)} has "
             f"{free / 1e9:.1f} GB left; free space, choose another --out, or leave the phase out with head_epochs 0"
         )
 
@@ -94,6 +95,7 @@ def _keep_features(
     seen: list[list[torch.Tensor]] = []
     hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(list(inputs[0])))
     files: list[Path] = []
+    largest = 0
     model.eval()
     try:
         for batch in tracked(batches, "features for the head", count, progress):
@@ -101,8 +103,8 @@ def _keep_features(
                 model(batch["img"])
             files.append(scratch / f"features{len(files)}.pt")
             save_tensors({"features": seen.pop(), **{name: batch[name] for name in _LABELS}}, files[-1])
-            if len(files) == 1:
-                _check_room(files[0], count)
+            largest = max(largest, files[-1].stat().st_size)
+            _check_room(scratch, largest, count - len(files))
     finally:
         hook.remove()
     return files
