@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-__all__ = ["DRIVING_CLASSES", "canonical_name", "map_detections", "sources_for"]
+__all__ = ["DRIVING_CLASSES", "canonical_name", "look_of", "map_detections", "sources_for"]
 
 DRIVING_CLASSES: tuple[str, ...] = (
     "person",
@@ -72,6 +72,16 @@ _RELATIVES: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType(
     }
 )
 
+# Classes that a detector may read into one and the same object. A rider and a bicycle are two objects in one place.
+_LOOKS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("person", "rider", "personsitting", "otherperson"), "person"),
+        **dict.fromkeys(("bicycle", "motorcycle"), "two-wheeler"),
+        **dict.fromkeys(("car", "truck", "bus", "train", "van", "pickup", "caravan", "trailer", "vehicle"), "vehicle"),
+        **dict.fromkeys(("constructionvehicle", "emergencyvehicle", "othervehicle"), "vehicle"),
+    }
+)
+
 
 def _normalise(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum())
@@ -82,6 +92,11 @@ def canonical_name(name: str) -> str:
     key = _normalise(name)
     spaced = {_normalise(c): c for c in DRIVING_CLASSES}
     return spaced.get(key) or _SYNONYMS.get(key, key)
+
+
+def look_of(name: str) -> str:
+    """Return what classes of one look share (``truck`` and ``van`` → ``vehicle``); the name itself where none does."""
+    return _LOOKS.get(canonical_name(name), canonical_name(name))
 
 
 def sources_for(target: str, source_names: Iterable[str]) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ class Lane:
         self.badge = f"{model.name}  {contract.precision}  {self.detector.provider}".strip()
         self.tracker: Tracker | None = None
         if settings.track or (settings.track is None and tracking_available()):
-            self.tracker = Tracker(fps)
+            self.tracker = Tracker(fps, self.class_names)
         self.tails = Tails(fps)
         self.per_class: Counter[int] = Counter()
         self.latencies = {

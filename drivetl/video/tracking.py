@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from drivetl.errors import MissingExtraError
 from drivetl.runtime import Detections
 from drivetl.runtime.overlap import box_iou
+from drivetl.taxonomy import look_of
 from drivetl.video.smoothing import Smoother
 
 __all__ = ["Tracked", "Tracker", "tracking_available", "untracked"]
 
 # Boxes with at least this share of the threshold may continue a track: ByteTrack's 0.1 at the usual 0.25.
 _LOW_SHARE = 0.4
-# A box lies on the same object as a better one: of the same class and mostly inside or around it, or nearly equal.
+# A box lies on the same object as a better one: of the same class and mostly inside or around it, or nearly equal and
+# of a class that looks alike.
 # Below a quarter of its size it is taken for another object, as a far car beside a near one.
 _PART_SHARE = 0.8
 _PART_LEAST = 0.25
@@ -84,11 +86,12 @@ def untracked(detections: Detections) -> Tracked:
 class Tracker:
     """Gives ids to the detections of one video; call it with the frames in order."""
 
-    def __init__(self, fps: float) -> None:
+    def __init__(self, fps: float, class_names: Sequence[str]) -> None:
         """Begin a video.
 
         Args:
             fps: frames a second; a lost object is looked for during one second.
+            class_names: of the detections, by class id.
 
         Raises:
             MissingExtraError: the package ``trackers`` is not installed.
@@ -110,6 +113,8 @@ class Tracker:
             minimum_consecutive_frames=_CONFIRMED,
             minimum_iou_threshold=_LEAST_IOU,
         )
+        looks = [look_of(name) for name in class_names]
+        self._looks = np.array([looks.index(look) for look in looks], np.int64)
         self._smoother = Smoother()
         self._names = _Names()
         self._votes: dict[int, dict[int, float]] = {}
@@ -127,6 +132,8 @@ class Tracker:
     def update(self, detections: Detections, confidence: float, time_s: float | None = None) -> Tracked:
         """Return the detections that are to be shown: those above the threshold and those that continue a track.
 
+        Where one vehicle was read as two classes, or one person, the surer box alone is shown.
+
         Args:
             detections: of the next frame, down to `low`.
             confidence: the threshold in force.
@@ -135,8 +142,10 @@ class Tracker:
         self._frame += 1
         self._tracker.high_conf_det_threshold = confidence
         self._tracker.track_activation_threshold = min(confidence + _SURER, _SUREST)
+        part, whole = _second_boxes(detections, self._looks)
+        detections, part = _only(detections, ~whole), part[~whole]
         count = len(detections)
-        own = np.flatnonzero(~_second_boxes(detections))
+        own = np.flatnonzero(~part)
         found = self._boxes(
             xyxy=detections.xyxy_px[own].astype(np.float64).reshape(-1, 4),
             confidence=detections.confidence[own],
@@ -236,10 +245,15 @@ class _Names:
             del self._number[own], self._last[own]
 
 
-def _second_boxes(detections: Detections) -> NDArray[np.bool_]:
+def _only(detections: Detections, keep: NDArray[np.bool_]) -> Detections:
+    return Detections(detections.xyxy_px[keep], detections.confidence[keep], detections.class_id[keep])
+
+
+def _second_boxes(detections: Detections, looks: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which boxes lie on an object that a more confident box has already: they must not carry off its number.
 
-    Non-maximum suppression leaves them where one box holds a part of the object, or where another class was read.
+    Non-maximum suppression leaves them where one box holds a part of the object (the first), which may also be another
+    object behind it, or where another class of the same look was read (the second).
     """
     count = len(detections)
     boxes = detections.xyxy_px.astype(np.float64).reshape(count, 4)
@@ -249,7 +263,7 @@ def _second_boxes(detections: Detections) -> NDArray[np.bool_]:
     smaller, larger = np.minimum.outer(areas, areas), np.maximum.outer(areas, areas)
     same_class = detections.class_id[:, None] == detections.class_id
     part = same_class & (common >= _PART_SHARE * smaller) & (smaller >= _PART_LEAST * larger)
-    whole = common >= _SAME_IOU * (smaller + larger - common)
+    look = looks[detections.class_id]
+    whole = (look[:, None] == look) & ~same_class & (common >= _SAME_IOU * (smaller + larger - common))
     # Detections come most confident first; a box that is itself a second one still has its own second ones.
-    second: NDArray[np.bool_] = np.tril(part | whole, -1).any(axis=1)
-    return second
+    return np.tril(part, -1).any(axis=1), np.tril(whole, -1).any(axis=1)
