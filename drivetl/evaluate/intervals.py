@@ -38,6 +38,7 @@ __all__ = [
     "interval_of",
     "measure",
     "p_value",
+    "p_value_by_error",
 ]
 
 LEVEL = 0.95
@@ -171,6 +172,22 @@ def p_value(values: NDArray[np.float64], groups: int, strata: int = 1) -> float 
         return 1.0
     factor, freedom = _expansion(groups, strata)
     return 2 * (1 - _student_cdf(-_NORMAL.inv_cdf(share) / factor, freedom))
+
+
+def p_value_by_error(difference: float, error: float, groups: int) -> float:
+    """Return the two-sided p-value of "the difference is zero" by its standard error, with Student's t (Wald's test).
+
+    For several tests at once, where `p_value` cannot be small enough: it is at least 1 in the number of replicates.
+
+    Args:
+        difference: as measured.
+        error: standard deviation of its replicates.
+        groups: groups that the statistic rests on, at least `LEAST_GROUPS`.
+    """
+    factor, freedom = _expansion(groups, 1)
+    if not error:
+        return float(difference == 0)
+    return 2 * (1 - _student_cdf(abs(difference) / (factor * error), freedom))
 
 
 def _too_few(groups: int, strata: int) -> bool:

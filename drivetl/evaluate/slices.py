@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -20,7 +20,15 @@ from drivetl.cores import usable_cores
 from drivetl.evaluate.bootstrap import class_scores, mean_over, resampled
 from drivetl.evaluate.boxes import Found, Truth, most_confident
 from drivetl.evaluate.dimensions import ANY, Dimension, Facts, dimensions
-from drivetl.evaluate.intervals import LEVEL, METHOD, SEED, groups_with_boxes, interval_of, p_value
+from drivetl.evaluate.intervals import (
+    LEVEL,
+    METHOD,
+    SEED,
+    groups_with_boxes,
+    interval_of,
+    p_value,
+    p_value_by_error,
+)
 from drivetl.evaluate.matching import Matches, match_part
 from drivetl.evaluate.overlaps import Overlaps, overlaps
 from drivetl.progress import Progress, silent
@@ -55,7 +63,8 @@ class Slice:
         interval: 95 % interval of ``map50_95``; None where it would rest on too few groups, or a pair is too small.
         difference: of ``map50_95`` to all pictures, over the classes with a box here.
         difference_interval: its 95 % interval, from the same resamples.
-        p_value: of "there is no difference".
+        standard_error: of ``difference``: the standard deviation over the resamples.
+        p_value: of "there is no difference"; of the weakest slice, see `Slices`.
         too_small: a sentence about why the slice says too little; None where it says something.
     """
 
@@ -69,6 +78,7 @@ class Slice:
     interval: tuple[float, float] | None
     difference: float | None
     difference_interval: tuple[float, float] | None
+    standard_error: float | None
     p_value: float | None
     too_small: str | None
 
@@ -81,7 +91,8 @@ class Slices:
         single: by one dimension, in its order of values.
         pairs: by two.
         dimensions: what was cut by.
-        weakest: the slice by one condition of pictures with the lowest ``map50_95`` that is not too small.
+        weakest: the slice by one condition of pictures with the lowest ``map50_95`` that is not too small. Of a dozen
+            slices that do not differ one is the lowest, too, so its p-value is times their number (Bonferroni).
         weakest_boxes: the same among slices of boxes.
         notes: sentences about what could not be cut by.
     """
@@ -156,7 +167,11 @@ def _weakest(slices: Sequence[Slice]) -> Slice | None:
     sure = [entry for entry in slices if entry.too_small is None and entry.map50_95 is not None]
     # What all pictures have in common is no condition that could be weaker than another.
     apart = [entry for entry in sure if sum(other.by == entry.by for other in slices) > 1]
-    return min(apart, key=lambda entry: entry.map50_95 or 0.0, default=None)
+    lowest = min(apart, key=lambda entry: entry.map50_95 or 0.0, default=None)
+    if lowest is None or lowest.p_value is None or lowest.difference is None or lowest.standard_error is None:
+        return lowest
+    chance = p_value_by_error(lowest.difference, lowest.standard_error, lowest.groups)
+    return replace(lowest, p_value=min(1.0, len(apart) * chance))
 
 
 _Part = tuple[Dimension, int]
@@ -230,18 +245,19 @@ class _Cutter:
         inside = [self.groups[number] for number in numbers.tolist()]
         count = groups_with_boxes(matches, inside, range(len(matches.classes)))
         if not classes:
-            return Slice(by, value, pictures, 0, 0, None, None, None, None, None, None, "It holds no box.")
+            return Slice(by, value, pictures, 0, 0, None, None, None, None, None, None, None, "It holds no box.")
         point = mean_over(class_scores(matches, np.ones((1, len(numbers)), np.int16)), classes)[0]
         whole = mean_over(self.point[None], classes)[0]
         small = _too_small(boxes, count)
         if small and len(parts) > 1:  # of the many pairs only those that say something are resampled
-            return Slice(
-                by, value, pictures, count, boxes, float(point[0]), float(point[1]), None, None, None, None, small
-            )
+            figures = float(point[0]), float(point[1])
+            return Slice(by, value, pictures, count, boxes, *figures, None, None, None, None, None, small)
         count_drawn = REPLICATES if len(parts) == 1 else PAIR_REPLICATES
         drawn = _replicates(matches, self.weights[:count_drawn, numbers])
-        own, of_all = mean_over(drawn, classes)[:, 0], mean_over(self.drawn[:count_drawn], classes)[:, 0]
-        interval, apart = interval_of(own, count), interval_of(own - of_all, count)
+        # A class that a resample of the slice lacks counts on neither side, or its weight would pass for a difference.
+        both = np.where(np.isnan(drawn), np.nan, self.drawn[:count_drawn])
+        own, difference = mean_over(drawn, classes)[:, 0], mean_over(drawn - both, classes)[:, 0]
+        interval, apart = interval_of(own, count), interval_of(difference, count)
         return Slice(
             by,
             value,
@@ -253,7 +269,8 @@ class _Cutter:
             (interval.low, interval.high) if interval else None,
             float(point[0] - whole[0]),
             (apart.low, apart.high) if apart else None,
-            p_value(own - of_all, count),
+            float(np.nanstd(difference)) if apart else None,
+            p_value(difference, count),
             small,
         )
 

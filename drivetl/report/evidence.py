@@ -105,7 +105,7 @@ def _weakest(entry: Mapping[str, Any] | None, key: str) -> str | None:
     verdict = "surely below" if sure else "not surely below"
     return (
         f"Weakest {what}: {entry['by'][0]} {entry['value'][0]}, mAP50-95 {_ap(entry)}, {verdict} that of all pictures"
-        + (f" (p {entry['p_value']:.3f})." if entry["p_value"] is not None else ".")
+        + (f" (p {entry['p_value']:.3f}, as the lowest of several)." if entry["p_value"] is not None else ".")
     )
 
 

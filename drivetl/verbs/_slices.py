@@ -40,7 +40,7 @@ def _against(entry: dict[str, Any]) -> str:
     if chance is None:
         return "nothing to compare with"
     verdict = "below all pictures" if chance < 0.05 and entry["difference"] < 0 else "not surely below all pictures"
-    return f"{entry['difference']:+.3f} to all pictures, p {chance:.3f}: {verdict}"
+    return f"{entry['difference']:+.3f} to all pictures, p {chance:.3f} as the lowest of several: {verdict}"
 
 
 def _table(entries: list[dict[str, Any]]) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from drivetl.evaluate.agreement import correlation
-from drivetl.evaluate.intervals import LEAST_GROUPS, interval_of, p_value
+from drivetl.evaluate.intervals import LEAST_GROUPS, interval_of, p_value, p_value_by_error
 from drivetl.verbs.export import _held_out_lines
 
 
@@ -36,3 +36,12 @@ def test_the_export_says_that_there_is_no_interval() -> None:
     assert "-10.00 points, no interval for want of groups" in line and "nan" not in line
     (line,) = _held_out_lines({**held_out, "interval": [-0.2, 0.0], "per_class": {}, "per_condition": {}})
     assert "95 % interval -20.00 to +0.00" in line
+
+
+def test_the_p_value_by_its_error_is_that_of_the_replicates_where_those_are_normal() -> None:
+    values = np.random.default_rng(0).normal(0.02, 0.01, 20_000)
+    by_share = p_value(values, 50)
+    assert by_share is not None
+    assert p_value_by_error(0.02, float(values.std()), 50) == pytest.approx(by_share, rel=0.1)
+    assert p_value_by_error(0.05, 0.001, 50) < 1e-9
+    assert (p_value_by_error(0.0, 0.0, 50), p_value_by_error(0.1, 0.0, 50)) == (1.0, 0.0)

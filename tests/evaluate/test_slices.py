@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from drivetl.data.records import Box, IgnoreRegion, Sample
 from drivetl.evaluate.benchmark import synthetic, time_slicing
 from drivetl.evaluate.boxes import Found, Truth, most_confident
 from drivetl.evaluate.dimensions import ANY, Dimension, Facts, dimensions
+from drivetl.evaluate.intervals import p_value_by_error
 from drivetl.evaluate.recorded import score_of
 from drivetl.evaluate.slices import MIN_BOXES, Slice, evaluate_slices
 
@@ -127,8 +129,9 @@ def test_each_slice_gives_what_its_pictures_give_alone() -> None:
     # Half of the boxes, all without a false alarm: 51 of 101 recall levels.
     assert fog.map50_95 == pytest.approx(51 / 101)
     assert clear.map50_95 == pytest.approx(1.0)
-    assert cut.weakest == fog and fog.difference is not None and fog.difference < 0
+    assert fog.difference is not None and fog.difference < 0
     assert fog.p_value is not None and fog.p_value < 0.05
+    assert cut.weakest is not None and replace(cut.weakest, p_value=fog.p_value) == fog
     occluded = entry_of(cut.single, "yes")
     assert occluded.by == ("occlusion",) and occluded.boxes == 40
     assert occluded.map50_95 == pytest.approx(63 / 101)  # 25 of 40
@@ -150,6 +153,48 @@ def test_what_is_missing_or_cannot_be_cut_by_is_said() -> None:
     document = cut.document()
     assert document["weakest"]["value"] == ("fog",)
     assert document["dimensions"][0]["name"] == "weather"
+
+
+def test_a_class_that_a_resample_lacks_makes_no_difference() -> None:
+    """The bus is never found, and stands in 2 pictures of the night and all 40 of the day; cars are found alike."""
+    rng = np.random.default_rng(1)
+    rows = [(n, 0, 10 + 100 * k, 10, 50, 50) for n in range(80) for k in range(3)]
+    hits = [(*row, rng.uniform(0.3, 1)) for row in rows if rng.random() < 0.8]
+    table = np.array(rows + [(n, 1, 10, 200, 50, 50) for n in (*range(2), *range(40, 80))], float)
+    found = np.array(hits)
+    truth = Truth(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 2:], np.zeros(len(table), bool), 80, 2)
+    kinds = found[:, :2].astype(int)
+    detections = Found(kinds[:, 0], kinds[:, 1], found[:, 2:6].astype(np.float32), found[:, 6].astype(np.float32))
+    said = [{"timeofday": "night" if n < 40 else "day"} for n in range(80)]
+    facts = Facts([(400, 400)] * 80, said, [{}] * len(table))
+    night = entry_of(evaluate_slices(truth, detections, [str(n) for n in range(80)], facts).single, "night")
+    assert night.difference == pytest.approx(0, abs=0.02) and night.difference_interval is not None
+    assert max(map(abs, night.difference_interval)) < 0.05
+
+
+def test_the_lowest_of_many_slices_that_do_not_differ_is_not_called_weaker() -> None:
+    """Twelve conditions at random; were its own p-value taken, one in ten such datasets would accuse a condition."""
+    accused = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        picture, boxes = np.repeat(np.arange(100), 2), np.tile([[10, 10, 50, 50], [100, 10, 50, 50]], (100, 1))
+        seen, alarms = rng.random(200) < 0.7, rng.integers(0, 100, 60)
+        where = np.concatenate([boxes[seen] + rng.normal(0, 4, (seen.sum(), 4)), np.tile([200, 200, 40, 40], (60, 1))])
+        confidence = rng.random(len(where)).astype(np.float32)
+        found = Found(
+            np.concatenate([picture[seen], alarms]), np.zeros(len(where), int), where.astype(np.float32), confidence
+        )
+        said = [{"weather": f"w{rng.integers(6)}", "scene": f"s{rng.integers(6)}"} for _ in range(100)]
+        truth = Truth(picture, np.zeros(200, int), boxes.astype(float), np.zeros(200, bool), 100, 1)
+        facts = Facts([(300, 300)] * 100, said, [{}] * 200)
+        weakest = evaluate_slices(truth, found, [str(n) for n in range(100)], facts).weakest
+        assert weakest is not None and weakest.p_value is not None
+        own = entry_of((weakest,), *weakest.value)
+        assert own.difference is not None and own.standard_error is not None
+        alone = p_value_by_error(own.difference, own.standard_error, own.groups)
+        assert weakest.p_value == pytest.approx(min(1, 12 * alone))
+        accused += weakest.p_value < 0.05
+    assert accused <= 1
 
 
 def test_how_the_camera_is_mounted_is_no_condition_of_the_road() -> None:
