@@ -34,6 +34,9 @@ def anatomy(
 ) -> dict[str, Any]:
     """Return kinds of errors, confusion, precision-recall, calibration and thresholds.
 
+    They are of the detections that AP sees, in which a box stands for each class that it might be. The car takes the
+    likeliest class of a box alone: at the same threshold it gives a few false alarms fewer, and no more hits.
+
     Args:
         truth: the boxes.
         found: the detections.

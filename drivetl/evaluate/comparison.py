@@ -136,7 +136,7 @@ def compare_test_sets(
     if only is not None:
         boxes = np.where([name in _known(only, names, "--only") for name in names], boxes, 0)
     present = [index for index in range(len(names)) if boxes[index]]
-    headline = _headline(names, boxes, min_boxes, classes)
+    headline = _headline(names, boxes, min_boxes, classes, only is not None)
     pooled, notes = _pooled(sets)
     notes += _lacking(sets, [names[index] for index in present])
     scored = [*sets, *([pooled] if pooled else [])]
@@ -170,7 +170,7 @@ def compare_test_sets(
 
 
 def _headline(
-    names: Sequence[str], boxes: NDArray[np.int64], min_boxes: int, classes: Sequence[str] | None
+    names: Sequence[str], boxes: NDArray[np.int64], min_boxes: int, classes: Sequence[str] | None, only: bool
 ) -> list[int]:
     if classes is not None:
         wanted = _known(classes, names, "--classes")
@@ -182,10 +182,8 @@ def _headline(
     if not chosen:
         most = int(np.argmax(boxes))
         if not boxes[most]:
-            raise ConfigError(
-                "the test set has no labelled box of the classes that are compared; give --data one that has, or leave "
-                "--only out"
-            )
+            remedy = "give --data one that has" + (", or leave --only out" if only else "")
+            raise ConfigError(f"the test set has no labelled box of the classes that are compared; {remedy}")
         raise ConfigError(
             f"no class has {min_boxes} boxes or more, the most has {quoted(names[most])} with {boxes[most]}; lower "
             "--min-boxes or name --classes"

@@ -23,7 +23,7 @@ from drivetl.runtime import Geometry, Letterbox, decode, to_tensor
 if TYPE_CHECKING:
     from drivetl.yolo import TorchModel
 
-__all__ = ["Described", "describe", "pictures_of"]
+__all__ = ["Described", "describe", "is_plain_folder", "pictures_of"]
 
 _UNSURE_FROM = 0.1
 
@@ -47,6 +47,11 @@ class Described:
     doubt: NDArray[np.float64]
 
 
+def is_plain_folder(path: Path) -> bool:
+    """Say whether a path is a folder of pictures rather than a dataset: it has no splits."""
+    return path.is_dir() and not any((path / name).is_file() for name in ("data.yaml", "data.yml"))
+
+
 def pictures_of(path: Path, split: str | None, limit: int, rng: np.random.Generator) -> list[Sample]:
     """Return pictures of a dataset, or of a folder without labels, at most ``limit`` of them drawn at random.
 
@@ -55,7 +60,7 @@ def pictures_of(path: Path, split: str | None, limit: int, rng: np.random.Genera
     Raises:
         DatasetError: there is none, or the split does not exist.
     """
-    if path.is_dir() and not any((path / name).is_file() for name in ("data.yaml", "data.yml")):
+    if is_plain_folder(path):
         found = [entry for entry in files_below(path) if is_picture(entry)]
         drawn = [found[index] for index in _drawn(len(found), path, limit, rng)]
         groups = content_groups(drawn, [str(entry) for entry in drawn])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from drivetl.errors import ConfigError, quoted
 from drivetl.runtime import Detector, Letterbox, to_tensor
 
-__all__ = ["Model", "model_of", "open_model"]
+if TYPE_CHECKING:
+    from drivetl.yolo import TorchModel
+
+__all__ = ["Model", "fitting_size", "model_of", "open_model"]
 
 _MAX_SIDE_PX = 8192
 
@@ -113,6 +116,21 @@ def model_of(detector: Detector) -> Model:
     )
 
 
+def fitting_size(network: TorchModel, name: str, size_hw: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the input size in pixels, or the square that the network was trained at where none is given.
+
+    Raises:
+        ConfigError: a side is no multiple of the network's stride, or too long; ``name`` is what the error calls it.
+    """
+    size = size_hw or (network.imgsz, network.imgsz)
+    if min(size) < network.stride or max(size) > _MAX_SIDE_PX or any(side % network.stride for side in size):
+        raise ConfigError(
+            f"an input of {size[0]}x{size[1]} pixels does not fit {quoted(name)}: "
+            f"--imgsz takes multiples of {network.stride} up to {_MAX_SIDE_PX}"
+        )
+    return size
+
+
 def _open_checkpoint(
     model: str | Path, size_hw: tuple[int, int] | None, device: str, threads: int | None, one_to_one: bool
 ) -> Model:
@@ -121,12 +139,7 @@ def _open_checkpoint(
 
     path = resolve_weights(model)
     network = TorchModel(path, device=device, threads=threads, one_to_one=one_to_one)
-    size = size_hw or (network.imgsz, network.imgsz)
-    if min(size) < network.stride or max(size) > _MAX_SIDE_PX or any(side % network.stride for side in size):
-        raise ConfigError(
-            f"an input of {size[0]}x{size[1]} pixels does not fit {quoted(path.name)}: "
-            f"--imgsz takes multiples of {network.stride} up to {_MAX_SIDE_PX}"
-        )
+    size = fitting_size(network, path.name, size_hw)
     limits = Thresholds()
     return Model(
         path.name,

@@ -166,7 +166,7 @@ def _threshold(entry: Mapping[str, Any]) -> str:
     if gives is None:
         return f"{entry['wanted']}: no threshold gives it."
     return (
-        f"{entry['wanted']}: threshold {gives['threshold']:.3f} gives recall {gives['recall']:.3f}, precision "
+        f"{entry['wanted']}: threshold {gives['threshold']:.9g} gives recall {gives['recall']:.3f}, precision "
         f"{gives['precision']:.3f} and {gives['false_alarms_per_picture']:.2f} false alarms a picture."
     )
 

@@ -187,7 +187,7 @@ def _accuracy_section(start: str, stages: Mapping[str, Any], records: Mapping[st
     before, after = stages["zero_shot"], stages["adapted"]
     headings = ["mAP50-95", "boxes", "before", "adapted"]
     pairs = [(before, after)]
-    if "zero_shot_weather" in stages:
+    if {"zero_shot_weather", "adapted_weather"} <= stages.keys():
         condition = stages["weather"]["condition"]
         headings += [f"before, {condition}", f"adapted, {condition}"]
         pairs.append((stages["zero_shot_weather"], stages["adapted_weather"]))
@@ -226,17 +226,19 @@ def _training_section(
     if "train" not in stages:
         return None
     train = stages["train"]
-    paragraphs = [
-        f"{train['epochs']} epochs, {train['optimiser_steps']} optimiser steps, {train['seconds']:.0f} s on "
-        f"{train['threads']} threads; epoch {train['chosen_epoch']} was chosen on the val pictures.",
-        *train["notes"],
-        "Where the classifier row of each class starts from:",
-    ]
-    rows = [(row["target"], " + ".join(row["sources"]) or "new", row["kind"]) for row in train["head_transfer"]]
     key = "metrics/mAP50-95(B)"
     epochs = [
         (f"epoch {line['epoch']}", float(line[key]), f"{line[key]:.3f}") for line in log if line.get(key) is not None
     ]
+    # Without pictures to choose by, the log has no accuracy.
+    why = "chosen on the val pictures" if epochs else "taken, the last one"
+    paragraphs = [
+        f"{train['epochs']} epochs, {train['optimiser_steps']} optimiser steps, {train['seconds']:.0f} s on "
+        f"{train['threads']} threads; epoch {train['chosen_epoch']} was {why}.",
+        *train["notes"],
+        "Where the classifier row of each class starts from:",
+    ]
+    rows = [(row["target"], " + ".join(row["sources"]) or "new", row["kind"]) for row in train["head_transfer"]]
     caption = "mAP50-95 on the val pictures after each epoch, by the trainer's own validator:"
     bars = [Bars(caption, epochs)] if epochs else []
     drawings = learning_drawings(log)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import ImgszOption, size_from
 
@@ -31,7 +32,7 @@ def shift(
     source: Annotated[Path, typer.Argument(metavar="A", help="What the model knows: a dataset or a folder.")],
     target: Annotated[Path, typer.Argument(metavar="B", help="Where it is to work: a dataset or a folder.")],
     model: ModelOption = "yolo11n",
-    split: Annotated[str | None, typer.Option("--split", help="Only this split of both; default: all.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Only this split of datasets; default: all.")] = None,
     imgsz: ImgszOption = "320",
     limit: LimitOption = 300,
     seed: SeedOption = 0,
@@ -45,6 +46,7 @@ def shift(
 
     reporter = Reporter("data shift", json)
     with reporter.working():
+        _check_split(split, source, target)
         sides = [
             _described(path, model, split, imgsz, (limit, seed), reporter, name)
             for path, name in ((source, "source"), (target, "target"))
@@ -73,7 +75,7 @@ def select(
         Path | None, typer.Option("--labelled", help="A dataset that is labelled already; its like is not needed.")
     ] = None,
     model: ModelOption = "yolo11n",
-    split: Annotated[str | None, typer.Option("--split", help="Only this split of both; default: all.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Only this split of datasets; default: all.")] = None,
     doubt: Annotated[
         float, typer.Option("--doubt", min=0, max=1, help="Weight of the model's doubt against diversity.")
     ] = 0.5,
@@ -90,10 +92,11 @@ def select(
 
     reporter = Reporter("data select", json)
     with reporter.working():
+        _check_split(split, pool, *([] if labelled is None else [labelled]))
         known = None
         if labelled is not None:
             known = _described(labelled, model, split, imgsz, (limit, seed), reporter, "labelled")
-        of_pool = _described(pool, model, split, imgsz, (limit, seed), reporter, "pool")
+        of_pool = _described(pool, model, split, imgsz, (limit, seed), reporter, "pool", budget)
         picks = pick(of_pool, budget, labelled=known, weight=doubt)
     document = {
         "pool": str(pool),
@@ -101,7 +104,17 @@ def select(
         "looked_at": len(of_pool.paths),
         "picks": [asdict(entry) for entry in picks],
     }
+    if len(of_pool.paths) == limit:
+        reporter.say(f"Chosen from {limit} pictures, drawn at random where there are more; --limit looks at more.")
     reporter.finish(document, [entry.picture for entry in picks])
+
+
+def _check_split(split: str | None, *paths: Path) -> None:
+    from drivetl.evaluate.description import is_plain_folder
+
+    if split is not None and all(is_plain_folder(path) for path in paths):
+        named = " and ".join(quoted(path) for path in paths)
+        raise ConfigError(f"--split {quoted(split)} is for datasets, and {named} have none; leave it out")
 
 
 def _described(
@@ -112,13 +125,22 @@ def _described(
     drawn: tuple[int, int],
     reporter: Reporter,
     name: str,
+    least: int = 0,
 ) -> Described:
+    """Look at the pictures of a dataset or folder; ``drawn`` is how many at most, and the seed."""
     import numpy as np
 
     from drivetl.evaluate.description import describe, pictures_of
+    from drivetl.evaluate.model import fitting_size
     from drivetl.yolo import TorchModel, resolve_weights
 
     samples = pictures_of(path, split, drawn[0], np.random.default_rng(drawn[1]))
-    network = TorchModel(resolve_weights(model))
-    size_hw = size_from(imgsz) or (network.imgsz, network.imgsz)
+    if len(samples) < least:
+        raise ConfigError(
+            f"{quoted(path)} gives {len(samples)} pictures to choose from, fewer than --budget {least}; lower --budget"
+            + (f", or raise --limit above {drawn[0]}" if len(samples) == drawn[0] else "")
+        )
+    weights = resolve_weights(model)
+    network = TorchModel(weights)
+    size_hw = fitting_size(network, weights.name, size_from(imgsz))
     return describe(samples, network, size_hw=size_hw, label=f"look at the {name}", progress=reporter.progress)

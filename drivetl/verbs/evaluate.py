@@ -99,6 +99,9 @@ def evaluate(
     request = _Request(split, *further, predictions, allow_no_figure, overwrite)
     with reporter.working():
         if model.endswith(".json"):
+            for value, option in ((imgsz, "--imgsz"), (threads, "--threads"), (device != "cpu", "--device")):
+                if value:
+                    raise ConfigError(f"{option} is for a model, and {quoted(model)} is a file of predictions")
             documents = [_recorded(Path(model), data, request, reporter)]
         else:
             from drivetl.evaluate import open_model

@@ -44,11 +44,12 @@ def report(
     reporter = Reporter("report", json)
     targets = _targets(run, out)
     with reporter.working(), ExitStack() as stack:
+        recipe = _recipe(run)  # first: where there is no run, no folder is made for its page
         files = {name: stack.enter_context(atomic_file(path, overwrite=overwrite)) for name, path in targets.items()}
-        recipe = _recipe(run)
         records = _records(run)
         stages = {name: record["result"] for name, record in records.items()}
-        missing = [name for name in _NEEDED if name not in stages]
+        needed = (*_NEEDED, *(["zero_shot_weather", "adapted_weather"] if "weather" in stages else []))
+        missing = [name for name in needed if name not in stages]
         pictures = run_pictures(run, recipe, records, reporter.progress)
         page = run_page(
             recipe,

@@ -7,7 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from drivetl.cli import app
 from drivetl.data import import_dataset
 from drivetl.data.records import Box
 from drivetl.errors import ConfigError, DatasetError
@@ -174,6 +176,23 @@ def test_selection_covers_every_kind_once_before_any_twice() -> None:
     assert [pick.picture for pick in select(made_up(50, pool.features, doubt), 2, weight=1.0)] == ["49.jpg", "48.jpg"]
     with pytest.raises(ConfigError, match="fewer than --budget 51"):
         select(pool, 51)
+
+
+@pytest.mark.material
+def test_what_cannot_be_looked_at_is_said(material: Path, tmp_path: Path) -> None:
+    pool, model = str(material / "data" / "kitti-day" / "image_2"), str(material / "weights" / "yolo11n.pt")
+
+    def refused(*words: str) -> str:
+        result = CliRunner().invoke(app, ["data", *words, "--model", model])
+        assert isinstance(result.exception, ConfigError), result.output
+        return str(result.exception)
+
+    assert "multiples of 32" in refused("shift", pool, pool, "--imgsz", "100")
+    assert "raise --limit above 8" in refused("select", pool, "--budget", "9", "--limit", "8")
+    assert "--limit" not in refused("select", pool, "--budget", "76")
+    assert "--split 'val' is for datasets" in refused("shift", pool, pool, "--split", "val")
+    some = CliRunner().invoke(app, ["data", "select", pool, "--budget", "2", "--limit", "8", "--model", model])
+    assert "Chosen from 8 pictures" in some.stderr and len(some.stdout.split()) == 2
 
 
 @pytest.mark.material

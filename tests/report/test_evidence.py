@@ -340,6 +340,24 @@ def test_damaged_files_of_a_run_are_named(tmp_path: Path, file: str, text: str, 
     assert not (tmp_path / "page.html").exists()
 
 
+def test_a_run_that_stopped_before_its_last_figures_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, kept = tmp_path / "run", stages()
+    run.mkdir()
+    (run / "recipe.json").write_text(json.dumps(RECIPE))
+    kept = {name: kept[name] for name in ("zero_shot", "train", "adapted")}
+    kept |= {"weather": {"condition": "fog", "severity": 3}, "zero_shot_weather": kept["zero_shot"]}
+    monkeypatch.setattr("drivetl.verbs.report.run_pictures", lambda *_: RunPictures())
+    for name, result in kept.items():
+        (run / f"{name}.json").write_text(json.dumps({"command": ["drivetl"], "result": result}))
+    document = json.loads(CliRunner().invoke(app, ["report", str(run), "--json"], catch_exceptions=False).stdout)
+    assert document["missing"] == ["export", "verify", "bench", "video", "adapted_weather"]
+    page = (run / "page.html").read_text()
+    assert "was taken, the last one." in page and "chosen on the val pictures" not in page
+    with pytest.raises(ConfigError, match="is that the folder of a run"):
+        CliRunner().invoke(app, ["report", str(tmp_path / "typo")], catch_exceptions=False)
+    assert not (tmp_path / "typo").exists()
+
+
 def test_a_page_elsewhere_has_its_own_evidence_and_replaces_nothing_unasked(tmp_path: Path) -> None:
     run, docs = tmp_path / "run", tmp_path / "docs"
     run.mkdir()

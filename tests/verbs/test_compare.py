@@ -62,6 +62,17 @@ def test_predictions_are_written_and_compared(
     assert "better" in text and "bright" in text
 
 
+def test_what_is_for_a_model_is_refused_for_recorded_predictions(
+    lamps: Path, tmp_path: Path, tiny_bundle: Callable[..., Path]
+) -> None:
+    file = str(tmp_path / "p.json")
+    run("evaluate", str(tiny_bundle()), "--data", str(lamps), "--predictions", file)
+    assert json.loads(run("evaluate", file, "--data", str(lamps), "--json"))["class_mapping"] is None
+    for words in (("--imgsz", "777"), ("--device", "nonsense"), ("--threads", "3")):
+        with pytest.raises(ConfigError, match=f"{words[0]} is for a model"):
+            run("evaluate", file, "--data", str(lamps), *words)
+
+
 def test_one_predictions_file_is_for_one_dataset(lamps: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one --data, not 2"):
         run("evaluate", "m", "--data", str(lamps), "--data", str(lamps), "--predictions", str(tmp_path / "p.json"))
