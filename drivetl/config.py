@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from drivetl.errors import ConfigError, quoted
 from drivetl.files import read_limited
@@ -26,9 +26,22 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class StrictModel(BaseModel):
-    """Base of every configuration model: unknown keys are errors, values are not coerced across kinds."""
+    """Base of every configuration model: unknown keys are errors, and true is not the number 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_something_else(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what would otherwise pass for a number: ``freeze: true`` would freeze one layer."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and not _takes_bool(field.annotation):
+            raise ValueError(f"must not be {str(value).lower()}")
+        return value
+
+
+def _takes_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(_takes_bool(part) for part in get_args(annotation))
 
 
 class _Loader(yaml.SafeLoader):

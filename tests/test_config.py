@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import Field
@@ -82,3 +83,15 @@ def test_set_values_reads_yaml_and_leaves_the_original() -> None:
 def test_set_values_refuses(assignment: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         set_values({"train": {"epochs": 5}}, [assignment])
+
+
+def test_true_is_no_number() -> None:
+    class Settings(StrictModel):
+        freeze: int = 0
+        rate: float | None = None
+        amp: bool = True
+        anything: Any = None
+
+    assert parse_model(Settings, {"amp": False, "anything": True}, "x").amp is False
+    with pytest.raises(ConfigError, match=r"(?s)freeze.*must not be true.*rate.*must not be false"):
+        parse_model(Settings, {"freeze": True, "rate": False}, "x")

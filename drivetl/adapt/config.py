@@ -13,7 +13,10 @@ from drivetl.errors import ConfigError
 from drivetl.weather import parse_weather
 from drivetl.weather.mix import WeatherMix
 
-__all__ = ["TrainConfig"]
+__all__ = ["NOMINAL_BATCH", "TrainConfig"]
+
+# Pictures that Ultralytics collects gradients over at most.
+NOMINAL_BATCH = 64
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -160,6 +163,8 @@ class TrainConfig(StrictModel):
                 ("head_epochs", self.head_epochs > 0),
                 ("repeat_threshold", self.repeat_threshold > 0),
                 ("small_object_crops", self.small_object_crops > 0),
+                # A mosaic of both would hold objects that nobody labelled.
+                ("mosaic", self.mosaic > 0 and self.replay is not None),
             ):
                 if given:
                     remedy = "a fixed share" if name == "wise_ft" else "null" if name == "selection_split" else "0"
@@ -180,7 +185,7 @@ class TrainConfig(StrictModel):
         Args:
             batches: batches of one epoch.
         """
-        most = min(max(1, 64 // self.batch), batches)
+        most = min(max(1, NOMINAL_BATCH // self.batch), batches)
         return max(
             (n for n in range(1, most + 1) if self.steps(batches, n) >= self.min_optimiser_steps),
             default=1,

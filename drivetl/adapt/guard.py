@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.config import NOMINAL_BATCH, TrainConfig
 from drivetl.adapt.sampling import repeat_factors
 from drivetl.data.records import Sample
 
@@ -61,15 +61,22 @@ class Plan:
         lines.append(self._chosen(config))
         return lines
 
+    def _why_no_more(self, config: TrainConfig) -> str:
+        """Say why a step does not collect two batches; the reasons are those of `TrainConfig.accumulation`."""
+        if self.batches == 1:
+            return "an epoch has only one"
+        if 2 * config.batch > NOMINAL_BATCH:
+            return f"two would be more than {NOMINAL_BATCH} pictures"
+        return f"more batches a step would leave under {config.min_optimiser_steps}"
+
     def _chosen(self, config: TrainConfig) -> str:
         if self.accumulation > 1:
             step = (
-                f"a step collects {self.accumulation} batches, the most that leaves {config.min_optimiser_steps} steps"
+                f"a step collects {self.accumulation} batches, the most within {NOMINAL_BATCH} pictures that leaves "
+                f"{config.min_optimiser_steps} steps"
             )
         else:
-            step = (
-                f"a step after every batch, because more batches a step would leave under {config.min_optimiser_steps}"
-            )
+            step = f"a step after every batch, because {self._why_no_more(config)}"
         warm = (
             f"the learning rate rises over the first {self.warmup_epochs:g} epochs"
             if self.warmup_epochs
@@ -77,7 +84,7 @@ class Plan:
         )
         return (
             f"Chosen: {step}; {warm}, then falls along a cosine to {config.lrf:.0%} of lr0; the moving average "
-            f"reaches back {self.average_steps} steps, a tenth of the run."
+            f"reaches back {self.average_steps} steps, {'a tenth' if config.labels == 'used' else 'half'} of the run."
         )
 
 
@@ -99,7 +106,10 @@ def plan_run(config: TrainConfig, samples: Sequence[Sample], names: Sequence[str
     if warmup is None:
         warmup = round(_WARM_UP_SHARE * config.epochs, 2)
     labels = {name: found[name] for name in names}
-    return Plan(pictures, replayed, labels, batches, accumulation, steps, warmup, max(1, round(steps / 10)))
+    # As the trainer does it; Ultralytics lets no warm-up reach into the last epoch.
+    average = max(1, round(steps * (0.1 if config.labels == "used" else 0.5)))
+    warmup = min(warmup, config.epochs - 1)
+    return Plan(pictures, replayed, labels, batches, accumulation, steps, warmup, average)
 
 
 def _shown(config: TrainConfig, samples: Sequence[Sample]) -> int:

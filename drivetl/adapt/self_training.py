@@ -2,7 +2,8 @@
 
 Tarvainen and Valpola, "Mean teachers are better role models" (NeurIPS 2017); for detectors Liu et al., "Unbiased
 teacher" (ICLR 2021). The teacher is the moving average of the student and sees the picture as it is; the student sees
-the same picture in weather, and is to find there what the teacher found in the clear. No label is read.
+the same picture in weather, and is to find there what the teacher found in the clear. No label of these pictures is
+read; source pictures that are shown beside them (``replay``) keep theirs, as in Unbiased Teacher.
 """
 
 from __future__ import annotations
@@ -76,8 +77,12 @@ def pseudo_labels(model: Any, pictures: torch.Tensor, thresholds: dict[int, floa
 
 
 def _detections(model: Any, pictures: torch.Tensor, confidence: float) -> list[torch.Tensor]:
-    """Return for each picture (n, 6): corners in pixels, confidence, class."""
-    predictions = model(pictures)
+    """Return for each picture (n, 6): corners in pixels, confidence, class.
+
+    In single precision also inside a training that computes in less: bfloat16 knows places above 256 px to 2 px only.
+    """
+    with torch.autocast(pictures.device.type, enabled=False):
+        predictions = model(pictures.float())
     raw = predictions[0] if isinstance(predictions, list | tuple) else predictions
     found: list[torch.Tensor] = non_max_suppression(
         raw.float(), confidence, _IOU, max_time_img=60.0, end2end=raw.shape[-1] == 6

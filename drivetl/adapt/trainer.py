@@ -180,8 +180,21 @@ class AdaptTrainer(StartTrainer):
             for name in batch.keys() & {"img", "clean"}:
                 batch[name] = batch[name].contiguous(memory_format=torch.channels_last)
         if self.thresholds is not None:
-            batch.update(pseudo_labels(self.ema.ema, batch.get("clean", batch["img"]), self.thresholds))
+            batch.update(self._labelled(batch, self.thresholds))
         return batch
+
+    def _labelled(self, batch: dict[str, Any], thresholds: dict[int, float]) -> dict[str, torch.Tensor]:
+        """Return the labels of a batch: the teacher's of target pictures, of source pictures those of their dataset."""
+        dataset = self.train_loader.dataset
+        targets = set(dataset.im_files[: dataset.targets])
+        chosen = [number for number, file in enumerate(batch["im_file"]) if file in targets]
+        place = torch.tensor(chosen, dtype=torch.long, device=self.device)
+        found = pseudo_labels(self.ema.ema, batch.get("clean", batch["img"])[place], thresholds)
+        found["batch_idx"] = place[found["batch_idx"].long()].to(found["batch_idx"].dtype)
+        # Of target pictures the loader has no rows: their labels were forgotten.
+        joined = {name: torch.cat([batch[name].to(rows), rows]) for name, rows in found.items()}
+        order = joined["batch_idx"].argsort(stable=True)
+        return {name: rows[order] for name, rows in joined.items()}
 
     # An epoch
 

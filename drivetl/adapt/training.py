@@ -153,6 +153,7 @@ def train(
     plan = plan_run(config, training_samples(dataset, config), dataset.names)
     config = config.model_copy(update={"warmup_epochs": plan.warmup_epochs})
     start, rows = load_start(config, dataset)
+    _check_teacher(config, rows)
     notes += _row_notes(rows)
     folder = RunFolder(out)
     folder.open(_identity(config, dataset, start, rows), resume=resume, overwrite=overwrite)
@@ -182,7 +183,8 @@ def check_run(config: TrainConfig, out: Path, *, resume: bool = False, overwrite
     _selection(config, dataset)
     check_sources(config, dataset.names)
     training_samples(dataset, config)
-    load_start(config, dataset)
+    _, rows = load_start(config, dataset)
+    _check_teacher(config, rows)
 
 
 def _carried_out(
@@ -278,6 +280,16 @@ def _row_notes(rows: tuple[HeadRow, ...]) -> list[str]:
         f"The weights know none of the dataset's classes ({', '.join(row.target for row in rows)}), so every class row "
         "starts untrained: all that is known of them will come from these labels."
     ]
+
+
+def _check_teacher(config: TrainConfig, rows: tuple[HeadRow, ...]) -> None:
+    """Refuse a teacher that knows no class of the dataset: it would teach that every picture is empty."""
+    if config.labels == "teacher" and not any(row.kind in ("same", "synonym") for row in rows):
+        raise ConfigError(
+            f"the weights {quoted(config.weights)} know none of the dataset's classes "
+            f"({', '.join(row.target for row in rows)}), so with labels 'teacher' nothing would be labelled; take "
+            "weights that know one, or labels 'used'"
+        )
 
 
 def _share_notes(config: TrainConfig, share: float) -> list[str]:

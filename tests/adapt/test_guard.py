@@ -51,7 +51,28 @@ def test_a_large_set_collects_batches_and_says_so() -> None:
     plan = plan_run(config, samples(800), ["car", "bus"])
     assert plan.accumulation == 8 and plan.steps == 130
     text = "\n".join(plan.lines(config))
-    assert "a step collects 8 batches, the most that leaves 100 steps; no warm-up" in text
+    assert "a step collects 8 batches, the most within 64 pictures that leaves 100 steps; no warm-up" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"batch": 64, "epochs": 100}, "two would be more than 64 pictures"),
+        ({"batch": 16, "epochs": 10, "pictures": 12}, "an epoch has only one"),
+        ({"batch": 16, "epochs": 10}, "more batches a step would leave under 100"),
+    ],
+)
+def test_why_a_step_collects_no_more_is_the_true_reason(changes: dict[str, Any], why: str) -> None:
+    count = changes.pop("pictures", 160)
+    config = TrainConfig(data=Path(), weights="w", min_optimiser_steps=100, **changes)
+    assert f"a step after every batch, because {why};" in plan_run(config, samples(count), ["car"]).lines(config)[-1]
+
+
+def test_the_plan_says_what_the_trainer_does_with_the_average_and_the_warm_up() -> None:
+    config = TrainConfig(data=Path(), weights="w", epochs=1, batch=8, labels="teacher", selection_split=None)
+    plan = plan_run(config, samples(80), ["car"])
+    assert (plan.steps, plan.average_steps, plan.warmup_epochs) == (10, 5, 0)
+    assert "reaches back 5 steps, half of the run" in plan.lines(config)[-1] and "no warm-up" in plan.lines(config)[-1]
 
 
 def line(train_loss: float, val_loss: float | None, accuracy: float | None) -> dict[str, float | None]:
