@@ -159,11 +159,19 @@ def selecting_split(config: TrainConfig, dataset: Dataset) -> str | None:
 
 def figure_notes(reported: str | None, config: TrainConfig, dataset: Dataset) -> list[str]:
     """Return what limits the figures before and after."""
+    notes = []
     if reported is None:
-        return ["The dataset has neither 'test' nor 'val', so there are no figures before and after."]
-    if reported == selecting_split(config, dataset):
-        return [f"The split {reported!r} also chose the epoch, so the adapted figure is slightly too good on it."]
-    return []
+        notes.append("The dataset has neither 'test' nor 'val', so there are no figures before and after.")
+    elif reported == selecting_split(config, dataset):
+        notes.append(f"The split {reported!r} also chose the epoch, so the adapted figure is slightly too good on it.")
+    elif reported == "train":
+        notes.append("The split 'train' was trained on, so the adapted figure says nothing of other pictures.")
+    if config.retention is not None and config.wise_ft == "select":
+        notes.append(
+            f"The source pictures of {config.retention_split!r} also counted when the share was chosen, so the "
+            "retention on them is slightly too good."
+        )
+    return notes
 
 
 def comparison(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> list[str]:
