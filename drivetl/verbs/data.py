@@ -67,7 +67,7 @@ def import_(
 ) -> None:
     """Turn a published dataset's own files into a dataset that trains.
 
-    Example: drivetl data import kitti ~/kitti/training --out datasets/kitti
+    Example: drivetl data import kitti ~/kitti --out datasets/kitti
     """
     from drivetl.data import import_dataset
 
