@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from drivetl.data.archives import unpack
-from drivetl.data.cards import DatasetCard, Download
+from drivetl.data.cards import DatasetCard, Download, card_names
 from drivetl.data.download import fetch, without_credentials
 from drivetl.data.readers.common import field_of, load_json
 from drivetl.errors import DatasetError, DownloadError, quoted
@@ -71,7 +71,9 @@ def get_dataset(
     folder = root / card.name
     marker = folder / _MARKER
     found_as = card.name if given is None else given
-    options = (card.download.format, "--names", found_as, "--card", found_as)
+    # A card without class names leaves them to the archive's own data.yaml.
+    names = ("--names", found_as) if card_names(card) else ()
+    options = (card.download.format, *names, "--card", found_as)
     if marker.is_file() and not overwrite:
         sha256 = str(field_of(load_json(marker), "sha256", quoted(marker)))
         return GetResult(card.name, _top(folder), sha256, None, options)

@@ -103,6 +103,13 @@ def test_the_next_command_works_for_a_card_given_as_a_file(
     assert open_dataset(tmp_path / "DATASET").splits == {"train": 3, "val": 1}
 
 
+def test_a_card_without_names_leaves_them_to_the_archive(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, url = served
+    _zip(("top/a.txt", b"a"))(folder / "set.zip")
+    card = _card(f"{url}/set.zip").model_copy(update={"classes": {}})
+    assert get_dataset(card, tmp_path / "cache").import_options == ("yolo", "--card", "coco128")
+
+
 def test_kitti_from_ultralytics_is_read_with_kittis_card() -> None:
     card = load_card("kitti")
     assert card.download is not None
