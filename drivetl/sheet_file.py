@@ -1,4 +1,4 @@
-"""Write a contact sheet. Weather and scenes share it, so that a picture that cannot be encoded is one error."""
+"""Write a contact sheet. Weather, scenes and data share it, so that a picture that cannot be encoded is one error."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.resources import resource_dir, resource_file
 from drivetl.taxonomy import DRIVING_CLASSES, canonical_name
 
-__all__ = ["ClassMap", "DatasetCard", "Download", "class_map", "known_cards", "load_card", "names_from"]
+__all__ = ["ClassMap", "DatasetCard", "Download", "card_names", "class_map", "known_cards", "load_card", "names_from"]
 
 DROP = "drop"
 IGNORE = "ignore"
@@ -136,16 +136,25 @@ def load_card(card: str | Path) -> DatasetCard:
     return load_model(DatasetCard, path)
 
 
+def card_names(card: DatasetCard) -> tuple[str, ...]:
+    """Return the class names of a card in the order of their ids, or none if it lists no classes."""
+    return card.download.names if card.download and card.download.names else tuple(card.classes)
+
+
 def names_from(value: str | Path) -> tuple[str, ...]:
     """Return class names in the order of their ids: from a card (``coco``, ``my.yaml``) or a file, one name a line.
 
     Raises:
-        ConfigError: neither a card nor a readable file with at least one name, or a name stands twice.
+        ConfigError: neither a card nor a readable file, it has no name, or a name stands twice.
     """
     path = Path(value)
     if str(value) in known_cards() or path.suffix in _CARD_ENDINGS:
-        card = load_card(value)
-        return card.download.names if card.download and card.download.names else tuple(card.classes)
+        if not (listed := card_names(load_card(value))):
+            raise ConfigError(
+                f"--names {quoted(value)} is a card that lists no classes; give a file with one class name a line, in "
+                "the order of the ids, or a card that does, such as coco"
+            )
+        return listed
     if not path.is_file():
         raise ConfigError(
             f"--names {quoted(value)} is neither a file with one class name a line nor a card "

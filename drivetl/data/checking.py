@@ -51,12 +51,16 @@ class CheckReport:
 
 @dataclass(slots=True)
 class _Entry:
-    """One picture to inspect: what is stored of it (None for a stranger's dataset), and then what was found."""
+    """One picture to inspect: what is stored of it (None for a stranger's dataset), and then what was found.
+
+    ``background`` is a stranger's picture without a label file.
+    """
 
     picture: Path
     split: str
     stored: Sample | None = None
     stored_bytes: int | None = None
+    background: bool = False
     problems: list[Problem] = field(default_factory=list)
     classes: Counter[str] = field(default_factory=Counter)
     hash_bits: npt.NDArray[np.bool_] | None = None
@@ -68,6 +72,7 @@ def check_dataset(path: Path, progress: Progress = silent) -> CheckReport:
     Found are: pictures that are missing, unreadable, truncated, too large or changed since the import; labels that
     are missing, orphaned, malformed or changed; boxes outside the picture, without area, with NaN or twice; unknown
     class ids; pictures that are near-identical, or of one group, on two sides of a split; classes without examples.
+    Missing labels are a defect only where drivetl wrote the dataset: elsewhere such pictures are background.
 
     Raises:
         DatasetError: there is no dataset to check, or it has no pictures.
@@ -83,6 +88,9 @@ def check_dataset(path: Path, progress: Progress = silent) -> CheckReport:
     problems += _divided_groups(dataset, entries)
     missing, notes = _classes_without_examples(dataset, entries)
     problems += missing
+    background = sum(entry.background for entry in entries)
+    if background:
+        notes.append(f"{background} pictures without a label file are taken as background.")
     return CheckReport(not problems, len(entries), tuple(problems), (*dataset.notes, *notes))
 
 
@@ -121,6 +129,9 @@ def _inspect_labels(entry: _Entry, dataset: Dataset) -> None:
     path = label_path(entry.picture)
     name = _name(path, dataset)
     if not path.is_file():
+        if not dataset.made_by_drivetl:
+            entry.background = True
+            return
         entry.problems.append(
             Problem("label_missing", name, None, f"the picture {quoted(entry.picture.name)} has no labels")
         )

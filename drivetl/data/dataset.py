@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from drivetl.config import load_yaml
 from drivetl.data.labels import read_boxes
-from drivetl.data.pictures import is_picture, picture_size_hw
+from drivetl.data.pictures import UNREAD_ENDINGS, is_picture, picture_size_hw
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import fingerprint, picture_of, sample_from, stored_lines
 from drivetl.data.text import plain
 from drivetl.errors import DatasetError, quoted
 from drivetl.files import files_below, read_limited
 
-__all__ = ["Dataset", "find_yaml", "label_path", "leave_out", "open_dataset"]
+__all__ = ["Dataset", "find_yaml", "label_path", "leave_out", "open_dataset", "unread_note", "unread_pictures"]
 
 SAMPLES_FILE = "samples.jsonl"
 YAML_FILE = "data.yaml"
@@ -45,6 +45,20 @@ def label_path(picture: Path) -> Path:
             parts[index] = "labels"
             break
     return Path(*parts).with_suffix(".txt")
+
+
+def unread_pictures(folder: Path) -> list[Path]:
+    """Return the pictures below a folder that have a label and a format that Ultralytics reads and drivetl does not."""
+    unread = (path for path in files_below(folder) if path.suffix.lower() in UNREAD_ENDINGS)
+    return [path for path in unread if label_path(path).is_file()]
+
+
+def unread_note(pictures: Sequence[Path]) -> str:
+    """Return a sentence, without its full stop, on what `unread_pictures` found."""
+    return (
+        f"{len(pictures)} labelled pictures such as {quoted(pictures[0].name)} are left out, because drivetl does not "
+        "read their format; convert them to PNG"
+    )
 
 
 def open_dataset(path: Path) -> Dataset:
@@ -117,11 +131,20 @@ class Dataset:
             counts = Counter({split: len(self._listed(split)) for split in self._split_keys()})
         ordered = sorted(counts, key=lambda split: (_SPLITS.index(split) if split in _SPLITS else len(_SPLITS), split))
         found = {split: counts[split] for split in ordered if counts[split]}
+        if not found and self.unread:
+            raise DatasetError(f"{quoted(self.root)} has no picture that drivetl reads: {unread_note(self.unread)}")
         if not found:
             raise DatasetError(
                 f"the dataset {quoted(self.root)} has no pictures; check the paths in {quoted(self.yaml_path)}"
             )
         return found
+
+    @cached_property
+    def unread(self) -> list[Path]:
+        """What `unread_pictures` finds in the folders of a stranger's splits."""
+        keys = () if self.made_by_drivetl else self._split_keys()
+        places = (place for split in keys for place in self._places(split) if place.is_dir())
+        return [path for place in places for path in unread_pictures(place)]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.grouping import content_groups
 from drivetl.data.layout import MARKER, origin_of, refuse_nesting, write_dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
-from drivetl.files import refuse_existing_dir
+from drivetl.files import refuse_existing_dir, writing
 from drivetl.progress import Progress, silent
 
 __all__ = ["fold_dataset", "stratified_folds"]
@@ -76,17 +78,20 @@ def fold_dataset(
     """Write one dataset for each fold, ``out/fold0`` and so on: its pictures as ``test``, the rest as ``train``.
 
     Pictures of one recorded group and near-identical pictures stay together. The same dataset and seed give the same
-    folds. Other splits of the dataset are left out.
+    folds. Other splits of the dataset are left out. With ``overwrite``, further folds that drivetl wrote to ``out`` go:
+    they are of another partition, and have pictures to train on that are tested here.
 
     Raises:
         ConfigError: more folds than groups.
         DatasetError: no dataset, or no split ``from_``.
-        OutputError: ``out`` cannot be written, or a fold's place is nested with the dataset.
+        OutputError: ``out`` cannot be written, has folds and ``overwrite`` is false, or a fold's place is nested with
+            the dataset.
     """
     source = open_dataset(dataset)
     samples = list(source.samples(from_))
     places = [out / f"fold{number}" for number in range(folds)]
-    for place in places:
+    further = _further_folds(out, folds)
+    for place in (*places, *further):
         refuse_nesting(source.root, place)
         refuse_existing_dir(place, marker=MARKER, overwrite=overwrite)
     groups = content_groups([s.image for s in samples], [s.group for s in samples], progress)
@@ -100,7 +105,27 @@ def fold_dataset(
             for sample, group, fold in zip(samples, groups, fold_of, strict=True)
         ]
         written.append(write_dataset(place, moved, source.names, origin, overwrite=overwrite, progress=progress))
+    for place in further:
+        _remove(place)
     return written
+
+
+def _further_folds(out: Path, folds: int) -> list[Path]:
+    """Return the datasets of drivetl in ``out`` that are named like folds beyond the last one to write."""
+    found = []
+    for path in out.iterdir() if out.is_dir() else ():
+        match = re.fullmatch("fold([1-9][0-9]*)", path.name)
+        if match is not None and int(match[1]) >= folds and (path / MARKER).is_file():
+            found.append(path)
+    return sorted(found)
+
+
+def _remove(place: Path) -> None:
+    with writing(place):
+        if place.is_symlink():
+            place.unlink()  # what it leads to is somebody else's
+        else:
+            shutil.rmtree(place)
 
 
 def _check_classes(counts: Sequence[Mapping[str, int]], fold_of: Sequence[int], dataset: Path) -> None:

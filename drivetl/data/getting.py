@@ -8,11 +8,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from drivetl.data.archives import unpack
-from drivetl.data.cards import DatasetCard
+from drivetl.data.cards import DatasetCard, Download, card_names
 from drivetl.data.download import fetch, without_credentials
 from drivetl.data.readers.common import field_of, load_json
-from drivetl.errors import DownloadError, quoted
-from drivetl.files import atomic_dir, json_bytes, refuse_existing_dir
+from drivetl.errors import DatasetError, DownloadError, quoted
+from drivetl.files import atomic_dir, json_bytes, refuse_existing_dir, sha256_file, writing
 from drivetl.progress import Progress, silent
 
 __all__ = ["GetResult", "data_cache", "get_dataset"]
@@ -56,7 +56,7 @@ def get_dataset(
         root: folder of fetched datasets.
         given: how `load_card` finds the card, which ``import_options`` repeat: the path of a card file; its name if
             None.
-        overwrite: fetch again what is there.
+        overwrite: fetch again what is there, unless it is an archive with the card's hash that was not unpacked.
         progress: told about fetching and unpacking.
 
     Raises:
@@ -71,19 +71,45 @@ def get_dataset(
     folder = root / card.name
     marker = folder / _MARKER
     found_as = card.name if given is None else given
-    options = (card.download.format, "--names", found_as, "--card", found_as)
+    # A card without class names leaves them to the archive's own data.yaml.
+    names = ("--names", found_as) if card_names(card) else ()
+    options = (card.download.format, *names, "--card", found_as)
     if marker.is_file() and not overwrite:
         sha256 = str(field_of(load_json(marker), "sha256", quoted(marker)))
         return GetResult(card.name, _top(folder), sha256, None, options)
     refuse_existing_dir(folder, marker=_MARKER, overwrite=overwrite)
     archive = root / f"{card.name}-{Path(urlsplit(card.download.url).path).name}"
-    sha256 = fetch(card.download.url, archive, sha256=card.download.sha256, progress=progress)
+    sha256 = _fetched(card.download, archive, overwrite, progress)
     with atomic_dir(folder, marker=_MARKER, overwrite=overwrite) as temporary:
-        unpack(archive, temporary, progress)
+        _unpacked(archive, temporary, progress)
         url, _ = without_credentials(card.download.url)  # the dataset may be handed on, and its password may not
         (temporary / _MARKER).write_bytes(json_bytes({"schema": 1, "url": url, "sha256": sha256}))
     archive.unlink()
     return GetResult(card.name, _top(folder), sha256, None, options)
+
+
+def _fetched(download: Download, archive: Path, overwrite: bool, progress: Progress) -> str:
+    """Return the SHA-256 of the archive, which an earlier call may have fetched whole and not unpacked.
+
+    The archive is drivetl's own file. Without a hash in the card, one that lies there is taken as it is, and fetched
+    again with ``overwrite``; with a hash, it stays as long as it has that.
+    """
+    if archive.is_file():
+        if download.sha256 is None and not overwrite:
+            return sha256_file(archive)
+        if overwrite and sha256_file(archive) != download.sha256:
+            with writing(archive):
+                archive.unlink()
+    return fetch(download.url, archive, sha256=download.sha256, progress=progress)
+
+
+def _unpacked(archive: Path, folder: Path, progress: Progress) -> None:
+    """Unpack into ``folder``; an archive that is damaged or refused goes, so that the next call fetches it again."""
+    try:
+        unpack(archive, folder, progress)
+    except DatasetError:
+        archive.unlink()
+        raise
 
 
 def _top(folder: Path) -> Path:

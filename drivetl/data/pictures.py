@@ -18,6 +18,7 @@ from drivetl.errors import ImageError, quoted
 __all__ = [
     "MAX_PIXELS",
     "PICTURE_ENDINGS",
+    "UNREAD_ENDINGS",
     "PictureError",
     "decode_picture",
     "decode_small_grey",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+# Ultralytics trains on these too, and drivetl does not read them.
+UNREAD_ENDINGS = frozenset({".avif", ".dng", ".heic", ".heif", ".jp2", ".mpo", ".tif", ".tiff"})
 MAX_PIXELS = 100_000_000
 
 _MAX_FILE_BYTES = 500_000_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -67,7 +67,7 @@ def import_(
 ) -> None:
     """Turn a published dataset's own files into a dataset that trains.
 
-    Example: drivetl data import kitti ~/kitti/training --out datasets/kitti
+    Example: drivetl data import kitti ~/kitti --out datasets/kitti
     """
     from drivetl.data import import_dataset
 
@@ -177,7 +177,7 @@ def merge(
 @data.command()
 def stats(
     dataset: DatasetArgument,
-    out: Annotated[Path | None, typer.Option(help="Draw the histograms into this PNG.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Draw the histograms into this PNG, JPEG or WebP.")] = None,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -188,12 +188,15 @@ def stats(
     import dataclasses
 
     from drivetl.data import dataset_stats, draw_stats
+    from drivetl.sheet_file import check_sheet, save_sheet
 
     reporter = Reporter("data stats", json)
+    if out is not None:
+        check_sheet(out, overwrite=overwrite)
     with reporter.working():
         result = dataset_stats(dataset, reporter.progress)
     if out is not None:
-        _write_png(out, draw_stats(result), overwrite)
+        save_sheet(draw_stats(result), out, overwrite=overwrite)
     document = {**dataclasses.asdict(result), "file": None if out is None else str(out)}
     lines = [f"{result.images} pictures ({_counts(result.splits)}), {result.boxes} boxes"]
     lines += [f"{name}: {_counts(counts)}" for name, counts in result.per_class.items()]
@@ -254,16 +257,6 @@ def _pairs(text: str | None) -> dict[str, str] | None:
     if not all(len(pair) == 2 and all(pair) for pair in pairs):
         raise ConfigError(f"--split-names takes OLD=NEW,OLD=NEW, not {quoted(text)}")
     return dict(pairs)
-
-
-def _write_png(out: Path, image_bgr: Any, overwrite: bool) -> None:
-    import cv2
-
-    from drivetl.files import atomic_file
-
-    _, encoded = cv2.imencode(".png", image_bgr)
-    with atomic_file(out, overwrite=overwrite) as temporary:
-        temporary.write_bytes(encoded.tobytes())
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -99,6 +99,14 @@ def test_names_from_a_card_file(tmp_path: Path) -> None:
     assert names_from(path) == names_from("coco128")
 
 
+@pytest.mark.parametrize("card", ["yolo", "voc", "{folder}/mine.yaml"])
+def test_a_card_without_names_gives_none(tmp_path: Path, card: str) -> None:
+    value = card.format(folder=tmp_path)
+    (tmp_path / "mine.yaml").write_text(resource_file("datasets", "yolo").read_text())
+    with pytest.raises(ConfigError, match=f"--names '{value}' is a card that lists no classes; give a file"):
+        names_from(value)
+
+
 @pytest.mark.parametrize("name", ["../../escaped", "/etc", "..", ".hidden", "a/b", "a\\b", "", "a\n", "x" * 200])
 def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     document = yaml.safe_load(resource_file("datasets", "coco128").read_text())

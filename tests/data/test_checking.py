@@ -108,6 +108,15 @@ def test_classes_without_examples(yolo_source: Path) -> None:
     assert "the class 'car' has no example in train" in [p.message for p in check_dataset(yolo_source).problems]
 
 
+def test_a_strangers_picture_without_a_label_file_is_background(yolo_source: Path, picture: Any) -> None:
+    picture(yolo_source / "images/train/e.jpg", seed=5)
+    (yolo_source / "labels/train/c.txt").unlink()
+    (yolo_source / "labels/val/d.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.25 0.25\n")
+    report = check_dataset(yolo_source)
+    assert (report.ok, report.images, report.problems) == (True, 5, ())
+    assert report.notes == ("2 pictures without a label file are taken as background.",)
+
+
 def test_terminal_markup_in_a_strangers_file_names(yolo_source: Path) -> None:
     (yolo_source / "labels/train/\x1b[31mred.txt").write_text("")
     (problem,) = check_dataset(yolo_source).problems

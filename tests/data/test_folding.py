@@ -87,3 +87,32 @@ def test_a_fold_does_not_replace_the_dataset(dataset: Path, tmp_path: Path) -> N
     with pytest.raises(OutputError, match=r"fold1' is the dataset itself, lies in it or holds it"):
         fold_dataset(own, tmp_path, folds=2, overwrite=True)
     assert not (tmp_path / "fold0").exists() and check_dataset(own).ok
+
+
+def test_fewer_folds_leave_none_of_the_other_partition(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "folds"
+    fold_dataset(dataset, out, folds=4)
+    (out / "fold4").mkdir()  # of the user: it has no marker
+    (out / "fold4" / "notes.txt").write_text("")
+    (out / "fold3").rename(tmp_path / "kept")
+    (out / "fold5").symlink_to(tmp_path / "kept")
+    (out / "fold2").rename(out / "fold12")
+    fold_dataset(dataset, out, folds=2, overwrite=True)
+    assert sorted(path.name for path in out.iterdir()) == ["fold0", "fold1", "fold4"]
+    assert check_dataset(tmp_path / "kept").ok
+
+
+def test_further_folds_are_not_removed_unasked(dataset: Path, tmp_path: Path) -> None:
+    fold_dataset(dataset, tmp_path / "folds", folds=2)
+    (tmp_path / "folds/fold0").rename(tmp_path / "folds/fold2")
+    (tmp_path / "folds/fold1").rename(tmp_path / "folds/fold3")
+    with pytest.raises(OutputError, match="fold2' exists; pass --overwrite"):
+        fold_dataset(dataset, tmp_path / "folds", folds=2)
+    assert sorted(path.name for path in (tmp_path / "folds").iterdir()) == ["fold2", "fold3"]
+
+
+def test_a_dataset_named_like_a_further_fold_is_not_removed(dataset: Path, tmp_path: Path) -> None:
+    own = dataset.rename(tmp_path / "fold7")
+    with pytest.raises(OutputError, match=r"fold7' is the dataset itself, lies in it or holds it"):
+        fold_dataset(own, tmp_path, folds=2, overwrite=True)
+    assert not (tmp_path / "fold0").exists() and check_dataset(own).ok

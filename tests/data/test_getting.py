@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import json
@@ -23,7 +24,7 @@ import pytest
 from drivetl.data import data_cache, get_dataset, import_dataset, load_card, open_dataset
 from drivetl.data.archives import unpack
 from drivetl.data.cards import DatasetCard, Download
-from drivetl.errors import DatasetError, DownloadError
+from drivetl.errors import DatasetError, DownloadError, OutputError
 from drivetl.files import sha256_file
 
 
@@ -100,6 +101,13 @@ def test_the_next_command_works_for_a_card_given_as_a_file(
     done = subprocess.run([*command, *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert open_dataset(tmp_path / "DATASET").splits == {"train": 3, "val": 1}
+
+
+def test_a_card_without_names_leaves_them_to_the_archive(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, url = served
+    _zip(("top/a.txt", b"a"))(folder / "set.zip")
+    card = _card(f"{url}/set.zip").model_copy(update={"classes": {}})
+    assert get_dataset(card, tmp_path / "cache").import_options == ("yolo", "--card", "coco128")
 
 
 def test_kitti_from_ultralytics_is_read_with_kittis_card() -> None:
@@ -276,3 +284,57 @@ def test_a_refused_archive_leaves_no_dataset(served: tuple[Path, str], tmp_path:
     with pytest.raises(DatasetError, match="points outside"):
         get_dataset(_card(f"{url}/set.zip"), tmp_path / "cache")
     assert not (tmp_path / "cache" / "coco128").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_broken_archive_does_not_block_the_next_call(
+    served: tuple[Path, str], tmp_path: Path, overwrite: bool
+) -> None:
+    folder, url = served
+    (folder / "set.zip").write_text("<html>busy</html>")
+    card, root = _card(f"{url}/set.zip"), tmp_path / "cache"
+    with pytest.raises(DatasetError, match="no ZIP or TAR archive"):
+        get_dataset(card, root)
+    assert list(root.iterdir()) == []
+    _zip(("top/a.txt", b"a"))(folder / "set.zip")
+    assert get_dataset(card, root, overwrite=overwrite).path == root / "coco128" / "top"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_interrupted_unpack_does_not_block_the_next_call(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, overwrite: bool
+) -> None:
+    folder, url = served
+    _zip(("top/a.txt", b"old"))(folder / "set.zip")
+    card, root = _card(f"{url}/set.zip"), tmp_path / "cache"
+
+    def stop(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as context:
+        context.setattr("drivetl.data.getting.unpack", stop)
+        with pytest.raises((KeyboardInterrupt, OutputError)):
+            get_dataset(card, root)
+    assert [path.name for path in root.iterdir()] == ["coco128-set.zip"]
+    old = sha256_file(folder / "set.zip")
+    _zip(("top/a.txt", b"new"))(folder / "set.zip")
+    result = get_dataset(card, root, overwrite=overwrite)
+    assert result.path is not None
+    assert (result.path / "a.txt").read_bytes() == (b"new" if overwrite else b"old")
+    assert (result.sha256 == old) is not overwrite
+    assert [path.name for path in root.iterdir()] == ["coco128"]
+
+
+def test_with_a_hash_what_lies_there_counts_by_it(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, url = served
+    _zip(("top/a.txt", b"a"))(folder / "set.zip")
+    card, root = _card(f"{url}/set.zip", sha256_file(folder / "set.zip")), tmp_path / "cache"
+    root.mkdir()
+    (root / "coco128-set.zip").write_text("of another day")
+    with pytest.raises(OutputError, match="exists and its sha256 is"):
+        get_dataset(card, root)
+    assert get_dataset(card, root, overwrite=True).path == root / "coco128" / "top"
+    (root / "coco128-set.zip").write_bytes((folder / "set.zip").read_bytes())
+    (folder / "set.zip").unlink()
+    assert get_dataset(card, root, overwrite=True).path == root / "coco128" / "top"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from drivetl.errors import ConfigError, DatasetError
+from drivetl.errors import ConfigError, DatasetError, OutputError
 from drivetl.verbs import data
 
 Run = Callable[..., Result]
@@ -73,6 +74,16 @@ def test_import_check_split_stats(run: Run, source: Path, tmp_path: Path) -> Non
 
     for words in (("check", out), ("stats", out), ("import", "yolo", source, "--out", tmp_path / "again")):
         assert run(*words).exit_code == 0
+
+
+def test_stats_draw_what_the_ending_says(run: Run, source: Path, tmp_path: Path) -> None:
+    assert run("stats", source, "--out", tmp_path / "s.jpg").exit_code == 0
+    assert (tmp_path / "s.jpg").read_bytes()[:2] == b"\xff\xd8"
+    for out, message in (("s.txt", "cannot tell the format of .*s.txt'; end --out with .jpg"), ("s.jpg", "exists")):
+        result = run("stats", tmp_path / "gone", "--out", tmp_path / out)  # refused before the dataset is looked at
+        assert isinstance(result.exception, OutputError)
+        assert re.search(message, str(result.exception))
+    assert not (tmp_path / "s.txt").exists()
 
 
 def test_a_failed_check_exits_with_one_and_prints_one_document(run: Run, source: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from drivetl.data.pictures import PICTURE_ENDINGS, UNREAD_ENDINGS
 from drivetl.errors import DatasetError
 from drivetl.yolo.dataset import ReadOnlyDataset
 
@@ -30,6 +31,12 @@ def load(folder: Path) -> ReadOnlyDataset:
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_every_ending_that_ultralytics_trains_on_is_known() -> None:
+    from ultralytics.data.utils import IMG_FORMATS
+
+    assert {f".{ending}" for ending in IMG_FORMATS} == PICTURE_ENDINGS | UNREAD_ENDINGS
 
 
 def test_reading_writes_nothing(folder: Path) -> None:

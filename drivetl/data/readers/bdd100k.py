@@ -50,7 +50,7 @@ def read(request: Request) -> Reading:
             f"{quoted(source)} has no label JSON, as labels/det_20/det_train.json; give BDD100K's top folder"
         )
     root = _root(source)
-    # images/100k and images/10k share names; that matters only where a label asks for one of them.
+    # images/100k and images/10k share names; `_meant` chooses where a label asks for one of them.
     pictures = namesakes(root)
     frames = _unique([(path, index, frame) for path in label_files for index, frame in _frames(path)])
     return Reading(_samples(frames, pictures, root), len(frames))
@@ -93,7 +93,7 @@ def _samples(
         places = pictures.get(name if is_picture(Path(name)) else f"{name}.jpg")
         if places is None:
             raise DatasetError(f"{where}: the picture {quoted(name)} is not below {quoted(root)}; restore or unlist it")
-        image = only_one(places, where)
+        image = only_one(_meant(places, path, root), where)
         boxes: list[Box] = []
         ignore: list[IgnoreRegion] = []
         for label in _labels(frame, where):
@@ -129,7 +129,23 @@ def _sort(label: Mapping[str, Any], where: str, boxes: list[Box], ignore: list[I
     boxes.append(Box(name, xyxy, attributes))
 
 
+def _meant(places: list[Path], label_file: Path, root: Path) -> list[Path]:
+    """Return those of several pictures of one name that a label can mean; `only_one` refuses what is left.
+
+    Detection labels of both vintages are of ``images/100k``. The 10,000 pictures for segmentation share names with it.
+    """
+    of_100k = [place for place in places if "100k" in place.relative_to(root).parts[:-1]]
+    places = of_100k or places
+    named = _split_of_labels(label_file)
+    return [place for place in places if place.parent.name == named] or places
+
+
 def _split(label_file: Path, image: Path) -> str:
-    """Return the split by the picture's folder, else by the label file's folder or name (``det_train.json``)."""
-    words = (image.parent.name, label_file.parent.name, *label_file.stem.split("_"))
+    """Return the split by the picture's folder, else by the label file."""
+    return image.parent.name if image.parent.name in _SPLITS else _split_of_labels(label_file)
+
+
+def _split_of_labels(label_file: Path) -> str:
+    """Return the split that a label file's folder or name (``det_train.json``) tells, else nothing."""
+    words = (label_file.parent.name, *label_file.stem.split("_"))
     return next((word for word in words if word in _SPLITS), "")

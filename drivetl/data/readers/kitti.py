@@ -19,6 +19,7 @@ from drivetl.errors import DatasetError, quoted
 __all__ = ["read"]
 
 _COLUMNS = (15, 16)
+_MAPPING = ("train_rand.txt", "train_mapping.txt")
 
 
 def read(request: Request) -> Reading:
@@ -36,13 +37,19 @@ def read(request: Request) -> Reading:
             raise DatasetError(
                 f"the label file {quoted(path)} has no picture in image_2/; restore it or remove the label"
             )
-    drives = _drives(source, labels.parent)
+    places = _mapping_places(labels.parent)
+    mapping = next((place for place in places if all((place / name).is_file() for name in _MAPPING)), None)
+    drives = {} if mapping is None else _drives(mapping)
     reading = Reading(_samples(label_files, pictures, drives), len(label_files))
     unlabelled = len(pictures) - len(label_files)
     if unlabelled:
         reading.notes.append(f"{unlabelled} pictures without a label file were left out.")
-    if drives:
-        reading.notes.append("Pictures of one drive form a group, by the development kit's mapping.")
+    reading.notes.append(
+        f"Pictures of one drive form a group, by the development kit's mapping in {quoted(mapping)}."
+        if drives
+        else "Near-identical pictures alone form groups, because the development kit's mapping of frames to drives was "
+        f"not found; it is looked for in {', '.join(quoted(place) for place in places)}."
+    )
     return reading
 
 
@@ -64,21 +71,28 @@ def _box(line: str, where: str) -> Box:
     return Box(columns[0], xyxy_from(columns[4:8], where), attributes)
 
 
-def _drives(source: Path, training: Path) -> dict[str, str]:
-    """Return the drive of each frame from the kit's ``mapping/``, or nothing where it is not beside the labels.
+def _mapping_places(training: Path) -> list[Path]:
+    """Return where the kit's ``mapping/`` may lie: with the labels or one folder up, as it is or in the kit's own.
+
+    The archives of KITTI unpack to ``training/``; the kit's has no such folder around it, and is put beside.
+    """
+    top = training.absolute()  # of the path ".", too, the parent is wanted
+    return [folder / place for folder in (top, top.parent) for place in ("mapping", "devkit_object/mapping")]
+
+
+def _drives(mapping: Path) -> dict[str, str]:
+    """Return the drive of each frame from the kit's ``mapping/``.
 
     Line n of train_rand.txt holds the line number, from 1, in train_mapping.txt that frame n was taken from; that
     line holds date, drive and frame.
+
+    Raises:
+        DatasetError: the two files do not fit each other.
     """
-    for folder in (source / "mapping", training / "mapping", source / "devkit_object" / "mapping"):
-        order, lines = folder / "train_rand.txt", folder / "train_mapping.txt"
-        if order.is_file() and lines.is_file():
-            mapping = [text.split() for _, text in label_lines(lines)]
-            positions = next((text for _, text in label_lines(order)), "").replace(",", " ").split()
-            try:
-                return {f"{frame:06d}": mapping[int(line) - 1][1] for frame, line in enumerate(positions)}
-            except (IndexError, ValueError) as error:
-                raise DatasetError(
-                    f"{quoted(order)} does not fit {quoted(lines)}; restore both from the kit"
-                ) from error
-    return {}
+    order, lines = (mapping / name for name in _MAPPING)
+    rows = [text.split() for _, text in label_lines(lines)]
+    positions = next((text for _, text in label_lines(order)), "").replace(",", " ").split()
+    try:
+        return {f"{frame:06d}": rows[int(line) - 1][1] for frame, line in enumerate(positions)}
+    except (IndexError, ValueError) as error:
+        raise DatasetError(f"{quoted(order)} does not fit {quoted(lines)}; restore both from the kit") from error

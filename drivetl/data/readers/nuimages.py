@@ -20,13 +20,20 @@ __all__ = ["read"]
 
 Row = Mapping[str, Any]
 
+_SPLITS = {"v1.0-train": "train", "v1.0-val": "val"}
+_LEFT_OUT = {
+    "v1.0-test": "v1.0-test was left out: its labels are not published.",
+    "v1.0-mini": "v1.0-mini was left out: it has no split, unlike what lies beside it; to import it alone, give that "
+    "folder as SOURCE.",
+}
+
 
 class _Tables:
     """The tables of one version folder, by token."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.split = {"v1.0-train": "train", "v1.0-val": "val"}.get(folder.name, "")
+        self.split = _SPLITS.get(folder.name, "")
         names = ("sample_data", "object_ann", "category", "attribute", "sample", "log", "calibrated_sensor", "sensor")
         self._rows = {name: self._load(name) for name in names}
         self.key_frames = [row for row in self._rows["sample_data"].values() if row.get("is_key_frame")]
@@ -72,33 +79,48 @@ class _Tables:
 
 
 def read(request: Request) -> Reading:
-    """Read every labelled version folder below SOURCE (``v1.0-train``, ``v1.0-val``, ``v1.0-mini``).
+    """Read every labelled version folder below SOURCE (``v1.0-train``, ``v1.0-val``), or the one that SOURCE is.
 
-    Pictures of one drive (log) form a group. Attributes: ``location``, ``camera`` and, from the name of the log
-    file, the local ``hour``.
+    ``v1.0-mini`` is read where it is asked for, or stands alone: it has no split, and with others that have one the
+    set could not be divided. Pictures of one drive (log) form a group. Attributes: ``location``, ``camera`` and, from
+    the name of the log file, the local ``hour``.
 
     Raises:
         DatasetError: tables or pictures are missing, or a token points nowhere.
     """
-    folders = sorted(path for path in request.source.glob("v1.0-*") if path.is_dir())
-    labelled = [folder for folder in folders if folder.name != "v1.0-test"]
+    root, folders = _versions(request.source)
+    has_splits = any(folder.name in _SPLITS for folder in folders)
+    # The archive of all tables holds mini too, so it lies beside the others as a rule.
+    left_out = {"v1.0-test", "v1.0-mini"} if has_splits else {"v1.0-test"}
+    labelled = [folder for folder in folders if folder.name not in left_out]
     if not labelled:
-        raise DatasetError(f"{quoted(request.source)} has no labelled folder v1.0-*; give nuImages' top folder")
+        raise DatasetError(
+            f"{quoted(request.source)} neither has nor is a labelled folder v1.0-*; give nuImages' top folder, or its "
+            "v1.0-train, v1.0-val or v1.0-mini"
+        )
     tables = [_Tables(folder) for folder in labelled]
-    samples = (sample for table in tables for sample in _samples(table, request.source))
+    samples = (sample for table in tables for sample in _samples(table, root))
     reading = Reading(samples, sum(len(table.key_frames) for table in tables))
-    if len(labelled) < len(folders):
-        reading.notes.append("v1.0-test was left out: its labels are not published.")
+    reading.notes += [_LEFT_OUT[folder.name] for folder in folders if folder.name in left_out]
     return reading
 
 
-def _samples(tables: _Tables, source: Path) -> Iterator[Sample]:
+def _versions(source: Path) -> tuple[Path, list[Path]]:
+    """Return the top folder of the set and the version folders to look at, which may be SOURCE alone."""
+    folders = sorted(path for path in source.glob("v1.0-*") if path.is_dir())
+    here = source.absolute()  # of the path ".", too, the name is wanted
+    if not folders and here.name.startswith("v1.0-") and source.is_dir():
+        return here.parent, [here]
+    return source, folders
+
+
+def _samples(tables: _Tables, root: Path) -> Iterator[Sample]:
     for row in tables.key_frames:
         where = tables.where("sample_data", row)
         name = str(field_of(row, "filename", where))
-        image = source / name
+        image = root / name
         if ".." in Path(name).parts or not image.is_file():
-            raise DatasetError(f"{where}: the picture {quoted(name)} is not below {quoted(source)}; restore it")
+            raise DatasetError(f"{where}: the picture {quoted(name)} is not below {quoted(root)}; restore it")
         sample = tables.join("sample_data", row, "sample_token", "sample")
         log = tables.join("sample", sample, "log_token", "log")
         sensor = tables.join(

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from drivetl.data.dataset import Dataset, find_yaml, label_path
+from drivetl.data.dataset import Dataset, find_yaml, label_path, unread_note, unread_pictures
 from drivetl.data.labels import read_boxes
 from drivetl.data.pictures import is_picture, picture_size_hw
 from drivetl.data.readers.common import Reading, Request, first_folder
@@ -24,7 +24,8 @@ def read(request: Request) -> Reading:
     """Read the dataset that a ``data.yaml`` describes, or ``images/[<split>/]`` beside ``labels/[<split>/]``.
 
     Raises:
-        DatasetError: folders are missing, there are no class names, or a label line cannot be used.
+        DatasetError: folders are missing, there are no class names, drivetl reads none of the pictures, or a label line
+            cannot be used.
     """
     if (yaml := find_yaml(request.source)) is not None:
         dataset = Dataset(yaml)
@@ -33,7 +34,8 @@ def read(request: Request) -> Reading:
         if not dataset.made_by_drivetl:
             # There a group is only the picture's own name, which says nothing about sequences.
             reading.samples = (dataclasses.replace(sample, group="") for sample in samples)
-            reading.notes += _unlabelled([path for split in dataset.splits for path in dataset.pictures(split)])
+            pictures = [path for split in dataset.splits for path in dataset.pictures(split)]
+            reading.notes += _notes(pictures, dataset.unread)
         return reading
     if request.names is None:
         raise DatasetError(
@@ -43,14 +45,21 @@ def read(request: Request) -> Reading:
     first_folder(request.source, ("labels",), "label files")
     images = first_folder(request.source, ("images",), "pictures")
     pictures = [path for path in files_below(images) if is_picture(path)]
+    unread = unread_pictures(images)
+    if unread and not pictures:
+        raise DatasetError(f"{quoted(images)} has no picture that drivetl reads: {unread_note(unread)}")
     bare = _samples(pictures, images, request.names)
-    return Reading(bare, len(pictures), request.names, _unlabelled(pictures))
+    return Reading(bare, len(pictures), request.names, _notes(pictures, unread))
 
 
-def _unlabelled(pictures: list[Path]) -> list[str]:
-    """Return a note if labels are missing: it may be meant so, or the folder of labels may have another name."""
+def _notes(pictures: list[Path], unread: list[Path]) -> list[str]:
+    """Return notes on pictures that are left out, and on labels that are missing.
+
+    The latter may be meant so, or the folder of labels may have another name.
+    """
+    notes = [f"{unread_note(unread)}."] if unread else []
     count = sum(not label_path(path).is_file() for path in pictures)
-    return [f"{count} pictures without a label file are taken as background."] if count else []
+    return [*notes, f"{count} pictures without a label file are taken as background."] if count else notes
 
 
 def _samples(pictures: list[Path], images: Path, names: tuple[str, ...]) -> Iterator[Sample]:

@@ -88,15 +88,34 @@ def test_the_label_file_alone_finds_its_pictures(tmp_path: Path, picture: Any, a
     assert (sample.split, sample.group) == ("val", "v1")
 
 
-def test_a_name_in_two_folders_matters_where_a_label_asks_for_it(tmp_path: Path, picture: Any, as_json: Any) -> None:
-    for place in ("100k/train/a.jpg", "100k/train/b.jpg", "10k/train/b.jpg"):
+@pytest.mark.parametrize("labels", ["det_20/det_train.json", "bdd100k_labels_images_train.json", "100k/train/b.json"])
+def test_labels_mean_the_100k_and_their_own_split(tmp_path: Path, picture: Any, as_json: Any, labels: str) -> None:
+    for place in ("100k/train/b.jpg", "100k/val/b.jpg", "10k/train/b.jpg", "10k/val/b.jpg"):
         picture(tmp_path / "images" / place)
-    labels = tmp_path / "labels" / "det_20" / "det_train.json"
+    as_json(tmp_path / "labels" / labels, {"frames": [{"name": "b.jpg"}]})
+    (sample,) = read(Request(tmp_path, load_card("bdd100k"))).samples
+    assert (sample.image, sample.split) == (tmp_path / "images/100k/train/b.jpg", "train")
+
+
+def test_labels_that_tell_no_split_mean_the_100k(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    for place in ("10k/train/b.jpg", "100k/val/b.jpg"):
+        picture(tmp_path / "images" / place)
+    as_json(tmp_path / "labels" / "all.json", [{"name": "b.jpg"}])
+    (sample,) = read(Request(tmp_path, load_card("bdd100k"))).samples
+    assert (sample.image, sample.split) == (tmp_path / "images/100k/val/b.jpg", "val")
+
+
+def test_a_name_that_stays_ambiguous_matters_where_a_label_asks_for_it(
+    tmp_path: Path, picture: Any, as_json: Any
+) -> None:
+    for place in ("100k/train/a.jpg", "100k/train/b.jpg", "100k/val/b.jpg"):
+        picture(tmp_path / "images" / place)
+    labels = tmp_path / "labels" / "all.json"
     as_json(labels, [{"name": "a.jpg"}])
     (sample,) = read(Request(tmp_path, load_card("bdd100k"))).samples
     assert sample.image == tmp_path / "images/100k/train/a.jpg"
     as_json(labels, [{"name": "a.jpg"}, {"name": "b.jpg"}])
-    message = r"det_train\.json', frame 1: '.*100k/train/b\.jpg' and '.*10k/train/b\.jpg' have the same name"
+    message = r"all\.json', frame 1: '.*100k/train/b\.jpg' and '.*100k/val/b\.jpg' have the same name"
     with pytest.raises(DatasetError, match=message):
         list(read(Request(tmp_path, load_card("bdd100k"))).samples)
 

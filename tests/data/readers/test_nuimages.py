@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from drivetl.data import import_dataset
 from drivetl.data.cards import load_card
 from drivetl.data.readers.common import Request
 from drivetl.data.readers.nuimages import read
@@ -86,6 +87,38 @@ def test_mini_has_no_split(tmp_path: Path, picture: Any, as_json: Any) -> None:
     assert sample.split == ""
 
 
+def test_mini_beside_the_others_is_left_out(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    for version in ("v1.0-mini", "v1.0-train", "v1.0-test"):
+        request = _request(tmp_path, picture, as_json, _tables(), version)
+    reading = read(request)
+    assert [sample.split for sample in reading.samples] == ["train"]
+    assert reading.total == 1
+    mini, test = reading.notes
+    assert mini.startswith("v1.0-mini was left out") and test.startswith("v1.0-test was left out")
+    result = import_dataset("nuimages", tmp_path, tmp_path / "out")
+    assert (result.images, result.splits) == (1, {"train": 1})
+
+
+def test_a_version_folder_is_a_source(
+    tmp_path: Path, picture: Any, as_json: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("v1.0-mini", "v1.0-val"):
+        _request(tmp_path, picture, as_json, _tables(), version)
+    for version, split in (("v1.0-mini", ""), ("v1.0-val", "val")):
+        monkeypatch.chdir(tmp_path / version)
+        for source in (tmp_path / version, Path()):
+            reading = read(Request(source, load_card("nuimages")))
+            assert [(s.image, s.split) for s in reading.samples] == [(tmp_path / KEY, split)]
+            assert reading.notes == []
+
+
+def test_what_is_no_labelled_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "v1.0-test").mkdir()
+    for source in (tmp_path, tmp_path / "v1.0-test", tmp_path / "v1.0-gone"):
+        with pytest.raises(DatasetError, match="neither has nor is a labelled folder"):
+            read(Request(source, load_card("nuimages")))
+
+
 @pytest.mark.parametrize(
     ("table", "row", "message"),
     [
@@ -130,5 +163,5 @@ def test_a_missing_table_is_named(tmp_path: Path, picture: Any, as_json: Any) ->
     del tables["category"]
     with pytest.raises(DatasetError, match=r"cannot read '.*category\.json'"):
         read(_request(tmp_path, picture, as_json, tables))
-    with pytest.raises(DatasetError, match="no labelled folder"):
+    with pytest.raises(DatasetError, match="neither has nor is a labelled folder"):
         read(Request(tmp_path / "samples", load_card("nuimages")))

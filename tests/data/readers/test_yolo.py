@@ -60,6 +60,29 @@ def test_flat_folders_have_no_split(tmp_path: Path, picture: Any) -> None:
     assert sample.split == ""
 
 
+def _as_tiff(source: Path, *names: str) -> None:
+    for name in names:
+        (source / "images" / f"{name}.jpg").rename(source / "images" / f"{name}.tif")
+
+
+LEFT_OUT = "are left out, because drivetl does not read their format; convert them to PNG"
+
+
+@pytest.mark.parametrize("names", [None, ("car", "person")])
+def test_pictures_that_are_not_read_are_told(yolo_source: Path, names: tuple[str, ...] | None) -> None:
+    if names is not None:
+        (yolo_source / "data.yaml").unlink()
+    _as_tiff(yolo_source, "train/b", "val/d")
+    (yolo_source / "images/train/b.jpg.npy").touch()
+    (yolo_source / "images/train/notes.TIFF").touch()  # has no label, so nothing is lost
+    reading = read(Request(yolo_source, load_card("yolo"), names))
+    assert [sample.image.name for sample in reading.samples] == ["a.jpg", "c.jpg"]
+    assert reading.notes == [f"2 labelled pictures such as 'b.tif' {LEFT_OUT}."]
+    _as_tiff(yolo_source, "train/a", "train/c")
+    with pytest.raises(DatasetError, match=f"has no picture that drivetl reads: 4 labelled .*'a.tif' {LEFT_OUT}"):
+        read(Request(yolo_source, load_card("yolo"), names))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
