@@ -20,9 +20,12 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller pictures: two minutes at most.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; default: runs/demo, or runs/demo-quick.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the results; default: runs/demo, or runs/demo-quick.")
+    ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key.path=value; overrides the recipe, configs/demo.yaml or demo_quick.yaml.")
+        list[str] | None,
+        typer.Option("--set", help="key.path=value; overrides the recipe, configs/demo.yaml or demo_quick.yaml."),
     ] = None,
     json: JsonFlag = False,
 ) -> None:

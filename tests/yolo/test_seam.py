@@ -109,19 +109,6 @@ def test_convolutions_are_not_rounded_to_tf32_and_a_training_keeps_its_setting(
     assert seen == [False, False] and torch.backends.cudnn.allow_tf32 is True
 
 
-def test_convolutions_are_not_rounded_to_tf32_and_a_training_keeps_its_setting(
-    save_checkpoint: Save, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = TorchModel(save_checkpoint())
-    seen: list[bool] = []
-    model._model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    tensor = np.zeros((1, 3, 64, 64), np.float32)
-    model.raw(tensor)
-    model.raw_and_features(tensor)
-    assert seen == [False, False] and torch.backends.cudnn.allow_tf32 is True
-
-
 def test_the_tensor_is_checked_at_the_border(save_checkpoint: Save) -> None:
     model = TorchModel(save_checkpoint())
     with pytest.raises(ValueError, match=r"float64 \(1, 3, 64, 64\)"):
