@@ -78,6 +78,8 @@ class Measured:
         interval50_95, interval50: their intervals.
         boxes: labelled boxes of the classes.
         groups: groups that hold at least one of them.
+
+    A resample without a box of some class is the mean over the others, so a rare class widens the intervals.
     """
 
     map50_95: float | None
