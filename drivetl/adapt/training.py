@@ -144,7 +144,7 @@ def train(
         DatasetError: the dataset cannot be used.
         WeightsError: the weights cannot be used.
         ConfigError: a setting does not fit this machine, or training diverged.
-        OutputError: ``out`` holds something else, or cannot be written.
+        OutputError: ``out`` holds something else or a run that another process trains, or cannot be written.
     """
     torch_device(config.device)
     refuse_login(config.mlflow_uri or "")
@@ -155,16 +155,16 @@ def train(
     start, rows = load_start(config, dataset)
     notes += _row_notes(rows)
     folder = RunFolder(out)
-    folder.open(_identity(config, dataset, start, rows), resume=resume, overwrite=overwrite)
-    if resume and folder.result.is_file():
-        say("The run is finished; this is what it gave.")
-        return TrainResult.of(json.loads(folder.result.read_text(encoding="utf-8")))
-    for line in (*_row_notes(rows), *plan.lines(config)):
-        say(line)
-    run = Fits(config, dataset, folder, judge, resume, progress)
-    result = _carried_out(run, config, folder, rows, (*dataset.notes, *notes))
-    write_json(folder.result, result.document(), overwrite=True)
-    folder.forget_work()
+    with folder.open(_identity(config, dataset, start, rows), resume=resume, overwrite=overwrite):
+        if resume and folder.result.is_file():
+            say("The run is finished; this is what it gave.")
+            return TrainResult.of(json.loads(folder.result.read_text(encoding="utf-8")))
+        for line in (*_row_notes(rows), *plan.lines(config)):
+            say(line)
+        run = Fits(config, dataset, folder, judge, resume, progress)
+        result = _carried_out(run, config, folder, rows, (*dataset.notes, *notes))
+        write_json(folder.result, result.document(), overwrite=True)
+        folder.forget_work()
     return result
 
 
@@ -176,7 +176,9 @@ def check_run(config: TrainConfig, out: Path, *, resume: bool = False, overwrite
     """
     torch_device(config.device)
     refuse_login(config.mlflow_uri or "")
-    if not resume:
+    if resume:
+        RunFolder(out).require_unused()
+    else:
         RunFolder(out).require_free(overwrite=overwrite)
     dataset = open_dataset(config.data)
     _selection(config, dataset)

@@ -14,7 +14,7 @@ import yaml
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.run_folder import RunFolder, load_run_config
 from drivetl.adapt.trainer import AdaptTrainer
-from drivetl.adapt.training import TrainResult, train
+from drivetl.adapt.training import TrainResult, check_run, train
 from drivetl.errors import ConfigError, DatasetError, OutputError, WeightsError
 from drivetl.yolo import load_checkpoint
 from drivetl.yolo.ultra import DetectionTrainer
@@ -296,6 +296,25 @@ def test_overwrite_starts_again(configure: Configure, tmp_path: Path) -> None:
     assert [line["epoch"] for line in log_of(run)] == [1]
     with pytest.raises(OutputError, match="holds a run; pass --overwrite"):
         train(configure(epochs=1), run)
+
+
+def test_two_processes_do_not_train_in_one_folder(configure: Configure, tmp_path: Path) -> None:
+    run, inside = tmp_path / "run", []
+
+    def another(label: str, done: int, total: int | None) -> None:
+        # The lock belongs to whoever opened the folder, not to the process, so the second may be in this one.
+        for how in ({"overwrite": True}, {"resume": True}, {}):
+            for begin in (train, check_run):
+                with pytest.raises(OutputError, match=r"another process is at work in .*run'; wait for it, end it"):
+                    begin(configure(), run, **how)
+        inside.append(sorted(path.name for path in run.iterdir()))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(), run, progress=another)
+    assert inside and "config.yaml" in inside[0]
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(), run, resume=True, progress=interrupt_at(1))
 
 
 def test_nothing_is_resumed_where_nothing_began(configure: Configure, tmp_path: Path) -> None:
