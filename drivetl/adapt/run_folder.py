@@ -214,13 +214,13 @@ class RunFolder:
         if self.adapted.is_file() and not self.result.is_file() and not self.state.is_file():
             raise OutputError(f"the run in {quoted(self.root)} is finished; there is nothing to resume")
         before, now = _flat(load_yaml(self.config)), _flat(identity)
-        changed = [key for key in now if key.rpartition(".")[2] not in _FREE_ON_RESUME and before.get(key) != now[key]]
-        if changed:
-            key = changed[0]
-            raise ConfigError(
-                f"the run in {quoted(self.root)} was started with {key} = {quoted(before.get(key))}, "
-                f"now it is {quoted(now[key])}; a resumed run keeps what it began with"
-            )
+        # Of both: what is gone, such as one of several kinds of weather, has changed too.
+        for key in dict.fromkeys((*now, *before)):
+            if key.rpartition(".")[2] not in _FREE_ON_RESUME and before.get(key) != now.get(key):
+                raise ConfigError(
+                    f"the run in {quoted(self.root)} was started with {key} = {_shown(before.get(key))}, "
+                    f"now it is {_shown(now.get(key))}; a resumed run keeps what it began with"
+                )
 
     def _clear(self) -> None:
         with writing(self.root):
@@ -231,6 +231,10 @@ class RunFolder:
                 path.unlink(missing_ok=True)
             for folder in ("folds", "subsets"):
                 shutil.rmtree(self.root / folder, ignore_errors=True)
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else quoted(value)
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:

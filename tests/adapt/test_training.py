@@ -298,6 +298,33 @@ def test_overwrite_starts_again(configure: Configure, tmp_path: Path) -> None:
         train(configure(epochs=1), run)
 
 
+@pytest.mark.parametrize(
+    ("weather", "said"),
+    [
+        (None, r"weather\.probability = '0\.5', now it is not set"),
+        ({"conditions": {"fog": 3}}, r"train\.weather\.conditions\.rain = '1\.0', now it is not set"),
+        ({"conditions": {"fog": 3, "rain": 1, "snow": 1}}, r"conditions\.snow = not set, now it is '1\.0'"),
+    ],
+)
+def test_a_setting_that_is_gone_is_noticed_by_resuming(
+    weather: dict[str, Any] | None, said: str, configure: Configure, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+
+    def begin(weather: dict[str, Any] | None, resume: bool) -> None:
+        identity = {"git_commit": str(resume), "train": configure(weather=weather).model_dump(mode="json")}
+        with folder.open(identity, resume=resume, overwrite=False):
+            pass
+
+    begun = {"conditions": {"fog": 3, "rain": 1}}
+    begin(begun, resume=False)
+    begin(begun, resume=True)
+    kept = folder.config.read_bytes()
+    with pytest.raises(ConfigError, match=said):
+        begin(weather, resume=True)
+    assert folder.config.read_bytes() == kept
+
+
 def test_two_processes_do_not_train_in_one_folder(configure: Configure, tmp_path: Path) -> None:
     run, inside = tmp_path / "run", []
 
