@@ -132,6 +132,8 @@ def _check(config: TrainConfig, request: CurveRequest, dataset: Dataset) -> str:
         raise ConfigError(f"--learning-curve sets 'pictures' itself; leave out pictures = {config.pictures}")
     if config.labels == "teacher":
         raise ConfigError("with labels 'teacher' no label is read, so that no learning curve over labels can be drawn")
+    if config.idle_patience:
+        raise ConfigError(config.idle_patience)
     if request.split is None:
         raise DatasetError(
             f"{quoted(config.data)} has neither 'test' nor 'val' to measure a learning curve on; "

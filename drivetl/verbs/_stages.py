@@ -86,7 +86,9 @@ def check_train_settings(settings: dict[str, Any], where: str) -> None:
     from drivetl.config import parse_model
 
     refuse_set_above(settings, where)
-    parse_model(TrainConfig, {"data": ".", "weights": "the recipe's", **settings}, where)
+    config = parse_model(TrainConfig, {"data": ".", "weights": "the recipe's", **settings}, where)
+    if config.idle_patience:
+        raise ConfigError(f"{where}: {config.idle_patience}")
 
 
 def refuse_set_above(settings: dict[str, Any], where: str) -> None:

@@ -14,8 +14,10 @@ import yaml
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.run_folder import RunFolder, load_run_config
 from drivetl.adapt.trainer import AdaptTrainer
-from drivetl.adapt.training import TrainResult, check_run, train
+from drivetl.adapt.training import TrainResult, _selection, check_run, train
+from drivetl.data import open_dataset
 from drivetl.errors import ConfigError, DatasetError, OutputError, WeightsError
+from drivetl.verbs._stages import check_train_settings
 from drivetl.yolo import load_checkpoint
 from drivetl.yolo.ultra import DetectionTrainer
 
@@ -354,6 +356,28 @@ def test_a_folder_of_the_user_is_left_alone(configure: Configure, tmp_path: Path
     with pytest.raises(OutputError, match="holds no run of drivetl"):
         train(configure(), tmp_path, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_patience_without_anything_to_count_by_is_refused_or_said(
+    configure: Configure, tmp_path: Path, drawn: Path
+) -> None:
+    idle = configure(patience=3, selection_split=None)
+    for begin in (train, check_run):
+        with pytest.raises(
+            ConfigError, match=r"patience is 3, but selection_split is null, .*; name a selection_split"
+        ):
+            begin(idle, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"recipe\.yaml, section train: patience is 3, but selection_split is null"):
+        check_train_settings({"patience": 3, "selection_split": None}, "recipe.yaml, section train")
+    # What the dataset does not give is no mistake of the settings, and is resumed with what came of it.
+    bare = draw_dataset(tmp_path / "bare", train=2)
+    cases = [(configure(patience=3, data=bare), bare), (configure(patience=3, wise_ft="select"), drawn)]
+    for config, place in cases:
+        dataset = open_dataset(place)
+        chosen, (note,) = _selection(config, dataset, resume=False)
+        assert note.endswith("So patience (3) has nothing to count by and stops nothing.")
+        assert _selection(chosen, dataset, resume=True) == (chosen, [])
+        assert "patience" not in _selection(config.model_copy(update={"patience": 0}), dataset, False)[1][0]
 
 
 def test_without_selection_split_the_last_epoch_is_taken_and_said(
