@@ -121,7 +121,7 @@ def _trained(
     out = folder / name
     start = ("--weights", str(weights), "--out", str(out))
     if plain:
-        command = ("baseline", *data, *start, "--device", recipe.device)
+        command = ("baseline", *data, *start, "--device", recipe.device, *_threads(recipe))
     else:
         command = ("train", *data, *start, "--no-figures")
         settings["device"] = recipe.device
@@ -183,7 +183,7 @@ def _target(recipe: ComparisonRecipe, part: _Part) -> _Reports:
 def _measured(
     recipe: ComparisonRecipe, folder: Path, name: str, weights: Path, needs: tuple[str, ...], reports: _Reports
 ) -> Iterator[Stage]:
-    threads = () if recipe.threads is None else ("--threads", str(recipe.threads))
+    threads = _threads(recipe)
     # The start may know no class of the dataset; training gives it a head that does.
     blind = () if needs else ("--allow-no-figure",)
     for label, (data, split, ready) in reports.items():
@@ -199,6 +199,10 @@ def _measured(
             replaces=True,
             share=3,
         )
+
+
+def _threads(recipe: ComparisonRecipe) -> tuple[str, ...]:
+    return () if recipe.threads is None else ("--threads", str(recipe.threads))
 
 
 def _predictions(folder: Path, name: str, label: str) -> Path:

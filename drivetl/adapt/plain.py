@@ -11,6 +11,7 @@ import re
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,16 @@ from drivetl.files import atomic_file
 from drivetl.progress import Progress, silent
 from drivetl.yolo.checkpoint import load_checkpoint
 from drivetl.yolo.dataset import ReadOnlyDataset
-from drivetl.yolo.ultra import DetectionTrainer, build_module, get_cfg, patched, torch_device, trainer_module
+from drivetl.yolo.ultra import (
+    DetectionTrainer,
+    build_module,
+    get_cfg,
+    patched,
+    set_threads,
+    torch_device,
+    torch_utils_module,
+    trainer_module,
+)
 from drivetl.yolo.weights import resolve_weights
 
 __all__ = ["PlainResult", "check_plain_settings", "on_gpu", "train_plain"]
@@ -49,7 +59,7 @@ class PlainResult:
     Attributes:
         weights: the weights that its users would take: ``best.pt`` where a split chose the epoch, else ``last.pt``.
         seconds: wall time, loading included.
-        threads: CPU threads that torch used; Ultralytics takes one less than there are cores.
+        threads: CPU threads that torch used.
         peak_memory_mib: the largest resident size of the process; None where the system does not say.
         notes: sentences about the dataset and what merging did.
     """
@@ -72,7 +82,7 @@ class _PlainTrainer(DetectionTrainer):  # type: ignore[misc]
             return super().build_dataset(img_path, mode, batch)
 
 
-def train_plain(
+def train_plain(  # noqa: PLR0913 - the options of one verb, most by keyword
     data: Sequence[Path],
     weights: str | Path,
     out: Path,
@@ -80,6 +90,7 @@ def train_plain(
     settings: dict[str, Any],
     selection_split: str | None = None,
     device: str = "cpu",
+    threads: int | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> PlainResult:
@@ -92,6 +103,7 @@ def train_plain(
         settings: Ultralytics' settings under its names; whatever is left out keeps its default.
         selection_split: the split that chooses the epoch; None: the last epoch is taken and nothing is validated.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: CPU threads of torch; None: Ultralytics' own number, one less than there are cores and eight at most.
         overwrite: replace weights that an earlier call left there.
         progress: told the epochs.
 
@@ -118,15 +130,22 @@ def train_plain(
             document["val"] = told(dataset, selection_split, Path(scratch) / "val.txt")
         write_yaml(Path(scratch) / "data.yaml", document)
         own = _own_settings(start, Path(scratch), kind, selection_split is not None)
-        trainer = _PlainTrainer(overrides={**settings, **own})
-        trainer.add_callback("on_train_epoch_end", lambda t: progress("training", t.epoch + 1, t.epochs))
         # Its own check of mixed precision fetches a model over the network.
-        with patched(trainer_module, check_amp=on_gpu):
+        with patched(trainer_module, check_amp=on_gpu), _threads(threads):
+            trainer = _PlainTrainer(overrides={**settings, **own})
+            trainer.add_callback("on_train_epoch_end", lambda t: progress("training", t.epoch + 1, t.epochs))
+            if threads is not None:
+                set_threads(threads)
             _train(trainer)
         result = trainer.best if selection_split is not None else trainer.last
         with atomic_file(target, overwrite=True) as temporary:
             temporary.write_bytes(Path(result).read_bytes())
     return PlainResult(target, time.monotonic() - began, torch.get_num_threads(), peak_memory_mib(), notes)
+
+
+def _threads(threads: int | None) -> AbstractContextManager[None]:
+    """Let Ultralytics take this number wherever it sets its own, which it does for the last validation once more."""
+    return nullcontext() if threads is None else patched(torch_utils_module, NUM_THREADS=threads)
 
 
 def on_gpu(model: Any) -> bool:

@@ -30,6 +30,10 @@ def _baseline(
         str | None, typer.Option("--selection-split", help="Split that chooses the epoch; default: the last epoch.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="CPU threads of torch; default: as many as Ultralytics takes."),
+    ] = None,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -50,6 +54,7 @@ def _baseline(
             settings=settings,
             selection_split=selection_split,
             device=device,
+            threads=threads,
             overwrite=overwrite,
             progress=reporter.progress,
         )

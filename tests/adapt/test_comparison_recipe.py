@@ -226,6 +226,16 @@ def test_every_fold_is_trained_and_tested_apart() -> None:
     assert kept[kept.index("--only") + 1] == "car,bus"
 
 
+def test_threads_hold_for_every_arm_whoever_trains_it() -> None:
+    stages = {s.name: s for s in comparison_stages(folded(threads=3), Path("/run"), Path("/w.pt"), Path("/r"))}
+    assert stages["train_ours_0_fold0"].settings["threads"] == 3
+    for name in ("train_theirs_0_fold0", "theirs_0_fold0_kept", "zero_shot_kept"):
+        command = stages[name].command
+        assert command[command.index("--threads") + 1] == "3"
+    without = {s.name: s for s in comparison_stages(folded(), Path("/run"), Path("/w.pt"), Path("/r"))}
+    assert "--threads" not in without["train_theirs_0_fold0"].command
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -17,7 +17,7 @@ from drivetl.adapt.plain import on_gpu, train_plain
 from drivetl.errors import ConfigError, DatasetError, OutputError
 from drivetl.verbs import baseline
 from drivetl.yolo import load_checkpoint
-from drivetl.yolo.ultra import trainer_module
+from drivetl.yolo.ultra import torch_utils_module, trainer_module
 
 SMALL: dict[str, Any] = {"epochs": 1, "imgsz": 64, "batch": 2, "workers": 0, "seed": 3}
 
@@ -67,6 +67,27 @@ def test_several_datasets_are_merged_and_all_of_them_are_trained_on(
     assert isinstance(refused.exception, OutputError)
     again = CliRunner().invoke(app, [str(word) for word in (*words, "--overwrite")])
     assert again.exit_code == 0 and seen[1] == seen[0]
+
+
+@pytest.mark.parametrize("split", [None, "val"])
+def test_threads_are_those_asked_for_from_the_first_step_to_the_last_validation(
+    split: str | None, drawn: Path, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ultralytics takes its own number when its trainer is built, and again for the validation after the training."""
+    own, during = torch_utils_module.NUM_THREADS, list[int]()
+    asked = own + 1
+    monkeypatch.setattr(
+        plain._PlainTrainer, "save_metrics", lambda self, metrics: during.append(torch.get_num_threads())
+    )
+    torch.set_num_threads(own + 2)
+    try:
+        result = train_plain(
+            [drawn], random_weights, tmp_path / "run", settings=SMALL, selection_split=split, threads=asked
+        )
+    finally:
+        torch.set_num_threads(1)
+    assert set(during) == {asked} and result.threads == asked
+    assert own == torch_utils_module.NUM_THREADS
 
 
 def test_mixed_precision_is_not_checked_with_a_download(
