@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -109,7 +110,8 @@ for _name in _VERBS:
 def main(*, interrupted: bool = False) -> NoReturn:
     """Run the command line and exit; ``interrupted``: Ctrl-C was pressed already, so only say that.
 
-    0 done, 1 a gate failed, 2 bad input or usage, 70 a defect, 130 interrupted, 141 nobody reads the output any more.
+    0 done, 1 a gate failed, 2 bad input or usage, 70 a defect, 130 interrupted, 141 nobody reads the output any more;
+    128 + the signal where SIGTERM or SIGHUP ended a recipe or a video.
     """
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     expect_document()
@@ -158,7 +160,9 @@ def _missing_extra(verb: str, error: Exception) -> MissingExtraError | None:
 def _fail(verb: str, message: str, exit_status: int, *, gate: bool = False) -> NoReturn:
     if "--json" in sys.argv and not document_written():
         write_document(error_document(verb, message, exit_status))
-    print(f"drivetl: {'failed' if gate else 'error'}: {message}", file=sys.stderr)
+    # A terminal that was closed takes no more words, and is no reason for another status.
+    with suppress(OSError):
+        print(f"drivetl: {'failed' if gate else 'error'}: {message}", file=sys.stderr)
     sys.exit(exit_status)
 
 

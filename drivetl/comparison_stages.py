@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from drivetl.comparison_recipe import TARGET, ZERO_SHOT, ComparisonRecipe, SourceStage
-from drivetl.recipe import Stage, named_files
+from drivetl.recipe import TRAIN_DATASETS, TRAIN_FILES, Stage, dataset_folders, named_files
 
 __all__ = ["comparison_stages", "labels_of", "runs_of", "zero_shot_runs"]
-
-# Settings that name files beside the recipe, and settings that name a source of it or another dataset.
-_FILES = ("albumentations",)
-_SOURCES = ("replay", "retention")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +86,8 @@ def _source(name: str, source: SourceStage, folder: Path, base: Path) -> Iterato
     steps = [folder / "data" / f"{name}_{number}" for number in range(len(source.moves))] + [folder / "data" / name]
     out = ("--out", str(steps[0]), "--val", str(source.val))
     command = ("data", "import", source.format, str(source.source), *out, *options)
-    sources = (source.source, *named_files(source.card, source.names))
+    own = dataset_folders(source.source) if source.format == "yolo" else (source.source,)
+    sources = (*own, *named_files(source.card, source.names))
     yield Stage(f"import_{name}", command, sources=sources, replaces=True, share=1)
     before = f"import_{name}"
     for number, move in enumerate(source.moves, start=1):
@@ -124,7 +121,7 @@ def _trained(
     out = folder / name
     start = ("--weights", str(weights), "--out", str(out))
     if plain:
-        command = ("baseline", *data, *start, "--device", recipe.device)
+        command = ("baseline", *data, *start, "--device", recipe.device, *_threads(recipe))
     else:
         command = ("train", *data, *start, "--no-figures")
         settings["device"] = recipe.device
@@ -155,16 +152,16 @@ def _settings(
     settings = {**recipe.settings(arm), "imgsz": recipe.imgsz}
     files: list[Path] = []
     needs: list[str] = []
-    for key in _FILES:
+    for key in TRAIN_FILES:
         if settings.get(key) is not None:
             files.append(base / str(settings[key]))
             settings[key] = str(files[-1])
-    for key in _SOURCES:
+    for key in TRAIN_DATASETS:
         if (source := settings.get(key)) in recipe.sources:
             needs.append(_ready(recipe, str(source)))
             settings[key] = str(folder / "data" / str(source))
         elif source is not None:
-            files.append(Path(str(source)))
+            files += dataset_folders(Path(str(source)))
     return settings, tuple(files), tuple(needs)
 
 
@@ -186,7 +183,7 @@ def _target(recipe: ComparisonRecipe, part: _Part) -> _Reports:
 def _measured(
     recipe: ComparisonRecipe, folder: Path, name: str, weights: Path, needs: tuple[str, ...], reports: _Reports
 ) -> Iterator[Stage]:
-    threads = () if recipe.threads is None else ("--threads", str(recipe.threads))
+    threads = _threads(recipe)
     # The start may know no class of the dataset; training gives it a head that does.
     blind = () if needs else ("--allow-no-figure",)
     for label, (data, split, ready) in reports.items():
@@ -202,6 +199,10 @@ def _measured(
             replaces=True,
             share=3,
         )
+
+
+def _threads(recipe: ComparisonRecipe) -> tuple[str, ...]:
+    return () if recipe.threads is None else ("--threads", str(recipe.threads))
 
 
 def _predictions(folder: Path, name: str, label: str) -> Path:

@@ -12,6 +12,7 @@
     ├── OutputError         a result cannot be written (exists, no permission, disk full)
     ├── DownloadError       a download failed or has the wrong hash
     ├── MissingExtraError   the base install lacks an optional package
+    ├── Stopped             exit status 128 + the signal: the system or the terminal ended the work
     └── GateFailed          exit status 1: the work was done, and its verdict is no
         └── ProviderUnavailable   an execution provider was asked for and cannot run here
 """
@@ -19,6 +20,7 @@
 from __future__ import annotations
 
 import re
+import signal
 
 __all__ = [
     "BundleError",
@@ -31,6 +33,7 @@ __all__ = [
     "MissingExtraError",
     "OutputError",
     "ProviderUnavailable",
+    "Stopped",
     "VideoError",
     "WeightsError",
     "printable_source",
@@ -80,6 +83,14 @@ class DownloadError(DrivetlError):
 
 class MissingExtraError(DrivetlError):
     """A verb needs packages that the base install does not bring."""
+
+
+class Stopped(DrivetlError):
+    """A signal that ends a program came, and the work was left where it can be taken up again."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
+        self.exit_status = 128 + number
 
 
 class GateFailed(DrivetlError):

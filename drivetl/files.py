@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "files_below",
     "git_commit",
     "json_bytes",
+    "locked_dir",
     "read_limited",
     "refuse_existing_dir",
     "sha256_file",
@@ -29,6 +31,9 @@ __all__ = [
 ]
 
 _CHUNK = 1 << 20
+
+# Descriptors that hold a lock of this process.
+_locks: set[int] = set()
 
 
 def sha256_file(path: Path) -> str:
@@ -227,6 +232,50 @@ def _swap(temporary: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(retired, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked_dir(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for it out of a folder while the block runs.
+
+    The lock lies on the folder itself and leaves no file. The system lifts it when the process ends, however it ends.
+    Where the file system or the system has no such locks, the block runs without.
+
+    Raises:
+        OutputError: another process holds it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    descriptor = -1
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        _locks.add(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        _let_go(descriptor)
+        raise OutputError(
+            f"another process is at work in {quoted(folder)}; wait for it, end it, or choose another --out"
+        ) from error
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        _let_go(descriptor)
+
+
+def _let_go(*descriptors: int) -> None:
+    for descriptor in _locks.intersection(descriptors or _locks):
+        _locks.discard(descriptor)
+        os.close(descriptor)
+
+
+if hasattr(os, "register_at_fork"):
+    # Loaders fork, and would hold the lock a while longer than a process that was killed.
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def write_json(target: Path, document: Any, *, overwrite: bool = False) -> None:

@@ -18,11 +18,13 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from drivetl import __version__
-from drivetl.config import StrictModel
+from drivetl.config import StrictModel, load_yaml
 from drivetl.errors import DatasetError, quoted
 from drivetl.files import files_below, sha256_file
 
 __all__ = [
+    "TRAIN_DATASETS",
+    "TRAIN_FILES",
     "DataStage",
     "DriveStage",
     "FallbackStage",
@@ -31,6 +33,7 @@ __all__ = [
     "Stage",
     "TrainSettings",
     "WeatherStage",
+    "dataset_folders",
     "named_files",
     "source_state",
 ]
@@ -44,6 +47,9 @@ _OUTPUTS = ("--out", "--predictions")
 # Settings of ``drivetl train`` under its names; what is left out keeps its default. `drivetl run` checks them against
 # `drivetl.adapt.config.TrainConfig` before it starts, so that there is one list of them.
 TrainSettings = dict[str, Any]
+# Those that name a file, and those that name a dataset.
+TRAIN_FILES = ("albumentations",)
+TRAIN_DATASETS = ("replay", "retention")
 
 
 class DataStage(StrictModel):
@@ -221,6 +227,21 @@ def named_files(*values: str | None) -> tuple[Path, ...]:
     """
     paths = [Path(value) for value in values if value is not None]
     return tuple(path for path in paths if path.suffix in (".yaml", ".yml") or path.is_file())
+
+
+def dataset_folders(path: Path) -> tuple[Path, ...]:
+    """Return what a dataset's contents lie in: ``path`` itself, and the folder that its YAML is about where that is
+    another. Pictures that the YAML finds outside both are not followed.
+
+    Raises:
+        ConfigError: the YAML cannot be read.
+    """
+    inside = (path / name for name in ("data.yaml", "data.yml"))
+    yaml = path if path.suffix in (".yaml", ".yml") else next((file for file in inside if file.is_file()), None)
+    if yaml is None or not yaml.is_file():
+        return (path,)
+    folder = yaml.parent / str(load_yaml(yaml).get("path") or "")
+    return (path,) if folder.resolve() == path.resolve() else (path, folder)
 
 
 def source_state(path: Path) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 from drivetl.config import StrictModel
 from drivetl.recipe import (
+    TRAIN_DATASETS,
+    TRAIN_FILES,
     DataStage,
     FallbackStage,
     Recipe,
@@ -15,13 +17,11 @@ from drivetl.recipe import (
     Stage,
     TrainSettings,
     WeatherStage,
+    dataset_folders,
     named_files,
 )
 
 __all__ = ["stages"]
-
-# Settings of training that name a file or a dataset.
-_TRAIN_PATHS = ("albumentations", "replay", "retention")
 
 
 def stages(recipe: Recipe, folder: Path, weights: Path, *, fell_back: bool = False) -> list[Stage]:
@@ -71,7 +71,8 @@ def _data_stages(recipe: Recipe, folder: Path) -> Iterator[Stage]:
     assert recipe.data is not None, "the recipe's validator lets only scenes be without"
     imported, (dataset, prepared) = folder / "imported", _dataset(recipe, folder)
     command = _import_command(recipe.data, imported, recipe.seed)
-    sources = (recipe.data.source, *named_files(recipe.data.card, recipe.data.names))
+    own = dataset_folders(recipe.data.source) if recipe.data.format == "yolo" else (recipe.data.source,)
+    sources = (*own, *named_files(recipe.data.card, recipe.data.names))
     yield Stage("import", command, sources=sources, replaces=True)
     if dataset != imported:
         yield Stage("split", _split_command(recipe, recipe.data, imported, dataset), needs=("import",), replaces=True)
@@ -119,7 +120,9 @@ def _train_stage(
     command = ("train", "--data", str(dataset), "--weights", str(weights), "--out", str(out))
     # The stages before and after measure, on the split that nothing was chosen with.
     options = ("--imgsz", str(recipe.imgsz), "--device", recipe.device, "--seed", str(recipe.seed), "--no-figures")
-    named = [Path(str(train[key])) for key in _TRAIN_PATHS if train.get(key) is not None]
+    named = [Path(str(train[key])) for key in TRAIN_FILES if train.get(key) is not None]
+    datasets = [Path(str(train[key])) for key in TRAIN_DATASETS if train.get(key) is not None]
+    named += [folder for dataset in datasets for folder in dataset_folders(dataset)]
     return Stage(
         name,
         (*command, *options),

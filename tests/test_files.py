@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from drivetl.files import (
     expanded,
     files_below,
     git_commit,
+    locked_dir,
     read_limited,
     sha256_file,
     write_json,
@@ -181,3 +183,39 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "iterdir", iterdir)
     with pytest.raises(DatasetError, match=r"cannot read the folder '.*shut': Permission denied; make it readable"):
         files_below(tmp_path)
+
+
+def test_a_locked_folder_is_kept_until_its_process_ends_however_it_ends(tmp_path: Path) -> None:
+    """Also where that process has forked: what it left behind holds nothing."""
+    code = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from drivetl.files import locked_dir\n"
+        f"with locked_dir(Path({str(tmp_path)!r})):\n"
+        "    pid = os.fork()\n"
+        "    if pid: print(pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    forked = int(holder.stdout.readline())
+    try:
+        with pytest.raises(OutputError, match=r"another process is at work in .*; wait for it"), locked_dir(tmp_path):
+            pass
+        holder.kill()
+        holder.wait()
+        with locked_dir(tmp_path):
+            assert list(tmp_path.iterdir()) == []
+    finally:
+        os.kill(forked, 9)
+        holder.kill()
+        holder.stdout.close()
+
+
+def test_where_there_are_no_locks_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked_dir(tmp_path), locked_dir(tmp_path):
+        pass

@@ -14,9 +14,10 @@ from drivetl.adapt.plain import check_plain_settings
 from drivetl.comparison_recipe import ComparisonRecipe
 from drivetl.config import load_yaml, parse_model, set_values
 from drivetl.errors import ConfigError, DatasetError
-from drivetl.recipe import Recipe, source_state
+from drivetl.recipe import Recipe, Stage, source_state
 from drivetl.recipe_stages import stages
 from drivetl.resources import resource_file
+from drivetl.verbs import run
 from drivetl.verbs._console import Reporter
 from drivetl.verbs._stages import carry_out_all, check_train_settings, refuse_set_above
 from drivetl.verbs.run import _recipe_path
@@ -144,6 +145,107 @@ def test_an_edited_file_that_a_recipe_names_repeats_its_stage(
     rendered = setting.startswith(("scenes", "fallback"))
     recipe = demo(assignment) if rendered else plan(tmp_path / "source", assignment)
     assert changed_by(path, recipe, tmp_path) == names
+
+
+@pytest.mark.parametrize("place", ["", "elsewhere"])
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [("train.replay", "train"), ("train.retention", "train"), ("fallback.source_train.replay", "source_train")],
+)
+def test_an_edited_label_counts_where_a_dataset_is_named_by_its_yaml(
+    setting: str, name: str, place: str, tmp_path: Path
+) -> None:
+    label = tmp_path / place / "labels" / "train" / "a.txt"
+    label.parent.mkdir(parents=True)
+    label.write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "source").mkdir()
+    # Beside it, or where its 'path' leads.
+    yaml = tmp_path / ("coco" if place else "") / "data.yaml"
+    yaml.parent.mkdir(exist_ok=True)
+    yaml.write_text(f"path: {'../elsewhere' if place else '.'}\ntrain: images/train\nnames: [car]\n")
+    for named in (yaml, yaml.parent):
+        assignment = f"{setting}={named}"
+        recipe = demo(assignment) if setting.startswith("fallback") else plan(tmp_path / "source", assignment)
+        label.write_text("0 0.5 0.5 0.1 0.1\n")
+        assert name in changed_by(label, recipe, tmp_path)
+
+
+def test_an_edited_label_counts_where_the_source_is_named_by_its_yaml(tmp_path: Path) -> None:
+    (tmp_path / "label.txt").write_text("as it was")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [car]\n")
+    recipe = plan(tmp_path / "data.yaml", "data.format=yolo", "data.card=null")
+    assert changed_by(tmp_path / "label.txt", recipe, tmp_path) == ["import"]
+
+
+def carried(monkeypatch: pytest.MonkeyPatch, recipe: str, folder: Path, *settings: str, fell_back: bool) -> list[Stage]:
+    """Return the stages that would be carried out."""
+    found: list[Stage] = []
+
+    class Enough(Exception):
+        pass
+
+    def note(stages: list[Stage], *_: object) -> None:
+        found.extend(stages)
+        raise Enough
+
+    monkeypatch.setattr(run, "carry_out_all", note)
+    monkeypatch.setattr(run, "_weights", lambda *_: (folder / "w.pt", fell_back))
+    shipped = PROJECT / "configs" / f"{recipe}.yaml"
+    with pytest.raises(Enough):
+        run.carry_out_recipe(shipped, list(settings), lambda plan: folder / "run", Reporter("run", True))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "fell_back", "message"),
+    [
+        (
+            "demo",
+            "train.replay=nowhere",
+            False,
+            r"train\.replay is '.*/nowhere', which does not exist; say where it lies",
+        ),
+        ("demo", "train.retention=~/nowhere", False, r"is '.*/home/nowhere', which .* --set train\.retention=PATH"),
+        (
+            "clear_to_fog",
+            "train.albumentations=x.json",
+            False,
+            r"albumentations is '.*/x\.json', and there is no such file",
+        ),
+        ("demo", "fallback.train.replay=x", True, r"fallback\.train\.replay is '.*/x', which does not exist"),
+        ("demo", "fallback.source_train.replay=x", True, r"fallback\.source_train\.replay is"),
+        (
+            "clear_to_fog",
+            "video.source=~/drive.mp4",
+            False,
+            r"video\.source is '~/drive\.mp4', and there is no such file",
+        ),
+        ("clear_to_fog", "video.source=rtsp://me:secret@cam/live", False, r"is 'rtsp:/…', .* no camera or stream"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused_before_the_first_stage(
+    recipe: str, setting: str, fell_back: bool, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    source = () if recipe == "demo" else (f"data.source={tmp_path}",)
+    with pytest.raises(ConfigError, match=message) as refused:
+        carried(monkeypatch, recipe, tmp_path, *source, setting, fell_back=fell_back)
+    assert "secret" not in str(refused.value) and not (tmp_path / "run").exists()
+
+
+def test_a_home_folder_is_expanded_and_only_what_is_used_must_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "drive.mp4").touch()
+    settings = (f"data.source={tmp_path}", "train.replay=~/coco", "train.retention=coco", "video.source=~/drive.mp4")
+    found = {stage.name: stage for stage in carried(monkeypatch, "clear_to_fog", tmp_path, *settings, fell_back=False)}
+    assert [found["train"].settings[key] for key in ("replay", "retention")] == [str(tmp_path / "coco")] * 2
+    assert found["video"].command[1] == str(tmp_path / "drive.mp4")
+    for settings, fell_back in ((("train.replay=x",), True), (("fallback.train.replay=x",), False)):
+        assert carried(monkeypatch, "demo", tmp_path, *settings, fell_back=fell_back)
 
 
 def test_names_of_what_is_shipped_are_no_files(tmp_path: Path) -> None:

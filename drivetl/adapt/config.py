@@ -172,6 +172,19 @@ class TrainConfig(StrictModel):
         return self
 
     @property
+    def idle_patience(self) -> str | None:
+        """Why ``patience`` would do nothing, with the remedy; None if it does what it says, or is off.
+
+        It is no error of its own: a run in which nothing came to choose the epoch keeps its settings so.
+        """
+        if not self.patience or self.selection_split is not None:
+            return None
+        return (
+            f"patience is {self.patience}, but selection_split is null, so that no epoch is measured and nothing tells "
+            "a gain; name a selection_split, or set patience to 0"
+        )
+
+    @property
     def close_mosaic_epochs(self) -> int:
         """How many epochs at the end run without mosaic: at least one, if the share is not 0."""
         return min(self.epochs, math.ceil(self.epochs * self.close_mosaic_share - 1e-9))

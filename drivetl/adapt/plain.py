@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,25 @@ from typing import Any
 import torch
 
 from drivetl.adapt.loading import told
-from drivetl.adapt.run_folder import write_yaml
+from drivetl.adapt.run_folder import RunFolder, write_yaml
 from drivetl.adapt.usage import peak_memory_mib
-from drivetl.data import open_dataset
+from drivetl.data import merge_datasets, open_dataset
 from drivetl.data.dataset import Dataset
 from drivetl.errors import ConfigError, DatasetError, OutputError, WeightsError, quoted
 from drivetl.files import atomic_file
 from drivetl.progress import Progress, silent
 from drivetl.yolo.checkpoint import load_checkpoint
 from drivetl.yolo.dataset import ReadOnlyDataset
-from drivetl.yolo.ultra import DetectionTrainer, build_module, get_cfg, patched, torch_device, trainer_module
+from drivetl.yolo.ultra import (
+    DetectionTrainer,
+    build_module,
+    get_cfg,
+    patched,
+    set_threads,
+    torch_device,
+    torch_utils_module,
+    trainer_module,
+)
 from drivetl.yolo.weights import resolve_weights
 
 __all__ = ["PlainResult", "check_plain_settings", "on_gpu", "train_plain"]
@@ -48,18 +59,21 @@ class PlainResult:
     Attributes:
         weights: the weights that its users would take: ``best.pt`` where a split chose the epoch, else ``last.pt``.
         seconds: wall time, loading included.
-        threads: CPU threads that torch used; Ultralytics takes one less than there are cores.
+        threads: CPU threads that torch used.
         peak_memory_mib: the largest resident size of the process; None where the system does not say.
+        notes: sentences about the dataset and what merging did.
     """
 
     weights: Path
     seconds: float
     threads: int
     peak_memory_mib: float | None
+    notes: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
         """Return the result as JSON values."""
-        return {**asdict(self), "weights": str(self.weights), "seconds": round(self.seconds, 1)}
+        own = {"weights": str(self.weights), "seconds": round(self.seconds, 1), "notes": list(self.notes)}
+        return {**asdict(self), **own}
 
 
 class _PlainTrainer(DetectionTrainer):  # type: ignore[misc]
@@ -68,26 +82,28 @@ class _PlainTrainer(DetectionTrainer):  # type: ignore[misc]
             return super().build_dataset(img_path, mode, batch)
 
 
-def train_plain(
-    data: Path,
+def train_plain(  # noqa: PLR0913 - the options of one verb, most by keyword
+    data: Sequence[Path],
     weights: str | Path,
     out: Path,
     *,
     settings: dict[str, Any],
     selection_split: str | None = None,
     device: str = "cpu",
+    threads: int | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> PlainResult:
     """Train with Ultralytics' own trainer and write ``out/weights/adapted.pt``.
 
     Args:
-        data: a dataset with a split ``train``.
+        data: a dataset with a split ``train``; several are merged into ``out/dataset``.
         weights: the start.
         out: a new folder.
         settings: Ultralytics' settings under its names; whatever is left out keeps its default.
         selection_split: the split that chooses the epoch; None: the last epoch is taken and nothing is validated.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: CPU threads of torch; None: Ultralytics' own number, one less than there are cores and eight at most.
         overwrite: replace weights that an earlier call left there.
         progress: told the epochs.
 
@@ -95,8 +111,6 @@ def train_plain(
         ConfigError: a setting that Ultralytics does not have, or that may not be changed here.
         DatasetError, WeightsError, OutputError: see `drivetl.adapt.training.train`.
     """
-    dataset = open_dataset(data)
-    _check_splits(dataset, data, selection_split)
     check_plain_settings(settings, "these settings")
     target = out / "weights" / "adapted.pt"
     if target.exists() and not overwrite:
@@ -106,6 +120,8 @@ def train_plain(
         raise WeightsError(f"{quoted(start)} is no checkpoint of Ultralytics' own; its trainer starts from a .pt file")
     load_checkpoint(start)  # a hostile file must not reach Ultralytics' loader
     kind = torch_device(device)
+    dataset, notes = _dataset(data, RunFolder(out).merged, overwrite, progress)
+    _check_splits(dataset, selection_split)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         document = dataset.training_document()
@@ -114,15 +130,22 @@ def train_plain(
             document["val"] = told(dataset, selection_split, Path(scratch) / "val.txt")
         write_yaml(Path(scratch) / "data.yaml", document)
         own = _own_settings(start, Path(scratch), kind, selection_split is not None)
-        trainer = _PlainTrainer(overrides={**settings, **own})
-        trainer.add_callback("on_train_epoch_end", lambda t: progress("training", t.epoch + 1, t.epochs))
         # Its own check of mixed precision fetches a model over the network.
-        with patched(trainer_module, check_amp=on_gpu):
+        with patched(trainer_module, check_amp=on_gpu), _threads(threads):
+            trainer = _PlainTrainer(overrides={**settings, **own})
+            trainer.add_callback("on_train_epoch_end", lambda t: progress("training", t.epoch + 1, t.epochs))
+            if threads is not None:
+                set_threads(threads)
             _train(trainer)
         result = trainer.best if selection_split is not None else trainer.last
         with atomic_file(target, overwrite=True) as temporary:
             temporary.write_bytes(Path(result).read_bytes())
-    return PlainResult(target, time.monotonic() - began, torch.get_num_threads(), peak_memory_mib())
+    return PlainResult(target, time.monotonic() - began, torch.get_num_threads(), peak_memory_mib(), notes)
+
+
+def _threads(threads: int | None) -> AbstractContextManager[None]:
+    """Let Ultralytics take this number wherever it sets its own, which it does for the last validation once more."""
+    return nullcontext() if threads is None else patched(torch_utils_module, NUM_THREADS=threads)
 
 
 def on_gpu(model: Any) -> bool:
@@ -146,10 +169,21 @@ def _own_settings(start: Path, scratch: Path, device: torch.device, validates: b
     }
 
 
-def _check_splits(dataset: Dataset, data: Path, selection_split: str | None) -> None:
+def _dataset(
+    data: Sequence[Path], merged: Path, overwrite: bool, progress: Progress
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Return the one dataset, or what several were merged into, and notes on it."""
+    if len(data) == 1:
+        dataset = open_dataset(data[0])
+        return dataset, dataset.notes
+    result = merge_datasets(data, merged, overwrite=overwrite, progress=progress)
+    return result.dataset, (*result.dataset.notes, *result.notes)
+
+
+def _check_splits(dataset: Dataset, selection_split: str | None) -> None:
     for split in ("train", selection_split or "train"):
         if split not in dataset.splits:
-            raise DatasetError(f"the dataset {quoted(data)} has no split {quoted(split)}")
+            raise DatasetError(f"the dataset {quoted(dataset.root)} has no split {quoted(split)}")
 
 
 def check_plain_settings(settings: dict[str, Any], where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.places import Place
 from drivetl.config import load_yaml, parse_model
 from drivetl.errors import ConfigError, OutputError, quoted
-from drivetl.files import atomic_file, writing
+from drivetl.files import atomic_file, locked_dir, writing
 
 __all__ = ["RunFolder", "load_run_config"]
 
@@ -148,12 +149,23 @@ class RunFolder:
         """The dataset that several were merged into; links to their pictures."""
         return self.root / "dataset"
 
+    def require_unused(self) -> None:
+        """Check that no other process trains here.
+
+        Raises:
+            OutputError: one does.
+        """
+        if self.root.is_dir():
+            with locked_dir(self.root):
+                pass
+
     def require_free(self, *, overwrite: bool) -> None:
         """Check that a new run may be written here.
 
         Raises:
-            OutputError: the folder holds something else, or a run that may not be replaced.
+            OutputError: the folder holds something else, a run that may not be replaced, or one that goes on.
         """
+        self.require_unused()
         if self.root.exists() and not self.root.is_dir():
             raise OutputError(f"{quoted(self.root)} is a file; choose another --out")
         if self.config.is_file():
@@ -165,8 +177,9 @@ class RunFolder:
         elif self.root.is_dir() and set(self.root.iterdir()) - {self.merged, *self._leftovers()}:
             raise OutputError(f"{quoted(self.root)} is not empty and holds no run of drivetl; choose another --out")
 
-    def open(self, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready and write ``config.yaml``.
+    @contextmanager
+    def open(self, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> Iterator[None]:
+        """Make the folder ready, write ``config.yaml``, and keep other processes out while the block runs.
 
         Args:
             identity: what a run is made from; ``train`` holds the settings. A resumed run must have the same.
@@ -174,19 +187,25 @@ class RunFolder:
             overwrite: replace an earlier run. Only files that drivetl writes are removed.
 
         Raises:
-            OutputError: the folder holds something else, a run that may not be replaced, or a finished run that left
-                no result.
+            OutputError: the folder holds something else, a run that may not be replaced, one that another process
+                trains, or a finished run that left no result.
             ConfigError: the run to continue was made from something else.
         """
         if resume:
+            self.require_unused()
             self._check_resumable(identity)
         else:
             self.require_free(overwrite=overwrite)
-            self._clear()
         with writing(self.root):
-            self._forget_leftovers()
-        # Before anything else: a run that is killed now can be resumed.
-        write_yaml(self.config, identity)
+            self.root.mkdir(parents=True, exist_ok=True)
+        with locked_dir(self.root):
+            if not resume:
+                self._clear()
+            with writing(self.root):
+                self._forget_leftovers()
+            # Before anything else: a run that is killed now can be resumed.
+            write_yaml(self.config, identity)
+            yield
 
     def _check_resumable(self, identity: dict[str, Any]) -> None:
         if not self.config.is_file():
@@ -195,13 +214,13 @@ class RunFolder:
         if self.adapted.is_file() and not self.result.is_file() and not self.state.is_file():
             raise OutputError(f"the run in {quoted(self.root)} is finished; there is nothing to resume")
         before, now = _flat(load_yaml(self.config)), _flat(identity)
-        changed = [key for key in now if key.rpartition(".")[2] not in _FREE_ON_RESUME and before.get(key) != now[key]]
-        if changed:
-            key = changed[0]
-            raise ConfigError(
-                f"the run in {quoted(self.root)} was started with {key} = {quoted(before.get(key))}, "
-                f"now it is {quoted(now[key])}; a resumed run keeps what it began with"
-            )
+        # Of both: what is gone, such as one of several kinds of weather, has changed too.
+        for key in dict.fromkeys((*now, *before)):
+            if key.rpartition(".")[2] not in _FREE_ON_RESUME and before.get(key) != now.get(key):
+                raise ConfigError(
+                    f"the run in {quoted(self.root)} was started with {key} = {_shown(before.get(key))}, "
+                    f"now it is {_shown(now.get(key))}; a resumed run keeps what it began with"
+                )
 
     def _clear(self) -> None:
         with writing(self.root):
@@ -212,6 +231,10 @@ class RunFolder:
                 path.unlink(missing_ok=True)
             for folder in ("folds", "subsets"):
                 shutil.rmtree(self.root / folder, ignore_errors=True)
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else quoted(value)
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:

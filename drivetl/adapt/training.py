@@ -144,28 +144,28 @@ def train(
         DatasetError: the dataset cannot be used.
         WeightsError: the weights cannot be used.
         ConfigError: a setting does not fit this machine, or training diverged.
-        OutputError: ``out`` holds something else, or cannot be written.
+        OutputError: ``out`` holds something else or a run that another process trains, or cannot be written.
     """
     torch_device(config.device)
     refuse_login(config.mlflow_uri or "")
     dataset = open_dataset(config.data)
-    config, notes = _checked(config, dataset, judge)
+    config, notes = _checked(config, dataset, judge, resume)
     plan = plan_run(config, training_samples(dataset, config), dataset.names)
     config = config.model_copy(update={"warmup_epochs": plan.warmup_epochs})
     start, rows = load_start(config, dataset)
     _check_teacher(config, rows)
     notes += _row_notes(rows)
     folder = RunFolder(out)
-    folder.open(_identity(config, dataset, start, rows), resume=resume, overwrite=overwrite)
-    if resume and folder.result.is_file():
-        say("The run is finished; this is what it gave.")
-        return TrainResult.of(json.loads(folder.result.read_text(encoding="utf-8")))
-    for line in (*_row_notes(rows), *plan.lines(config)):
-        say(line)
-    run = Fits(config, dataset, folder, judge, resume, progress)
-    result = _carried_out(run, config, folder, rows, (*dataset.notes, *notes))
-    write_json(folder.result, result.document(), overwrite=True)
-    folder.forget_work()
+    with folder.open(_identity(config, dataset, start, rows), resume=resume, overwrite=overwrite):
+        if resume and folder.result.is_file():
+            say("The run is finished; this is what it gave.")
+            return TrainResult.of(json.loads(folder.result.read_text(encoding="utf-8")))
+        for line in (*_row_notes(rows), *plan.lines(config)):
+            say(line)
+        run = Fits(config, dataset, folder, judge, resume, progress)
+        result = _carried_out(run, config, folder, rows, (*dataset.notes, *notes))
+        write_json(folder.result, result.document(), overwrite=True)
+        folder.forget_work()
     return result
 
 
@@ -177,10 +177,12 @@ def check_run(config: TrainConfig, out: Path, *, resume: bool = False, overwrite
     """
     torch_device(config.device)
     refuse_login(config.mlflow_uri or "")
-    if not resume:
+    if resume:
+        RunFolder(out).require_unused()
+    else:
         RunFolder(out).require_free(overwrite=overwrite)
     dataset = open_dataset(config.data)
-    _selection(config, dataset)
+    _selection(config, dataset, resume)
     check_sources(config, dataset.names)
     training_samples(dataset, config)
     _, rows = load_start(config, dataset)
@@ -211,9 +213,9 @@ def _carried_out(
     )
 
 
-def _checked(config: TrainConfig, dataset: Dataset, judge: Judge | None) -> tuple[TrainConfig, list[str]]:
+def _checked(config: TrainConfig, dataset: Dataset, judge: Judge | None, resume: bool) -> tuple[TrainConfig, list[str]]:
     """Return the settings with what chooses the epoch, and notes on it, once they fit each other."""
-    config, notes = _selection(config, dataset)
+    config, notes = _selection(config, dataset, resume)
     if config.wise_ft == "select" and judge is None:
         raise ConfigError("wise_ft 'select' needs a judge that measures weights; drivetl train has one")
     check_sources(config, dataset.names)
@@ -248,8 +250,11 @@ def _write_checkpoints(fitted: Fit, folder: RunFolder, curve: Sequence[SharePoin
     fitted.write(folder.adapted, share)
 
 
-def _selection(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, list[str]]:
+def _selection(config: TrainConfig, dataset: Dataset, resume: bool) -> tuple[TrainConfig, list[str]]:
     """Check the splits; a selection split that is missing, or too small to choose a share, chooses nothing."""
+    # A run to resume may be one in which nothing came to choose; it keeps its settings so.
+    if config.idle_patience and not resume:
+        raise ConfigError(config.idle_patience)
     if "train" not in dataset.splits:
         raise DatasetError(
             f"the dataset {quoted(config.data)} has no split 'train', only {', '.join(dataset.splits)}; "
@@ -257,18 +262,19 @@ def _selection(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, list
         )
     split = config.selection_split
     without = config.model_copy(update={"selection_split": None})
+    idle = f" So patience ({config.patience}) has nothing to count by and stops nothing." * (config.patience > 0)
     if split is not None and split not in dataset.splits:
         if split != "val":
             raise ConfigError(
                 f"the selection split {quoted(split)} is not in {quoted(config.data)}, which has "
                 f"{', '.join(dataset.splits)}"
             )
-        return without, ["The dataset has no split 'val' to choose the epoch by, so the last epoch is taken."]
+        return without, ["The dataset has no split 'val' to choose the epoch by, so the last epoch is taken." + idle]
     if split is None or config.wise_ft != "select" or dataset.splits[split] >= config.min_selection_pictures:
         return config, []
     return without, [
         f"The split {split!r} has {dataset.splits[split]} pictures, under {config.min_selection_pictures}: the share "
-        "is chosen by cross-validation of the training pictures instead, and the last epoch is taken."
+        f"is chosen by cross-validation of the training pictures instead, and the last epoch is taken.{idle}"
     ]
 
 

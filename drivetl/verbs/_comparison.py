@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from drivetl.errors import ConfigError, quoted
 from drivetl.files import expanded, write_json
 from drivetl.verbs._console import Reporter
+from drivetl.verbs._recipe_paths import arms_at_home
 from drivetl.verbs._stages import carry_out_all, check_train_settings, refuse_set_above
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def carry_out_comparison(
     ``jobs`` is how many of its stages may run beside each other.
 
     Raises:
-        ConfigError: the recipe or the settings of an arm do not fit, or a dataset is not there.
+        ConfigError: the recipe or the settings of an arm do not fit, or a dataset or file is not there.
         DrivetlError: a stage failed.
     """
     from drivetl.comparison_recipe import ComparisonRecipe
@@ -47,6 +48,7 @@ def carry_out_comparison(
             )
     plan = plan.model_copy(update={"sources": sources})
     _check_settings(plan, path)
+    plan = arms_at_home(plan, path)
     weights = resolve_weights(plan.weights).absolute()
     folder = out.absolute() / plan.name
     write_json(folder / "recipe.json", json.loads(plan.model_dump_json()), overwrite=True)

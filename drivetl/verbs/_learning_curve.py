@@ -74,14 +74,29 @@ def adapt_on_subsets(
     """
     from drivetl.adapt.run_folder import RunFolder
     from drivetl.data import open_dataset
-    from drivetl.evaluate.labelling import labelling_curve
     from drivetl.yolo.weights import resolve_weights
 
     dataset = open_dataset(config.data)
     split = _check(config, request, dataset)
     start = resolve_weights(config.weights)
     folder = RunFolder(request.out)
-    folder.open(_identity(config, request, dataset, start), resume=request.resume, overwrite=request.overwrite)
+    identity = _identity(config, request, dataset, start)
+    with folder.open(identity, resume=request.resume, overwrite=request.overwrite):
+        return _carried_out(config, request, dataset, (start, split), folder, reporter)
+
+
+def _carried_out(
+    config: TrainConfig,
+    request: CurveRequest,
+    dataset: Dataset,
+    measured: tuple[Path, str],
+    folder: RunFolder,
+    reporter: Reporter,
+) -> tuple[dict[str, Any], list[str]]:
+    """Do what `adapt_on_subsets` does, in its folder; ``measured``: the start, and the split to measure on."""
+    from drivetl.evaluate.labelling import labelling_curve
+
+    start, split = measured
     zero_shot = _measure(start, config, split, folder.subset(0), reporter)
     trained: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
     for number, size in enumerate(request.sizes, start=1):
@@ -117,6 +132,8 @@ def _check(config: TrainConfig, request: CurveRequest, dataset: Dataset) -> str:
         raise ConfigError(f"--learning-curve sets 'pictures' itself; leave out pictures = {config.pictures}")
     if config.labels == "teacher":
         raise ConfigError("with labels 'teacher' no label is read, so that no learning curve over labels can be drawn")
+    if config.idle_patience:
+        raise ConfigError(config.idle_patience)
     if request.split is None:
         raise DatasetError(
             f"{quoted(config.data)} has neither 'test' nor 'val' to measure a learning curve on; "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from drivetl.errors import ConfigError, DrivetlError, GateFailed, quoted
 from drivetl.files import atomic_file, write_json, writing
+from drivetl.verbs._children import Children
 from drivetl.verbs._console import Reporter
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _SET_ABOVE = {
 # How many lines of a failed stage's log are worth repeating.
 _LAST_LINES = 5
 
+_children = Children()
+
 
 def carry_out_all(stages: Sequence[Stage], folder: Path, reporter: Reporter, jobs: int = 1) -> dict[str, Any]:
     """Carry out stages and return the JSON of each one's verb by its name.
@@ -48,14 +50,16 @@ def carry_out_all(stages: Sequence[Stage], folder: Path, reporter: Reporter, job
         GateFailed: the verdict of a stage is no.
         DrivetlError: a stage failed.
         OutputError: the folder cannot be written.
+        Stopped: SIGTERM or SIGHUP came; the stages that ran got it too, and have ended.
     """
     keys: dict[str, str] = {}
     results: dict[str, Any] = {}
     waiting = dict(enumerate(stages, start=1))
     running: dict[Future[Any], Stage] = {}
     clock = _Clock(stages, jobs)
-    with ThreadPoolExecutor(jobs) as pool:
+    with _children.end_with_us(), ThreadPoolExecutor(jobs) as pool:
         while waiting or running:
+            _children.check()
             ready = [number for number, stage in waiting.items() if all(name in results for name in stage.needs)]
             # One at a time they keep their order: a recipe's stage may count on more than it names.
             for number in ready[: jobs - len(running)] if jobs > 1 else list(waiting)[:1]:
@@ -82,7 +86,9 @@ def check_train_settings(settings: dict[str, Any], where: str) -> None:
     from drivetl.config import parse_model
 
     refuse_set_above(settings, where)
-    parse_model(TrainConfig, {"data": ".", "weights": "the recipe's", **settings}, where)
+    config = parse_model(TrainConfig, {"data": ".", "weights": "the recipe's", **settings}, where)
+    if config.idle_patience:
+        raise ConfigError(f"{where}: {config.idle_patience}")
 
 
 def refuse_set_above(settings: dict[str, Any], where: str) -> None:
@@ -186,20 +192,21 @@ def _call(stage: Stage, command: list[str], reporter: Reporter, log: Path | None
     """Run one verb in a child process; its progress goes to our stderr or to the log, its JSON comes back."""
     words = [sys.executable, "-m", "drivetl", *command, "--json"]
     with nullcontext() if log is None else writing(log), nullcontext() if log is None else log.open("wb") as errors:
-        child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors)
-        output = child.communicate()[0]
-    if log is not None and child.returncode not in (0, 130):
+        status, output = _children.call(words, errors)
+    if status != 0:
+        _children.check()
+    if log is not None and status not in (0, 130):
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]:
             reporter.say(f"  {line}")
-    if child.returncode == 0:
+    if status == 0:
         return json.loads(output)
-    if child.returncode == 130:
+    if status == 130:
         raise KeyboardInterrupt
     # A gate that says no still prints its document; a crash ends with the same status and prints none.
-    if child.returncode == GateFailed.exit_status and output.strip():
+    if status == GateFailed.exit_status and output.strip():
         for problem in json.loads(output).get("problems", []):
             reporter.say(f"  {problem}" if isinstance(problem, str) else f"  {problem['file']}: {problem['message']}")
         raise GateFailed(
             f"the stage {quoted(stage.name)} did not pass, and the recipe stops there: see the lines above"
         )
-    raise DrivetlError(f"the stage {quoted(stage.name)} ended with status {child.returncode}: see the lines above")
+    raise DrivetlError(f"the stage {quoted(stage.name)} ended with status {status}: see the lines above")

@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 def _baseline(
     out: Annotated[Path, typer.Option("--out", help="The run's folder; weights/adapted.pt is written there.")],
-    data: Annotated[Path, typer.Option("--data", help="A dataset with a split train.")],
+    data: Annotated[
+        list[Path], typer.Option("--data", help="A dataset with a split train; give several and they are merged.")
+    ],
     weights: Annotated[str, typer.Option(help="A .pt file, or a name such as yolo11n.")],
     recipe: Annotated[
         Path | None, typer.Option(help="A YAML file whose section 'train' holds Ultralytics' settings.")
@@ -28,6 +30,10 @@ def _baseline(
         str | None, typer.Option("--selection-split", help="Split that chooses the epoch; default: the last epoch.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="CPU threads of torch; default: as many as Ultralytics takes."),
+    ] = None,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -48,8 +54,10 @@ def _baseline(
             settings=settings,
             selection_split=selection_split,
             device=device,
+            threads=threads,
             overwrite=overwrite,
             progress=reporter.progress,
         )
-    lines = [f"Trained in {result.seconds:.0f} s on {result.threads} threads.", f"Weights: {result.weights}"]
+    lines = [f"Trained in {result.seconds:.0f} s on {result.threads} threads.", *result.notes]
+    lines.append(f"Weights: {result.weights}")
     reporter.finish(result.document(), lines)

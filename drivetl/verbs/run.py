@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drivetl.errors import ConfigError, WeightsError, quoted
-from drivetl.files import expanded, write_json
+from drivetl.files import write_json
 from drivetl.resources import resource_dir
 from drivetl.verbs._comparison import carry_out_comparison
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import percent
+from drivetl.verbs._recipe_paths import source_at_home, train_at_home
 from drivetl.verbs._stages import carry_out_all, check_train_settings
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def carry_out_recipe(
         reporter: told what happens.
 
     Raises:
-        ConfigError: the recipe does not fit its schema, or its dataset is not there.
+        ConfigError: the recipe does not fit its schema, or a dataset or file that it names is not there.
         WeightsError: the weights are not on this machine, nor is the fallback.
         GateFailed, DrivetlError: see `carry_out_all`.
     """
@@ -119,17 +120,13 @@ def carry_out_recipe(
     from drivetl.recipe import Recipe
     from drivetl.recipe_stages import stages
 
-    plan = _at_home(parse_model(Recipe, set_values(load_yaml(path), settings), str(path)))
-    if plan.data is not None and not plan.data.source.exists():
-        raise ConfigError(
-            f"{quoted(path)}: data.source is {quoted(plan.data.source)}, which does not exist; "
-            f"say where the dataset lies with --set data.source=FOLDER"
-        )
+    plan = source_at_home(parse_model(Recipe, set_values(load_yaml(path), settings), str(path)), path)
     check_train_settings(plan.train, f"{path}, section train")
     if plan.fallback is not None:
         check_train_settings(plan.fallback.train, f"{path}, section fallback.train")
         check_train_settings(plan.fallback.source_train, f"{path}, section fallback.source_train")
     weights, fell_back = _weights(plan, reporter)
+    plan = train_at_home(plan, path, fell_back=fell_back)
     folder = folder_of(plan)
     plan = plan.fallen_back() if fell_back else plan
     document = {**json.loads(plan.model_dump_json()), "started_from": weights.name, "fell_back": fell_back}
@@ -163,17 +160,6 @@ def _recipe_path(recipe: Path) -> Path:
     shipped = resource_dir("configs") / f"{recipe.name.removesuffix('.yaml')}.yaml"
     bare = recipe == Path(recipe.name)
     return shipped if bare and not recipe.exists() and shipped.is_file() else recipe
-
-
-def _at_home(plan: Recipe) -> Recipe:
-    """Expand ``~``, which the shell leaves alone in ``--set data.source=~/…``, and make paths absolute."""
-    changes: dict[str, Any] = {}
-    if plan.data is not None:
-        source = expanded(plan.data.source).absolute()
-        changes["data"] = plan.data.model_copy(update={"source": source})
-    if plan.video.source is not None:
-        changes["video"] = plan.video.model_copy(update={"source": expanded(plan.video.source).absolute()})
-    return plan.model_copy(update=changes)
 
 
 def _accuracy(results: dict[str, Any]) -> list[str]:

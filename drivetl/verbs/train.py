@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -265,8 +266,22 @@ def _resumable(request: _Request, reporter: Reporter) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        reporter.say(f"Interrupted; finished epochs are kept. To continue: drivetl train --resume --out {request.out}")
+        command = shlex.join(_continuing(request, reporter.as_json))
+        reporter.say(f"Interrupted; finished epochs are kept. To continue: {command}")
         raise
+
+
+def _continuing(request: _Request, as_json: bool) -> list[str]:
+    """Return the command that resumes a run: the run itself keeps its settings, but not what was asked about it."""
+    words = ["drivetl", "train", "--resume", "--out", str(request.out)]
+    if request.leave_out:  # which is said of several --data
+        words += [word for place in request.data for word in ("--data", str(place))]
+        words += [word for name in request.leave_out for word in ("--leave-out", name)]
+    if request.learning_curve is not None:
+        words += ["--learning-curve", request.learning_curve]
+    if request.split is not None:
+        words += ["--split", request.split]
+    return [*words, *["--no-figures"] * (not request.figures), *["--json"] * as_json]
 
 
 def _dataset(request: _Request, reporter: Reporter) -> tuple[Path | None, list[str]]:

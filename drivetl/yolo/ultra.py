@@ -36,6 +36,7 @@ from ultralytics.nn.modules import Detect
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, SETTINGS, callbacks
 from ultralytics.utils import downloads as downloads_module
+from ultralytics.utils import torch_utils as torch_utils_module
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.patches import imread
 from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
@@ -62,6 +63,7 @@ __all__ = [
     "set_threads",
     "torch_device",
     "torch_safe_load",
+    "torch_utils_module",
     "trainer_module",
     "ultralytics_version",
     "unwrap_model",

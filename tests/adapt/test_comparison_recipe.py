@@ -18,7 +18,10 @@ from drivetl.comparison_recipe import ComparisonRecipe
 from drivetl.comparison_stages import comparison_stages
 from drivetl.config import load_model, parse_model
 from drivetl.errors import ConfigError, DrivetlError
+from drivetl.recipe import Stage
 from drivetl.resources import resource_dir
+from drivetl.verbs import _comparison
+from drivetl.verbs._console import Reporter
 
 from .conftest import draw_dataset
 
@@ -73,6 +76,60 @@ def test_the_files_that_a_comparison_names_are_sources_of_their_stages(tmp_path:
     assert stages["import_a"].sources == (Path("A"), Path("mine.yaml"), tmp_path / "names.txt")
     assert stages["import_b"].sources == (Path("B"),)
     assert stages["train_plain_0"].sources == (Path("/w.pt"), Path("data/coco"))
+
+
+def carried(monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: Any) -> dict[str, Stage]:
+    """Return the stages that would be carried out of a recipe in ``folder``."""
+    found: dict[str, Stage] = {}
+
+    class Enough(Exception):
+        pass
+
+    def note(stages: list[Stage], *_: object) -> None:
+        found.update({stage.name: stage for stage in stages})
+        raise Enough
+
+    monkeypatch.setattr(_comparison, "carry_out_all", note)
+    (folder / "w.pt").touch()
+    sources = {name: {"format": "voc", "source": str(folder), "card": "dawn"} for name in ("a", "b")}
+    document = plan(sources=sources, weights=str(folder / "w.pt"), **changes).model_dump(mode="json")
+    with pytest.raises(Enough):
+        _comparison.carry_out_comparison(folder / "recipe.yaml", document, folder / "runs", Reporter("run", True))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"arms": {"plain": {"replay": "bb"}}},
+            r"arms\.plain\.replay is 'bb', which is neither a source .* \(a, b\) nor",
+        ),
+        ({"train": {"retention": "data/b"}}, r"train\.retention is 'data/b', .*name one of them, or say where it lies"),
+        ({"train": {"albumentations": "y.json"}}, r"train\.albumentations is '.*y\.json', and there is no such file"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused_before_the_first_stage(
+    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.json").touch()
+    with pytest.raises(ConfigError, match=message):
+        carried(monkeypatch, tmp_path, **{"arms": {"plain": {}}, **changes})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_paths_are_those_of_the_user_and_names_those_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "x.json").touch()
+    arms = {"plain": {"replay": "~/coco", "retention": "b"}, "file": {"albumentations": "x.json"}}
+    found = carried(monkeypatch, tmp_path, arms=arms)
+    plain, file = found["train_plain_0"], found["train_file_0"]
+    assert plain.settings["replay"] == str(tmp_path / "coco")
+    assert plain.settings["retention"] == str(tmp_path / "runs" / "test" / "data" / "b")
+    assert file.settings["albumentations"] == str(tmp_path / "x.json")
 
 
 @pytest.mark.parametrize(
@@ -167,6 +224,16 @@ def test_every_fold_is_trained_and_tested_apart() -> None:
     kept = stages["compare_theirs_ours_kept"].command
     assert [kept.count(word) for word in ("--data", "--before", "--after")] == [1, 4, 4]
     assert kept[kept.index("--only") + 1] == "car,bus"
+
+
+def test_threads_hold_for_every_arm_whoever_trains_it() -> None:
+    stages = {s.name: s for s in comparison_stages(folded(threads=3), Path("/run"), Path("/w.pt"), Path("/r"))}
+    assert stages["train_ours_0_fold0"].settings["threads"] == 3
+    for name in ("train_theirs_0_fold0", "theirs_0_fold0_kept", "zero_shot_kept"):
+        command = stages[name].command
+        assert command[command.index("--threads") + 1] == "3"
+    without = {s.name: s for s in comparison_stages(folded(), Path("/run"), Path("/w.pt"), Path("/r"))}
+    assert "--threads" not in without["train_theirs_0_fold0"].command
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import typer
 import yaml
 from typer.testing import CliRunner, Result
 
+from drivetl.adapt import training
 from drivetl.adapt.run_folder import RunFolder, load_run_config
 from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.config import load_yaml
 from drivetl.errors import ConfigError, DatasetError, OutputError
 from drivetl.resources import resource_file
-from drivetl.verbs import train, weights
+from drivetl.verbs import _learning_curve, train, weights
 
 from .conftest import draw_dataset
 
@@ -80,6 +82,44 @@ def test_ctrl_c_says_how_to_continue_and_resume_needs_no_other_option(
     assert isinstance(changed.exception, ConfigError) and "lr0" in str(changed.exception)
     document = document_of(invoke(app, "train", "--resume", "--out", run, "--json"))
     assert (document["epochs"], document["optimiser_steps"]) == (2, 2 * 2 + 2 * 2)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--split", "val", "--json"),
+        ("--no-figures",),
+        ("--learning-curve", "2,3", "--split", "val"),
+        ("--data", "{folder}/day", "--data", "{folder}/late night", "--leave-out", "late night"),
+    ],
+)
+def test_the_command_that_continues_asks_for_the_same(
+    asked: tuple[str, ...],
+    app: typer.Typer,
+    drawn: Path,
+    random_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("day", "late night"):
+        shutil.copytree(drawn, tmp_path / name)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", interrupted)
+    monkeypatch.setattr(_learning_curve, "adapt_on_subsets", interrupted)
+    monkeypatch.setattr(train, "figures_of", lambda *_: {})
+    asked = tuple(word.format(folder=tmp_path) for word in asked)
+    data = () if "--data" in asked else ("--data", drawn)
+    run = tmp_path / "my run"
+    stopped = invoke(app, "train", *data, "--weights", random_weights, "--epochs", 2, *SMALL, "--out", run, *asked)
+    assert stopped.exit_code == 130
+    (line,) = (line for line in stopped.stderr.splitlines() if "To continue: " in line)
+    words = shlex.split(line.partition("To continue: ")[2])
+    assert words[:5] == ["drivetl", "train", "--resume", "--out", str(run)]
+    assert sorted(words[5:]) == sorted(asked), "and nothing of what the run itself keeps"
+    assert invoke(app, *words[1:]).exit_code != 2, "the command line takes it"
 
 
 def test_without_a_recipe_it_is_the_one_that_measured_best(

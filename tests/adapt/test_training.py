@@ -14,8 +14,10 @@ import yaml
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.run_folder import RunFolder, load_run_config
 from drivetl.adapt.trainer import AdaptTrainer
-from drivetl.adapt.training import TrainResult, train
+from drivetl.adapt.training import TrainResult, _selection, check_run, train
+from drivetl.data import open_dataset
 from drivetl.errors import ConfigError, DatasetError, OutputError, WeightsError
+from drivetl.verbs._stages import check_train_settings
 from drivetl.yolo import load_checkpoint
 from drivetl.yolo.ultra import DetectionTrainer
 
@@ -298,6 +300,52 @@ def test_overwrite_starts_again(configure: Configure, tmp_path: Path) -> None:
         train(configure(epochs=1), run)
 
 
+@pytest.mark.parametrize(
+    ("weather", "said"),
+    [
+        (None, r"weather\.probability = '0\.5', now it is not set"),
+        ({"conditions": {"fog": 3}}, r"train\.weather\.conditions\.rain = '1\.0', now it is not set"),
+        ({"conditions": {"fog": 3, "rain": 1, "snow": 1}}, r"conditions\.snow = not set, now it is '1\.0'"),
+    ],
+)
+def test_a_setting_that_is_gone_is_noticed_by_resuming(
+    weather: dict[str, Any] | None, said: str, configure: Configure, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+
+    def begin(weather: dict[str, Any] | None, resume: bool) -> None:
+        identity = {"git_commit": str(resume), "train": configure(weather=weather).model_dump(mode="json")}
+        with folder.open(identity, resume=resume, overwrite=False):
+            pass
+
+    begun = {"conditions": {"fog": 3, "rain": 1}}
+    begin(begun, resume=False)
+    begin(begun, resume=True)
+    kept = folder.config.read_bytes()
+    with pytest.raises(ConfigError, match=said):
+        begin(weather, resume=True)
+    assert folder.config.read_bytes() == kept
+
+
+def test_two_processes_do_not_train_in_one_folder(configure: Configure, tmp_path: Path) -> None:
+    run, inside = tmp_path / "run", []
+
+    def another(label: str, done: int, total: int | None) -> None:
+        # The lock belongs to whoever opened the folder, not to the process, so the second may be in this one.
+        for how in ({"overwrite": True}, {"resume": True}, {}):
+            for begin in (train, check_run):
+                with pytest.raises(OutputError, match=r"another process is at work in .*run'; wait for it, end it"):
+                    begin(configure(), run, **how)
+        inside.append(sorted(path.name for path in run.iterdir()))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(), run, progress=another)
+    assert inside and "config.yaml" in inside[0]
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(), run, resume=True, progress=interrupt_at(1))
+
+
 def test_nothing_is_resumed_where_nothing_began(configure: Configure, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run to resume"):
         train(configure(), tmp_path / "run", resume=True)
@@ -308,6 +356,28 @@ def test_a_folder_of_the_user_is_left_alone(configure: Configure, tmp_path: Path
     with pytest.raises(OutputError, match="holds no run of drivetl"):
         train(configure(), tmp_path, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_patience_without_anything_to_count_by_is_refused_or_said(
+    configure: Configure, tmp_path: Path, drawn: Path
+) -> None:
+    idle = configure(patience=3, selection_split=None)
+    for begin in (train, check_run):
+        with pytest.raises(
+            ConfigError, match=r"patience is 3, but selection_split is null, .*; name a selection_split"
+        ):
+            begin(idle, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"recipe\.yaml, section train: patience is 3, but selection_split is null"):
+        check_train_settings({"patience": 3, "selection_split": None}, "recipe.yaml, section train")
+    # What the dataset does not give is no mistake of the settings, and is resumed with what came of it.
+    bare = draw_dataset(tmp_path / "bare", train=2)
+    cases = [(configure(patience=3, data=bare), bare), (configure(patience=3, wise_ft="select"), drawn)]
+    for config, place in cases:
+        dataset = open_dataset(place)
+        chosen, (note,) = _selection(config, dataset, resume=False)
+        assert note.endswith("So patience (3) has nothing to count by and stops nothing.")
+        assert _selection(chosen, dataset, resume=True) == (chosen, [])
+        assert "patience" not in _selection(config.model_copy(update={"patience": 0}), dataset, False)[1][0]
 
 
 def test_without_selection_split_the_last_epoch_is_taken_and_said(

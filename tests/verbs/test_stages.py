@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drivetl.errors import DrivetlError
+from drivetl.errors import DrivetlError, Stopped
 from drivetl.recipe import Stage
 from drivetl.verbs import _stages
 from drivetl.verbs._console import Reporter
@@ -173,3 +176,56 @@ def test_what_was_interrupted_before_it_began_is_started_again(tmp_path: Path, m
     assert interrupted() == ["--overwrite"]
     begins = False
     assert interrupted() == interrupted() == ["--resume"], "also where the resumed one was interrupted at once"
+
+
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGHUP, 1)])
+def test_a_signal_that_ends_the_run_ends_its_stages(
+    number: signal.Signals, jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An orphan would go on writing into the folder that the same command is started in again."""
+    verb = tmp_path / "verb"
+    verb.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/$3.tmp && mv {tmp_path}/$3.tmp {tmp_path}/$3.pid\nexec sleep 30\n"
+    )
+    verb.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(verb))
+    pids = [tmp_path / f"{name}.pid" for name in "ab"[:jobs]]
+
+    def send() -> None:
+        began = time.monotonic()
+        while not all(path.is_file() for path in pids) and time.monotonic() - began < WAIT_S:
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    outside: list[int] = []
+    before = signal.signal(number, lambda received, _: outside.append(received))
+    ours = signal.getsignal(number)
+    stages = [Stage(name, (name,)) for name in "abc"]
+    (tmp_path / "run").mkdir()
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with pytest.raises(Stopped, match=f"stopped by {number.name}") as stopped:
+            carry_out_all(stages, tmp_path / "run", Heard(), jobs=jobs)
+        assert signal.getsignal(number) is ours and outside == []
+    finally:
+        sender.join()
+        signal.signal(number, before)
+    assert stopped.value.exit_status == 128 + number
+    for path in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.read_text()), 0)
+    assert not (tmp_path / "c.pid").exists() and not list((tmp_path / "run").glob("*.json"))
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(*_: Any) -> Any:
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        return {}
+
+    monkeypatch.setattr(_stages, "_call", call)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        carry_out_all([Stage("under_nohup", ("a",))], tmp_path, Heard())
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -11,6 +11,8 @@ from typing import ClassVar
 import pytest
 
 from drivetl.errors import DownloadError, WeightsError
+from drivetl.verbs._console import Reporter
+from drivetl.verbs.weights import _one_of
 from drivetl.yolo import weights
 from drivetl.yolo.weights import get_weights, list_weights, resolve_weights, weights_cache
 
@@ -157,3 +159,27 @@ def test_the_verb_takes_what_is_here_else_fetches_else_takes_the_other(
     monkeypatch.setenv("DRIVETL_WEIGHTS", str(own.parent))
     assert path() == str(own)
     assert len(asked) == 2
+
+
+def test_a_hash_beside_another_name_is_the_one_that_the_first_must_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, object]] = []
+
+    def get(name: str, *, accept_sha256: str | None = None, **_: object) -> tuple[Path, str]:
+        asked.append((name, accept_sha256))
+        if name == "yolo11n":
+            raise DownloadError("another hash")
+        return Path(f"{name}.weights"), "0" * 64
+
+    monkeypatch.setattr(weights, "get_weights", get)
+    reporter = Reporter("weights get", True)
+    other = (Path("yolov3-tiny-coco.weights"), "0" * 64)
+    assert _one_of("yolo11n", "yolov3-tiny-coco", SHA256, reporter) == other
+    assert asked == [("yolo11n", SHA256), ("yolov3-tiny-coco", None)]
+    own = place(tmp_path / "own", "yolo11n.pt")
+    monkeypatch.setenv("DRIVETL_WEIGHTS", str(own.parent))
+    assert _one_of("yolo11n", "yolov3-tiny-coco", SHA256, reporter) == other, "what is here is another file"
+    own.write_bytes(CONTENT)
+    asked.clear()
+    assert _one_of("yolo11n", "yolov3-tiny-coco", SHA256.upper(), reporter) == (own, SHA256) and asked == []
