@@ -109,7 +109,8 @@ for _name in _VERBS:
 def main(*, interrupted: bool = False) -> NoReturn:
     """Run the command line and exit; ``interrupted``: Ctrl-C was pressed already, so only say that.
 
-    0 done, 1 a gate failed, 2 bad input or usage, 70 a defect, 130 interrupted, 141 nobody reads the output any more.
+    0 done, 1 a gate failed, 2 bad input or usage, 70 a defect, 130 interrupted, 141 nobody reads the output any more,
+    128 + N where the signal N ended it.
     """
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     expect_document()

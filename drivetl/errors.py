@@ -12,6 +12,7 @@
     ├── OutputError         a result cannot be written (exists, no permission, disk full)
     ├── DownloadError       a download failed or has the wrong hash
     ├── MissingExtraError   the base install lacks an optional package
+    ├── Terminated          exit status 128 + its number: a signal ended the work before there was a result
     └── GateFailed          exit status 1: the work was done, and its verdict is no
         └── ProviderUnavailable   an execution provider was asked for and cannot run here
 """
@@ -19,6 +20,7 @@
 from __future__ import annotations
 
 import re
+import signal
 
 __all__ = [
     "BundleError",
@@ -31,6 +33,7 @@ __all__ = [
     "MissingExtraError",
     "OutputError",
     "ProviderUnavailable",
+    "Terminated",
     "VideoError",
     "WeightsError",
     "printable_source",
@@ -80,6 +83,14 @@ class DownloadError(DrivetlError):
 
 class MissingExtraError(DrivetlError):
     """A verb needs packages that the base install does not bring."""
+
+
+class Terminated(DrivetlError):
+    """A signal ended the work, and nothing of it is kept."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name} before there was anything to keep")
+        self.exit_status = 128 + number
 
 
 class GateFailed(DrivetlError):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +14,7 @@ import typer
 from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import SCHEMA_VERSION, JsonFlag, OverwriteFlag, Reporter
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch
+from drivetl.verbs._signals import Stopped, first_signal_noted
 
 if TYPE_CHECKING:
     from drivetl.video import Model, Outputs, VideoResult, VideoSettings
@@ -110,7 +109,7 @@ def _video(
     """Run a bundle on a video and write it with boxes, tracks, classes, confidence and a line of latency figures.
 
     Of a file every frame is used, of a camera or stream the newest. Ctrl-C, SIGTERM and SIGHUP finish the file (exit
-    status 130, 143, 129); Ctrl-C once more drops it.
+    status 130, 143, 129), or end at once while the models open; Ctrl-C once more drops it.
 
     Example: drivetl video drive.mp4 --model bundles/fog --out drive-boxes.mp4
     """
@@ -165,9 +164,9 @@ def _carry_out(job: _Job, reporter: Reporter) -> None:
     outputs = job.outputs
     # Here already, before seconds go into opening the models.
     check_outputs(outputs, job.source, job.settings.track, bundles=job.bundles, stats=job.stats)
-    with _first_interrupt_noted() as stopped:
+    with first_signal_noted() as stopped:
         with reporter.working():
-            models = _models(job, reporter)
+            models = _models(job, reporter, stopped)
             with _page(job.address, reporter) as page:
                 around = Around(stopped, reporter.progress, reporter.say, page)
                 result = run_video(job.source, models, outputs, job.settings, around)
@@ -195,17 +194,17 @@ def _write_stats(target: Path | None, document: dict[str, Any], overwrite: bool)
         write_json(target, {"schema_version": SCHEMA_VERSION, "verb": "video", **document}, overwrite=overwrite)
 
 
-def _models(job: _Job, reporter: Reporter) -> list[Model]:
-    """Open the bundles."""
+def _models(job: _Job, reporter: Reporter, stopped: Stopped) -> list[Model]:
+    """Open the bundles; a signal ends that at once."""
     from drivetl.runtime import Detector
     from drivetl.video import Model
 
-    models = []
+    def opened() -> list[Model]:
+        options: dict[str, Any] = {"provider": job.provider, "threads": job.threads, "engine_cache": job.engine_cache}
+        return [Model(Detector(path, **options), path.resolve().name) for path in job.bundles]
+
     with EngineWatch(reporter, job.provider, job.engine_cache):
-        for path in job.bundles:
-            detector = Detector(path, provider=job.provider, threads=job.threads, engine_cache=job.engine_cache)
-            models.append(Model(detector, path.resolve().name))
-    return models
+        return stopped.wait_for(opened)
 
 
 @contextmanager
@@ -221,60 +220,6 @@ def _page(address: tuple[str, int] | None, reporter: Reporter) -> Iterator[LiveP
             reporter.say(f"note: everybody who reaches {page.host} and has the token can watch; it travels unencrypted")
         reporter.say(f"live page: {page.url}")
         yield page
-
-
-class _Stopped:
-    """Tells whether the run is to end.
-
-    Attributes:
-        signal: the number of the signal that said so; 0 before.
-    """
-
-    def __init__(self) -> None:
-        self.signal = 0
-
-    def __call__(self) -> bool:
-        return self.signal != 0
-
-
-@contextmanager
-def _first_interrupt_noted() -> Iterator[_Stopped]:
-    """Yield what tells whether Ctrl-C was pressed, or the system or the terminal ended the program.
-
-    So the recording of a service that is stopped is finished like any other. A second Ctrl-C ends it at once, as usual;
-    a second SIGTERM or SIGHUP does not, because ``timeout`` and closing terminals send theirs twice.
-
-    Raises:
-        typer.Exit: SIGTERM or SIGHUP came before the first frame, so there is nothing to keep; or the terminal that
-            was closed takes no more words.
-    """
-    stopped = _Stopped()
-    kinds = [kind for name in ("SIGINT", "SIGTERM", "SIGHUP") if (kind := getattr(signal, name, None)) is not None]
-
-    def note(number: int, frame: FrameType | None) -> None:
-        stopped.signal = stopped.signal or number
-        # Where a shell started the program in its background, Ctrl-C is ignored by itself.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {kind: signal.getsignal(kind) for kind in kinds}
-    for kind in kinds:
-        # nohup lets SIGHUP be ignored, and so it stays.
-        if kind == signal.SIGINT or before[kind] is not signal.SIG_IGN:
-            signal.signal(kind, note)
-    try:
-        yield stopped
-    except KeyboardInterrupt:
-        if stopped.signal in (0, signal.SIGINT):
-            raise
-        raise typer.Exit(128 + stopped.signal) from None
-    except OSError as error:
-        # All results are written by then, and have errors of their own.
-        if stopped.signal != getattr(signal, "SIGHUP", None) or error.errno != errno.EIO:
-            raise
-        raise typer.Exit(128 + stopped.signal) from None
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def _document(result: VideoResult, provider: str, out: Path | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import typer
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
-from drivetl.errors import DrivetlError
+from drivetl.errors import DrivetlError, Terminated
 from drivetl.runtime import Detector
 from drivetl.verbs import video as verb
 
@@ -213,7 +213,52 @@ def test_sigterm_before_the_first_frame(
     models = verb._models
     monkeypatch.setattr(verb, "_models", opened)
     result = run(make_video("in.mp4", [200] * 4), "--model", bundle, "--out", tmp_path / "out.mp4")
-    assert result.exit_code == 143 and [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+    assert isinstance(result.exception, Terminated) and result.exception.exit_status == 143
+    assert str(result.exception) == "ended by SIGTERM before there was anything to keep"
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+# A model that takes a minute to open, in one call of a library, as an engine of TensorRT does.
+SLOW = """
+import ctypes, sys
+import drivetl.runtime
+
+def open_slowly(*_, **__):
+    print("opening", file=sys.stderr, flush=True)
+    ctypes.CDLL(None).sleep(60)
+
+drivetl.runtime.Detector = open_slowly
+from drivetl.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_the_models_open_ends_it_at_once(name: str, bundle: Path, make_video: MakeVideo) -> None:
+    number = getattr(signal, name)
+    words = [sys.executable, "-c", SLOW, "video", str(make_video("in.mp4", [0])), "--model", str(bundle), "--json"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # Ignored signals are inherited, and whoever started the tests may ignore one.
+    with (
+        own_signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL),
+        subprocess.Popen(words, text=True, cwd=PROJECT, **pipes) as child,
+    ):
+        assert child.stderr is not None
+        while "opening" not in child.stderr.readline():
+            pass
+        child.send_signal(number)
+        began = time.perf_counter()
+        out, said = child.communicate(timeout=50)
+        assert time.perf_counter() - began < 20
+    message = "interrupted" if name == "SIGINT" else f"ended by {name} before there was anything to keep"
+    assert child.returncode == 128 + number
+    assert json.loads(out)["error"] == {"message": message, "exit_status": 128 + number}
+    assert said.endswith(f"drivetl: error: {message}\n") and "Traceback" not in said
+
+
+def test_what_fails_while_the_models_open_is_told_as_ever(make_video: MakeVideo, tmp_path: Path) -> None:
+    result = run(make_video("in.mp4", [0]), "--model", tmp_path / "nowhere")
+    assert isinstance(result.exception, DrivetlError) and "not a bundle folder" in str(result.exception)
 
 
 def test_a_terminal_that_is_gone_takes_no_words(
