@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,11 +76,35 @@ def test_everything_at_once(bundle: Path, make_video: MakeVideo, tmp_path: Path)
         (["--weather", "fog:7"], "--weather 'fog:7': the severity is 1 to 5"),
         (["--serve", "--host", "192.0.2.1"], "cannot serve on '192.0.2.1:8470'"),
         (["--classes", " , "], "--classes ' , ' names none; give some"),
+        (["--still-count", "3"], "--still-count without --stills has no effect; give --stills too, or leave it out"),
+        (["--host", "0.0.0.0", "--port", "0"], "--host and --port without --serve has no effect"),
+        (["--engine-cache", "engines"], "--engine-cache keeps engines of TensorRT, and cpu has none"),
     ],
 )
 def test_options_that_make_no_sense(bundle: Path, make_video: MakeVideo, words: list[str], message: str) -> None:
     result = run(make_video("in.mp4", [0]), "--model", bundle, *words)
     assert isinstance(result.exception, DrivetlError) and str(result.exception).startswith(message)
+
+
+@pytest.mark.parametrize("words", [["--threads", "1025"], ["--provider", "vulkan"]])
+def test_values_that_no_machine_has_are_usage_errors(bundle: Path, words: list[str]) -> None:
+    assert run("in.mp4", "--model", bundle, *words).exit_code == 2
+
+
+def test_models_whose_folders_have_one_name_are_told_apart(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, places = make_video("in.mp4", [200, 200]), [tmp_path / name / "deep" / "bundle" for name in "ab"]
+    for place in places:
+        shutil.copytree(bundle, place)
+    words = ["--model", places[0], "--compare", places[1], "--detections", tmp_path / "a.jsonl", "--json"]
+    result = run(source, *words)
+    assert json.loads(result.stdout)["compared"]["model"] == "b/deep/bundle"
+    line = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])
+    assert [model["model"] for model in line["models"]] == ["a/deep/bundle", "b/deep/bundle"]
+    names = [["/bundle", "/a/bundle"], ["a/one", "b/two"], ["one", "one"], ["a/one"]]
+    found = [verb._model_names([Path(place) for place in pair]) for pair in names]
+    assert found == [["/bundle", "a/bundle"], ["one", "two"], ["one", "one"], ["one"]]
 
 
 def test_results_that_would_be_lost_are_refused_before_the_run(
