@@ -86,10 +86,10 @@ class MissingExtraError(DrivetlError):
 
 
 class Stopped(DrivetlError):
-    """A signal that ends a program came, and the work was left where it can be taken up again."""
+    """A signal that ends a program came; ``left`` says what became of the work."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
+    def __init__(self, number: int, left: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; {left}")
         self.exit_status = 128 + number
 
 

@@ -27,6 +27,7 @@ ERROR = 0.3
 # Ultralytics' documentation: mAP50-95 on COCO val2017 at 640, n s m l x.
 _COCO_MAP = {"yolo11": (39.5, 47.0, 51.5, 53.4, 54.7), "yolo26": (40.9, 48.6, 53.1, 55.0, 57.5)}
 _SIZES = "nsmlx"
+_END_TO_END = "end_to_end"
 _PUBLISHED_SIZE_HW = (640, 640)
 
 
@@ -40,9 +41,11 @@ class Prediction:
         precision: of the profile.
         estimate_ms: milliseconds.
         low_ms, high_ms: the error bar, see `ERROR`.
-        budget_ms: what was asked for, or None.
+        budget_ms: what was asked for or what the profile has, or None.
+        budget_covers: what the budget is for: ``inference`` where it was asked for, ``end_to_end`` where it is the
+            profile's; None without one.
         fits: ``yes`` if even ``high_ms`` keeps to the budget, ``no`` if not even ``low_ms`` does, else ``perhaps``;
-            None without a budget.
+            never ``yes`` where the budget covers more than the estimate. None without a budget.
     """
 
     model: str
@@ -52,6 +55,7 @@ class Prediction:
     low_ms: float
     high_ms: float
     budget_ms: float | None
+    budget_covers: str | None
     fits: str | None
 
     def document(self) -> dict[str, Any]:
@@ -59,6 +63,7 @@ class Prediction:
         return {
             **asdict(self),
             "measured": False,
+            "estimate_covers": "inference",
             "method": "roofline for each convolution; constants fitted to published TensorRT latencies on an NVIDIA T4",
             "error_bar": ERROR,
         }
@@ -75,12 +80,12 @@ def predict(bundle: Path, profile: str, budget_ms: float | None = None) -> Predi
     import onnx
 
     hardware = load_profile(profile)
-    budget_ms = _budget_ms(budget_ms, hardware)
+    budget = _budget(budget_ms, hardware)
     peaks = _peaks(hardware, profile)
     opened = open_bundle(bundle)
-    hardware.check(opened.contract, profile)
+    hardware.check(opened.contract, profile, remedy=f"export it with --precision {hardware.precision}")
     layers = graph_layers(onnx.load_from_string(opened.model), opened.contract.input_shape)
-    return _prediction(bundle.name, layers, hardware, profile, peaks, budget_ms)
+    return _prediction(bundle.name, layers, hardware, profile, peaks, budget)
 
 
 def rank(profile: str, budget_ms: float | None = None, progress: Progress = silent) -> list[dict[str, Any]]:
@@ -96,28 +101,35 @@ def rank(profile: str, budget_ms: float | None = None, progress: Progress = sile
     from drivetl.yolo.layers import conv_layers
 
     hardware = load_profile(profile)
-    budget_ms = _budget_ms(budget_ms, hardware)
+    budget = _budget(budget_ms, hardware)
     peaks = _peaks(hardware, profile)
-    if budget_ms is None:
+    if budget is None:
         raise ConfigError(f"the profile {quoted(profile)} has no budget; give one with --budget-ms")
     names = [(family, index) for family in _COCO_MAP for index in range(len(_SIZES))]
     rows = []
     for family, index in tracked(names, "networks", len(names), progress):
         name = f"{family}{_SIZES[index]}"
-        found = _prediction(name, conv_layers(name, _PUBLISHED_SIZE_HW), hardware, profile, peaks, budget_ms).document()
+        found = _prediction(name, conv_layers(name, _PUBLISHED_SIZE_HW), hardware, profile, peaks, budget).document()
         rows.append({**found, "input_size_hw": list(_PUBLISHED_SIZE_HW), "coco_map50_95": _COCO_MAP[family][index]})
     return sorted(rows, key=lambda row: (row["fits"] == "no", -row["coco_map50_95"], row["estimate_ms"]))
 
 
-def _budget_ms(given: float | None, hardware: Profile) -> float | None:
+def _budget(given: float | None, hardware: Profile) -> tuple[float, str] | None:
+    """Return the budget in milliseconds and what it covers; None where nobody gives one."""
     if given is None:
-        return hardware.budget_p99_ms
+        return None if hardware.budget_p99_ms is None else (hardware.budget_p99_ms, _END_TO_END)
     if not 0 < given < float("inf"):
         raise ConfigError(f"--budget-ms must be a positive number of milliseconds, not {quoted(given)}")
-    return given
+    return given, "inference"
 
 
 def _peaks(hardware: Profile, name: str) -> Peaks:
+    # First, because for another provider no number that could be entered helps.
+    if hardware.provider != "tensorrt":
+        raise ConfigError(
+            f"the profile {quoted(name)} is about {hardware.provider}, and estimates are for TensorRT on NVIDIA GPUs "
+            "alone; measure on the device"
+        )
     needed = {
         "precision": hardware.precision,
         "peak_tflops": hardware.peak_tflops,
@@ -129,11 +141,6 @@ def _peaks(hardware: Profile, name: str) -> Peaks:
             f"the profile {quoted(name)} leaves {' and '.join(unknown)} unknown, without which an estimate would be a "
             "guess; enter them with their sources, or measure on the device"
         )
-    if hardware.provider != "tensorrt":
-        raise ConfigError(
-            f"the profile {quoted(name)} is about {hardware.provider}, and the constants of the estimate are those of "
-            "TensorRT on NVIDIA GPUs; measure on the device"
-        )
     return Peaks(hardware.peak_tflops, hardware.bandwidth_gb_s)
 
 
@@ -143,12 +150,16 @@ def _prediction(
     hardware: Profile,
     profile: str,
     peaks: Peaks,
-    budget_ms: float | None,
+    budget: tuple[float, str] | None,
 ) -> Prediction:
     precision = str(hardware.precision)
     found = estimate_ms(layers, peaks, T4_CONSTANTS, precision)
     low, high = found / (1 + ERROR), found / (1 - ERROR)
+    budget_ms, covers = budget or (None, None)
     fits = None
     if budget_ms is not None:
-        fits = "yes" if high <= budget_ms else "no" if low > budget_ms else "perhaps"
-    return Prediction(model, profile, precision, round(found, 2), round(low, 2), round(high, 2), budget_ms, fits)
+        surely = high <= budget_ms and covers != _END_TO_END
+        fits = "yes" if surely else "no" if low > budget_ms else "perhaps"
+    return Prediction(
+        model, profile, precision, round(found, 2), round(low, 2), round(high, 2), budget_ms, covers, fits
+    )

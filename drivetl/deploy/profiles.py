@@ -15,6 +15,7 @@ from drivetl.runtime import Contract
 __all__ = ["Profile", "load_profile"]
 
 _KIND = "export/profiles"
+_MEASURE = "measure it with --provider and --budget-ms instead of --profile"
 _NUMBERS = ("threads", "input_size_hw", "budget_p99_ms", "memory_mb", "peak_tflops", "bandwidth_gb_s")
 
 
@@ -54,20 +55,20 @@ class Profile(StrictModel):
             raise ValueError(f"sources speaks of {', '.join(beyond)}, for which there is no number")
         return self
 
-    def check(self, contract: Contract, name: str) -> None:
+    def check(self, contract: Contract, name: str, *, remedy: str = _MEASURE) -> None:
         """Refuse a bundle that is not what the profile is about: its budget would say nothing.
 
         Args:
             contract: of the bundle.
             name: of the profile, for the message.
+            remedy: what to do about a bundle of another precision.
 
         Raises:
             ConfigError: precision or input size differ.
         """
         if self.precision not in (None, contract.precision):
             raise ConfigError(
-                f"the profile {quoted(name)} is about {self.precision} and the bundle is {contract.precision}; "
-                "measure it with --provider and --budget-ms instead of --profile"
+                f"the profile {quoted(name)} is about {self.precision} and the bundle is {contract.precision}; {remedy}"
             )
         if self.input_size_hw not in (None, contract.input_size_hw):
             raise ConfigError(

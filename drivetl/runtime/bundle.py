@@ -98,7 +98,8 @@ class Bundle:
                 f"the engine cache {quoted(own)} cannot be made: {error.strerror or error}; name another folder"
             ) from error
         kept = {"trt_engine_cache_path": str(own), "trt_timing_cache_path": str(own)}
-        return {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1", **kept}
+        # Of TensorRT, ONNX Runtime's Python binding takes no "1", which it takes of CUDA.
+        return {"trt_engine_cache_enable": "True", "trt_timing_cache_enable": "True", **kept}
 
     def _check_graph(self, session: Session) -> None:
         contract, graph = self.contract, session.ort_session

@@ -32,7 +32,8 @@ def check_replayable(contract: Contract, provider: str, where: str) -> None:
     """
     if provider != "cuda":
         raise ProviderUnavailable(
-            f"a CUDA graph was asked for, which {provider} does not have; ask for cuda, or leave the graph out"
+            f"a CUDA graph was asked for on {provider}, and drivetl replays CUDA graphs with --provider cuda only; ask "
+            "for that, or leave the graph out"
         )
     if contract.dynamic:
         raise BundleError(

@@ -8,6 +8,7 @@ runs on the provider that was asked for or raises `ProviderUnavailable` with wha
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,21 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
-from drivetl.errors import BundleError, ProviderUnavailable, quoted
+from drivetl.errors import BundleError, ConfigError, ProviderUnavailable, quoted
 from drivetl.runtime.requirements import PROVIDERS, missing_for
 
 __all__ = ["ORT_ERRORS", "Session", "open_session", "read_model", "reason_of"]
 
 _ERRORS_ONLY = 3
+# Far beyond every machine in a car; a slip of the keyboard must not ask the system for millions.
+_MOST_THREADS = 1024
+# Where in its own source ONNX Runtime gave up: path and line, then a C++ signature, whose parentheses may hold others.
+_BRACKETED = r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"
+_OWN_PLACE = re.compile(
+    rf"\S+\.(?:cc|cpp|cuh?|h|hpp):\d+ [\w:<>,*&~ ]*{_BRACKETED}(?:{_BRACKETED}| const\b|::<[^>]*>| \[with [^\]]*\])* "
+)
+# Enough for any of its sentences, and little enough for the pattern, whose time grows with the square.
+_SAID_AT_MOST = 2000
 # By itself CUDA rounds float32 factors to TF32's 10 bits. On an H100 that moved the raw scores of yolo11n by 0.017 and
 # lost 0.7 % of its detections; without it, by 0.00002 and none. Whoever wants the speed of fewer bits exports fp16.
 _OPTIONS = {"cuda": {"use_tf32": "0"}}
@@ -85,14 +95,17 @@ def open_session(
     Args:
         model: the serialised ONNX graph.
         provider: ``cpu``, ``cuda`` or ``tensorrt``.
-        threads: threads of one operator, 0 for ONNX Runtime's choice.
+        threads: threads of one operator, 0 to 1024; 0 for ONNX Runtime's choice.
         where: names the model in messages.
         provider_options: what ONNX Runtime hands to the provider.
 
     Raises:
         ProviderUnavailable: the provider cannot run on this machine, or not every node runs on it.
         BundleError: ONNX Runtime does not accept the graph.
+        ConfigError: so many threads nobody has.
     """
+    if not 0 <= threads <= _MOST_THREADS:
+        raise ConfigError(f"threads must be 0 to {_MOST_THREADS}, not {quoted(threads)}; 0 is ONNX Runtime's choice")
     missing = missing_for(provider)
     if missing:
         raise ProviderUnavailable(f"{provider} was asked for and cannot run here: {missing}")
@@ -125,8 +138,9 @@ def open_session(
 
 
 def reason_of(error: Exception) -> str:
-    """Return the first line of what ONNX Runtime says, quoted and cut."""
-    return quoted((str(error).strip() or type(error).__name__).splitlines()[0], 200)
+    """Return the first line of what ONNX Runtime says, without its places in ONNX Runtime's source, quoted and cut."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return quoted(_OWN_PLACE.sub("", said[:_SAID_AT_MOST]), 200)
 
 
 def _nodes_per_provider(session: Any, provider: str) -> dict[str, int]:
@@ -136,6 +150,8 @@ def _nodes_per_provider(session: Any, provider: str) -> dict[str, int]:
             f"{provider} was asked for, and this onnxruntime {ort.__version__} cannot say which nodes ran on it; "
             "without that proof nothing is run: install onnxruntime 1.24.1 or newer"
         )
+    # It notes every part of the graph when it assigns it, with the nodes that the part has then, and compiles it after
+    # that: an engine of TensorRT counts as the nodes it was built from, never as nothing. So no nodes are no proof.
     counts: Counter[str] = Counter()
     for subgraph in session.get_provider_graph_assignment_info():
         counts[subgraph.ep_name] += len(subgraph.get_nodes())

@@ -48,7 +48,7 @@ class Children:
             Stopped: one came.
         """
         if self._signal:
-            raise Stopped(self._signal)
+            raise Stopped(self._signal, "the same command goes on from here")
 
     @contextmanager
     def end_with_us(self) -> Iterator[None]:

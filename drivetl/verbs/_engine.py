@@ -9,15 +9,29 @@ from typing import Annotated
 
 import typer
 
+from drivetl.errors import ConfigError
 from drivetl.verbs._console import Reporter
 
-__all__ = ["EngineCacheOption", "EngineWatch"]
+__all__ = ["EngineCacheOption", "EngineWatch", "refuse_idle_cache"]
 
 EngineCacheOption = Annotated[
     Path | None,
     typer.Option("--engine-cache", help="Folder where TensorRT keeps its engines; without it each start builds anew."),
 ]
 _EVERY_S = 15.0
+
+
+def refuse_idle_cache(provider: str | None, cache: Path | None) -> None:
+    """Refuse an ``--engine-cache`` where nothing builds an engine.
+
+    Raises:
+        ConfigError: the provider is not ``tensorrt``; None is ``cpu``.
+    """
+    if cache is not None and provider != "tensorrt":
+        raise ConfigError(
+            f"--engine-cache keeps engines of TensorRT, and {provider or 'cpu'} has none; give --provider tensorrt, or "
+            "leave it out"
+        )
 
 
 class EngineWatch:

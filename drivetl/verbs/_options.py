@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
 from drivetl.errors import ConfigError, quoted
 
-__all__ = ["DeviceOption", "ImgszOption", "ThreadsOption", "percent", "score_lines", "size_from"]
+__all__ = ["DeviceOption", "ImgszOption", "ThreadsOption", "percent", "refuse_without", "score_lines", "size_from"]
 
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
 ImgszOption = Annotated[
@@ -18,6 +19,22 @@ ImgszOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; default: library's choice.")
 ]
+
+
+def refuse_without(option: str, given: bool, others: Mapping[str, object]) -> None:
+    """Refuse options that have no effect unless another one is given.
+
+    Args:
+        option: that other one.
+        given: whether it is.
+        others: value by name; None where it was not given.
+
+    Raises:
+        ConfigError: one of them was given, and the other was not.
+    """
+    idle = [name for name, value in others.items() if value is not None]
+    if idle and not given:
+        raise ConfigError(f"{' and '.join(idle)} without {option} has no effect; give {option} too, or leave it out")
 
 
 def size_from(text: str | None, option: str = "--imgsz") -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ import typer
 
 from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
-from drivetl.verbs._options import ImgszOption, size_from
+from drivetl.verbs._options import ImgszOption, refuse_without, size_from
 
 if TYPE_CHECKING:
     from drivetl.deploy import ExportResult, GraphOptions, Int8Options, NativeBuild
@@ -32,7 +32,9 @@ _Calibrate = Annotated[
     Path | None,
     typer.Option("--calibrate", help="For int8: the target dataset; calibrated on train, judged on test or val."),
 ]
-_MaxDrop = Annotated[float, typer.Option("--max-drop", help="mAP50-95 points that int8 may lose.")]
+_MaxDrop = Annotated[
+    float | None, typer.Option("--max-drop", help="With --calibrate: mAP50-95 points that int8 may lose; default: 1.")
+]
 _Golden = Annotated[
     Path | None,
     typer.Option("--golden", help="Dataset whose pictures become golden frames; default: a synthetic frame."),
@@ -71,7 +73,7 @@ def export(
     imgsz: ImgszOption = None,
     precision: _Precision = "fp32",
     calibrate: _Calibrate = None,
-    max_drop: _MaxDrop = 1.0,
+    max_drop: _MaxDrop = None,
     golden: _Golden = None,
     adapted_to: _AdaptedTo = None,
     in_graph_preprocessing: _Preprocessing = False,
@@ -97,6 +99,7 @@ def export(
     from drivetl.deploy import export as run
     from drivetl.yolo import resolve_weights
 
+    refuse_without("--calibrate", calibrate is not None, {"--max-drop": max_drop})
     reporter = Reporter("export", as_json)
     with reporter.working():
         kind = head == "one-to-one"
@@ -157,7 +160,7 @@ def _native_lines(native: NativeBuild | None) -> list[str]:
     return ["", f"on {native.profile}:", *([native.command] if native.command else []), native.notes]
 
 
-def _int8(checkpoint: Path, data: Path, max_drop: float, reporter: Reporter) -> Int8Options:
+def _int8(checkpoint: Path, data: Path, max_drop: float | None, reporter: Reporter) -> Int8Options:
     from drivetl.data import open_dataset
     from drivetl.deploy import Int8Options
     from drivetl.taxonomy import map_detections
@@ -171,7 +174,8 @@ def _int8(checkpoint: Path, data: Path, max_drop: float, reporter: Reporter) -> 
             f"{quoted(', '.join(names))}, the dataset {quoted(', '.join(labelled))}; give --calibrate a dataset that "
             "labels what the model finds, or ship fp16"
         )
-    return Int8Options(data, DatasetAccuracy(data, reporter.progress), max_drop=max_drop)
+    options = Int8Options(data, DatasetAccuracy(data, reporter.progress))
+    return options if max_drop is None else replace(options, max_drop=max_drop)
 
 
 def _lines(result: ExportResult) -> list[str]:

@@ -10,6 +10,11 @@ from drivetl.verbs._console import JsonFlag, Reporter
 
 __all__ = ["register"]
 
+_COVERED = {
+    "inference": "inference alone",
+    "end_to_end": "all from picture to detections, of which nothing but inference is estimated",
+}
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
@@ -19,13 +24,15 @@ def register(app: typer.Typer) -> None:
 def select(
     profile: Annotated[str, typer.Option("--profile", help="Hardware profile: a shipped name, or a YAML file.")],
     budget_ms: Annotated[
-        float | None, typer.Option("--budget-ms", min=0.001, help="For one inference; default: the profile's budget.")
+        float | None,
+        typer.Option("--budget-ms", min=0.001, help="For inference alone; default: the profile's, end to end."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Rank the YOLO11 and YOLO26 sizes by accuracy under a latency budget, from estimates.
 
-    The estimates are of inference alone and were not measured on the device.
+    The estimates are of inference alone and were not measured on the device. The profile's own budget is for all from
+    picture to detections, so that without --budget-ms no size is said to fit for certain.
 
     Example: drivetl select --profile jetson-orin-nano --budget-ms 20
     """
@@ -36,7 +43,8 @@ def select(
         ranking = rank(profile, budget_ms, reporter.progress)
     first = ranking[0]
     lines = [
-        f"{profile}, {first['precision']}, budget {first['budget_ms']:g} ms; estimates at 640x640, not measurements",
+        f"{profile}, {first['precision']}, budget {first['budget_ms']:g} ms for {_COVERED[first['budget_covers']]}",
+        "estimates of inference alone at 640x640, not measurements",
         f"{'model':<9} {'mAP50-95':>8} {'ms':>7}  {'error bar':<16} fits",
     ]
     for row in ranking:
@@ -44,4 +52,5 @@ def select(
         lines.append(
             f"{row['model']:<9} {row['coco_map50_95']:>8.1f} {row['estimate_ms']:>7.1f}  {bar:<16} {row['fits']}"
         )
-    reporter.finish({"profile": profile, "budget_ms": first["budget_ms"], "ranking": ranking}, lines)
+    budget = {"budget_ms": first["budget_ms"], "budget_covers": first["budget_covers"]}
+    reporter.finish({"profile": profile, **budget, "estimate_covers": "inference", "ranking": ranking}, lines)

@@ -10,7 +10,7 @@ import typer
 
 from drivetl.errors import quoted
 from drivetl.verbs._console import JsonFlag, Reporter
-from drivetl.verbs._engine import EngineCacheOption, EngineWatch
+from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
 
 if TYPE_CHECKING:
     from drivetl.deploy import ParityResult
@@ -48,6 +48,7 @@ def verify(
     from drivetl.deploy import Place, check_recordable, record_verification, verify_bundle
     from drivetl.yolo import resolve_weights
 
+    refuse_idle_cache(provider, engine_cache)
     reporter = Reporter("verify", as_json)
     with reporter.working():
         checkpoint = resolve_weights(weights)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from drivetl.errors import ConfigError, quoted
-from drivetl.verbs._console import SCHEMA_VERSION, JsonFlag, OverwriteFlag, Reporter
-from drivetl.verbs._engine import EngineCacheOption, EngineWatch
+from drivetl.verbs._console import SCHEMA_VERSION, JsonFlag, Reporter
+from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
+from drivetl.verbs._options import refuse_without
+from drivetl.verbs._signals import Signalled, first_signal_noted
 
 if TYPE_CHECKING:
     from drivetl.video import Model, Outputs, VideoResult, VideoSettings
     from drivetl.video.server import LivePage
 
 __all__ = ["register"]
+
+_HOST, _PORT = "127.0.0.1", 8470
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +47,9 @@ _Detections = Annotated[
 ]
 _Mot = Annotated[Path | None, typer.Option("--mot", help="Write tracks as MOTChallenge text.")]
 _Stills = Annotated[Path | None, typer.Option("--stills", help="A folder for pictures of the most interesting frames.")]
-_StillCount = Annotated[int, typer.Option("--still-count", min=1, max=1000, help="How many stills.")]
+_StillCount = Annotated[
+    int | None, typer.Option("--still-count", min=1, max=1000, help="With --stills: how many; default: 6.")
+]
 _Stats = Annotated[Path | None, typer.Option("--stats", help="Write the statistics of the run as JSON.")]
 _Confidence = Annotated[
     float | None, typer.Option("--confidence", min=0, max=1, help="Least confidence; default: the bundle's.")
@@ -57,14 +61,19 @@ _Track = Annotated[
 _Weather = Annotated[
     str | None, typer.Option("--weather", help="Lay weather over the video first, as fog:4 (condition:severity).")
 ]
-_Provider = Annotated[str, typer.Option("--provider", help="cpu, cuda or tensorrt; there is no fallback.")]
-_Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0: ONNX Runtime's choice.")]
+_Provider = Annotated[
+    Literal["cpu", "cuda", "tensorrt"], typer.Option("--provider", help="Where it must run; there is no fallback.")
+]
+_Threads = Annotated[int, typer.Option("--threads", min=0, max=1024, help="CPU threads; 0: ONNX Runtime's choice.")]
 _Show = Annotated[bool, typer.Option("--show", help="Also open a window; the key q ends the run.")]
 _Serve = Annotated[bool, typer.Option("--serve", help="Also serve a live page; its address with a token is printed.")]
 _Host = Annotated[
-    str, typer.Option("--host", help="With --serve: listen on this address; others open it to the network.")
+    str | None,
+    typer.Option("--host", help="With --serve: listen here; default: 127.0.0.1; others open it to the network."),
 ]
-_Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="With --serve; 0: any free one.")]
+_Port = Annotated[
+    int | None, typer.Option("--port", min=0, max=65535, help="With --serve; default: 8470; 0: any free one.")
+]
 _Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this many frames.")]
 _PictureFps = Annotated[float, typer.Option("--picture-fps", min=0.1, max=240, help="Rate at which pictures play.")]
 _MaxAgeMs = Annotated[
@@ -76,6 +85,10 @@ _ReconnectS = Annotated[
 _AllowTruncated = Annotated[
     bool, typer.Option("--allow-truncated", help="Use a damaged video as far as it can be read.")
 ]
+_Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace --out, --detections, --mot, --stats, and stills that drivetl wrote."),
+]
 
 
 def _video(
@@ -86,7 +99,7 @@ def _video(
     detections: _Detections = None,
     mot: _Mot = None,
     stills: _Stills = None,
-    still_count: _StillCount = 6,
+    still_count: _StillCount = None,
     stats: _Stats = None,
     confidence: _Confidence = None,
     classes: _Classes = None,
@@ -97,25 +110,28 @@ def _video(
     engine_cache: EngineCacheOption = None,
     show: _Show = False,
     serve: _Serve = False,
-    host: _Host = "127.0.0.1",
-    port: _Port = 8470,
+    host: _Host = None,
+    port: _Port = None,
     limit: _Limit = None,
     picture_fps: _PictureFps = 10.0,
     max_age_ms: _MaxAgeMs = 100.0,
     reconnect_s: _ReconnectS = 60.0,
     allow_truncated: _AllowTruncated = False,
-    overwrite: OverwriteFlag = False,
+    overwrite: _Overwrite = False,
     json: JsonFlag = False,
 ) -> None:
     """Run a bundle on a video and write it with boxes, tracks, classes, confidence and a line of latency figures.
 
     Of a file every frame is used, of a camera or stream the newest. Ctrl-C, SIGTERM and SIGHUP finish the file (exit
-    status 130, 143, 129); Ctrl-C once more drops it.
+    status 130, 143, 129), or end at once while the models open; Ctrl-C once more drops it.
 
     Example: drivetl video drive.mp4 --model bundles/fog --out drive-boxes.mp4
     """
     from drivetl.video import Outputs, VideoSettings
 
+    refuse_without("--stills", stills is not None, {"--still-count": still_count})
+    refuse_without("--serve", serve, {"--host": host, "--port": port})
+    refuse_idle_cache(provider, engine_cache)
     outputs = Outputs(out, detections, mot, stills, overwrite)
     settings = VideoSettings(
         confidence=confidence,
@@ -128,10 +144,10 @@ def _video(
         allow_truncated=allow_truncated,
         max_age_ms=max_age_ms,
         reconnect_s=reconnect_s,
-        stills=still_count,
+        **({} if still_count is None else {"stills": still_count}),
     )
     bundles = [path for path in (model, compare) if path is not None]
-    address = (host, port) if serve else None
+    address = (_HOST if host is None else host, _PORT if port is None else port) if serve else None
     job = _Job(source, bundles, outputs, settings, stats, provider, threads, engine_cache, address)
     _carry_out(job, Reporter("video", json))
 
@@ -165,9 +181,9 @@ def _carry_out(job: _Job, reporter: Reporter) -> None:
     outputs = job.outputs
     # Here already, before seconds go into opening the models.
     check_outputs(outputs, job.source, job.settings.track, bundles=job.bundles, stats=job.stats)
-    with _first_interrupt_noted() as stopped:
+    with first_signal_noted() as stopped:
         with reporter.working():
-            models = _models(job, reporter)
+            models = _models(job, reporter, stopped)
             with _page(job.address, reporter) as page:
                 around = Around(stopped, reporter.progress, reporter.say, page)
                 result = run_video(job.source, models, outputs, job.settings, around)
@@ -195,17 +211,30 @@ def _write_stats(target: Path | None, document: dict[str, Any], overwrite: bool)
         write_json(target, {"schema_version": SCHEMA_VERSION, "verb": "video", **document}, overwrite=overwrite)
 
 
-def _models(job: _Job, reporter: Reporter) -> list[Model]:
-    """Open the bundles."""
+def _models(job: _Job, reporter: Reporter, stopped: Signalled) -> list[Model]:
+    """Open the bundles; a signal ends that at once."""
     from drivetl.runtime import Detector
     from drivetl.video import Model
 
-    models = []
+    def opened() -> list[Model]:
+        return [
+            Model(Detector(path, provider=job.provider, threads=job.threads, engine_cache=job.engine_cache), name)
+            for path, name in zip(job.bundles, _model_names(job.bundles), strict=True)
+        ]
+
     with EngineWatch(reporter, job.provider, job.engine_cache):
-        for path in job.bundles:
-            detector = Detector(path, provider=job.provider, threads=job.threads, engine_cache=job.engine_cache)
-            models.append(Model(detector, path.resolve().name))
-    return models
+        return stopped.wait_for(opened)
+
+
+def _model_names(bundles: Sequence[Path]) -> list[str]:
+    """Return the names of the folders, with as many of those above as it takes to tell them apart."""
+    places = [bundle.resolve() for bundle in bundles]
+    if len(set(places)) == len(places):
+        for count in range(1, max(len(place.parts) for place in places) + 1):
+            names = [Path(*place.parts[-count:]).as_posix() for place in places]
+            if len(set(names)) == len(names):
+                return names
+    return [place.name for place in places]
 
 
 @contextmanager
@@ -221,60 +250,6 @@ def _page(address: tuple[str, int] | None, reporter: Reporter) -> Iterator[LiveP
             reporter.say(f"note: everybody who reaches {page.host} and has the token can watch; it travels unencrypted")
         reporter.say(f"live page: {page.url}")
         yield page
-
-
-class _Stopped:
-    """Tells whether the run is to end.
-
-    Attributes:
-        signal: the number of the signal that said so; 0 before.
-    """
-
-    def __init__(self) -> None:
-        self.signal = 0
-
-    def __call__(self) -> bool:
-        return self.signal != 0
-
-
-@contextmanager
-def _first_interrupt_noted() -> Iterator[_Stopped]:
-    """Yield what tells whether Ctrl-C was pressed, or the system or the terminal ended the program.
-
-    So the recording of a service that is stopped is finished like any other. A second Ctrl-C ends it at once, as usual;
-    a second SIGTERM or SIGHUP does not, because ``timeout`` and closing terminals send theirs twice.
-
-    Raises:
-        typer.Exit: SIGTERM or SIGHUP came before the first frame, so there is nothing to keep; or the terminal that
-            was closed takes no more words.
-    """
-    stopped = _Stopped()
-    kinds = [kind for name in ("SIGINT", "SIGTERM", "SIGHUP") if (kind := getattr(signal, name, None)) is not None]
-
-    def note(number: int, frame: FrameType | None) -> None:
-        stopped.signal = stopped.signal or number
-        # Where a shell started the program in its background, Ctrl-C is ignored by itself.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {kind: signal.getsignal(kind) for kind in kinds}
-    for kind in kinds:
-        # nohup lets SIGHUP be ignored, and so it stays.
-        if kind == signal.SIGINT or before[kind] is not signal.SIG_IGN:
-            signal.signal(kind, note)
-    try:
-        yield stopped
-    except KeyboardInterrupt:
-        if stopped.signal in (0, signal.SIGINT):
-            raise
-        raise typer.Exit(128 + stopped.signal) from None
-    except OSError as error:
-        # All results are written by then, and have errors of their own.
-        if stopped.signal != getattr(signal, "SIGHUP", None) or error.errno != errno.EIO:
-            raise
-        raise typer.Exit(128 + stopped.signal) from None
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def _document(result: VideoResult, provider: str, out: Path | None) -> dict[str, Any]:

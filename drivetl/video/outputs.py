@@ -15,6 +15,7 @@ from drivetl.files import atomic_file, refuse_existing, writing
 from drivetl.video.lane import Job, View
 from drivetl.video.picture_source import LIST_ENDING, pictures_listed
 from drivetl.video.settings import Outputs
+from drivetl.video.stills import former_stills
 from drivetl.video.tracking import tracking_available
 from drivetl.video.writer import check_target
 
@@ -67,6 +68,8 @@ def check_outputs(
         with contextlib.suppress(OSError, ValueError):  # no such source: it has its own sentence
             if path.samefile(source):
                 raise OutputError(f"{option} {quoted(path)} is the source itself; choose another file")
+    if outputs.stills is not None:
+        former_stills(outputs.stills, overwrite=outputs.overwrite)
     _check_tracks(outputs.mot, track)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +14,15 @@ import cv2
 import numpy as np
 
 from drivetl.errors import OutputError, quoted
-from drivetl.files import atomic_file
+from drivetl.files import atomic_file, json_bytes, read_limited, sha256_file
 from drivetl.video.lane import Job, View
 
-__all__ = ["Stills", "interest"]
+__all__ = ["STILLS_LIST", "Stills", "former_stills", "interest"]
+
+# Beside the stills: which pictures are drivetl's own, so that no other one is ever deleted.
+STILLS_LIST = "drivetl-stills.json"
+_STILL_NAME = re.compile(r"frame-[0-9]{6,}\.jpg")
+_LIST_LIMIT_BYTES = 1 << 20
 
 _APART_S = 1.0
 _JPEG_QUALITY = 92
@@ -41,6 +49,54 @@ def interest(views: Sequence[View], size_wh: tuple[int, int]) -> float:
     return value + 0.5 * (max(counts) - min(counts))
 
 
+def former_stills(folder: Path, *, overwrite: bool) -> dict[str, str]:
+    """Return the stills of a run before, by name, with their hashes.
+
+    Args:
+        folder: where stills go; other pictures may lie in it, but none that has the name of a still.
+        overwrite: whether they may be replaced.
+
+    Raises:
+        OutputError: it is a file, holds stills and may not replace them, holds a picture that is named like a still and
+            is none of drivetl's, or cannot be read.
+    """
+    if not folder.exists():
+        return {}
+    if not folder.is_dir():
+        raise OutputError(f"--stills {quoted(folder)} is a file; give a folder")
+    try:
+        found = [path for path in sorted(folder.iterdir()) if _STILL_NAME.fullmatch(path.name)]
+        own = _listed(folder / STILLS_LIST)
+        # By what is in it: in the place of a still, somebody may have put a picture of the same name.
+        hashes = {path.name: sha256_file(path) if path.is_file() else "" for path in found}
+    except OSError as error:
+        raise OutputError(
+            f"cannot read --stills {quoted(folder)}: {error.strerror or error}; choose another folder"
+        ) from error
+    strange = [name for name, sha256 in hashes.items() if (name, sha256) not in own]
+    if strange:
+        raise OutputError(
+            f"{quoted(folder / strange[0])} is named like a still and is none that drivetl wrote; choose another "
+            "--stills, or move it away"
+        )
+    if found and not overwrite:
+        raise OutputError(f"{quoted(folder)} holds stills already; pass --overwrite, or choose another --stills")
+    return hashes
+
+
+def _listed(path: Path) -> set[tuple[str, str]]:
+    """Return names and hashes of a list of stills; none without a list."""
+    if not path.exists():
+        return set()
+    try:
+        listed = json.loads(read_limited(path, _LIST_LIMIT_BYTES))["stills"]
+        return {(still["file"], still["sha256"]) for still in listed}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise OutputError(
+            f"{quoted(path)} is no list of stills as drivetl writes it; choose another --stills"
+        ) from error
+
+
 class Stills:
     """Keeps the best frames, at least a second apart; use it as a context manager that writes them at the end."""
 
@@ -48,18 +104,15 @@ class Stills:
         """Describe what to keep.
 
         Args:
-            folder: gets ``frame-000123.jpg``; files of other names in it stay.
+            folder: gets ``frame-000123.jpg`` and a list of them, `STILLS_LIST`; all that is not in the list stays.
             count: how many pictures.
             fps: frames a second.
             overwrite: replace pictures that stand there.
 
         Raises:
-            OutputError: the folder's name is taken by a file, or it holds stills already.
+            OutputError: see `former_stills`.
         """
-        if folder.exists() and not folder.is_dir():
-            raise OutputError(f"--stills {quoted(folder)} is a file; give a folder")
-        if not overwrite and any(folder.glob("frame-*.jpg")):
-            raise OutputError(f"{quoted(folder)} holds stills already; pass --overwrite, or choose another --stills")
+        self._former = former_stills(folder, overwrite=overwrite)
         self.written: tuple[Path, ...] = ()
         self._folder, self._count, self._overwrite = folder, count, overwrite
         self._apart = max(1, round(_APART_S * fps))
@@ -73,14 +126,21 @@ class Stills:
     ) -> None:
         if error is not None:
             return
-        for still in sorted(self._kept, key=lambda still: still.frame):
-            target = self._folder / f"frame-{still.frame:06d}.jpg"
-            with atomic_file(target, overwrite=self._overwrite) as temporary:
-                temporary.write_bytes(still.jpeg)
-            self.written += (target,)
+        jpegs = {f"frame-{still.frame:06d}.jpg": still.jpeg for still in sorted(self._kept, key=lambda s: s.frame)}
+        if not jpegs and not self._former:
+            return
+        own = {name: hashlib.sha256(jpeg).hexdigest() for name, jpeg in jpegs.items()}
+        # Before the pictures, and with those of before: a run that is killed here leaves none that is not in the list.
+        known = [{"file": name, "sha256": sha256} for name, sha256 in (*self._former.items(), *own.items())]
+        with atomic_file(self._folder / STILLS_LIST, overwrite=True) as temporary:
+            temporary.write_bytes(json_bytes({"stills": known}))
+        for name, jpeg in jpegs.items():
+            with atomic_file(self._folder / name, overwrite=self._overwrite) as temporary:
+                temporary.write_bytes(jpeg)
+            self.written += (self._folder / name,)
         # They would pass for pictures of this run; without --overwrite there are none.
-        for former in set(self._folder.glob("frame-*.jpg")) - set(self.written):
-            former.unlink()
+        for name in self._former.keys() - own.keys():
+            (self._folder / name).unlink(missing_ok=True)
 
     def consider(self, job: Job) -> None:
         """Keep a finished frame if it is more interesting than what it would replace."""

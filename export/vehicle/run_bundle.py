@@ -4,14 +4,15 @@
 
 Needs numpy, OpenCV, ONNX Runtime and drivetl.runtime (see requirements.txt beside this file). Before the first frame
 the bundle's golden frames must give the detections that were recorded at export; otherwise it ends with status 1 and
-detects nothing. Other exit states: 0 the source ended, 2 the bundle or the source cannot be
-used, or a recording ends before its time.
+detects nothing. Other exit states: 0 the source ended, 2 the bundle or the source cannot be used, or a recording ends
+before its time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import threading
@@ -23,7 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from drivetl.errors import DrivetlError, GateFailed, VideoError, printable_source, quoted
+from drivetl.errors import ConfigError, DrivetlError, GateFailed, VideoError, printable_source, quoted
 from drivetl.runtime import PROVIDERS, Detections, Detector
 from drivetl.runtime.selftest import self_test
 
@@ -68,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         "--engine-cache", type=Path, help="a folder for TensorRT's engines, which take minutes to build"
     )
     parser.add_argument("--cuda-graph", action="store_true", help="with CUDA: replay the network as one graph")
-    parser.add_argument("--budget-ms", type=float, help="count the frames that take longer from picture to detections")
+    parser.add_argument(
+        "--budget-ms", type=_budget_ms, help="count the frames that take longer from picture to detections"
+    )
     return parser
 
 
@@ -78,7 +81,26 @@ def _threads(text: str) -> int:
     return int(text)
 
 
+def _budget_ms(text: str) -> float:
+    try:
+        budget_ms = float(text)
+    except ValueError:
+        budget_ms = math.nan
+    if not 0 < budget_ms < math.inf:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no positive number of milliseconds")
+    return budget_ms
+
+
+def _say_what_takes_minutes(provider: str, cache: Path | None) -> None:
+    if provider == "tensorrt":
+        kept = f"unless it lies in {quoted(cache)}" if cache else "at every start without --engine-cache FOLDER"
+        print(f"run_bundle: TensorRT builds its engine now, {kept}; that may take minutes", file=sys.stderr, flush=True)
+    elif cache is not None:
+        raise ConfigError(f"--engine-cache keeps engines of TensorRT, and {provider} has none; leave it out")
+
+
 def _run(options: argparse.Namespace) -> None:
+    _say_what_takes_minutes(options.provider, options.engine_cache)
     # One detector for both: what passes the test is what runs, and a TensorRT engine is built once.
     detector = Detector(
         options.bundle,
@@ -122,7 +144,7 @@ def _rows(detections: Detections, detector: Detector) -> list[dict[str, Any]]:
 def _pictures(source: str) -> Iterator[np.ndarray]:
     """Yield the frames of a file one after another; of a camera or a stream always the newest."""
     # Devices and pipelines have names that are no files; what OpenCV counts up (frame_%04d.png) is a recording.
-    recorded = Path(source).is_file() or ("%" in source and "!" not in source and "://" not in source)
+    recorded = "://" not in source and (_is_file(source) or ("%" in source and "!" not in source))
     name = printable_source(source)
     camera = source.isascii() and source.isdigit() and len(source) <= _CAMERA_DIGITS
     capture = cv2.VideoCapture(int(source) if camera else source)
@@ -132,6 +154,14 @@ def _pictures(source: str) -> Iterator[np.ndarray]:
         yield from _all(capture, name) if recorded else _newest(capture, name)
     finally:
         capture.release()
+
+
+def _is_file(source: str) -> bool:
+    try:
+        return Path(source).is_file()
+    except OSError:
+        # A pipeline may be longer than any file's name. One with a ! is no proof: files have such names too.
+        return False
 
 
 def _all(capture: Any, name: str) -> Iterator[np.ndarray]:

@@ -102,7 +102,7 @@ def test_a_budget_that_is_kept_passes(tiny_bundle: Make) -> None:
 
 def test_a_cuda_graph_is_for_cuda_and_has_no_bare_loop(tiny_bundle: Make) -> None:
     bundle = tiny_bundle()
-    with pytest.raises(ProviderUnavailable, match="a CUDA graph was asked for, which cpu does not have"):
+    with pytest.raises(ProviderUnavailable, match="a CUDA graph was asked for on cpu, and drivetl replays"):
         bench(bundle, place=Place(cuda_graph=True), sampling=FEW)
     with pytest.raises(ConfigError, match="--against-bare or --cuda-graph"):
         bench(bundle, place=Place("cuda", cuda_graph=True), sampling=Sampling(against_bare=True))

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import yaml
 
-from drivetl.deploy import GraphOptions, export, predict, rank
+from drivetl.deploy import GraphOptions, export, load_profile, predict, rank
 from drivetl.deploy.prediction import ERROR, T4, T4_CONSTANTS, T4_LATENCY_MS
 from drivetl.deploy.roofline import Constants, Peaks, estimate_ms, fit, graph_layers
 from drivetl.errors import BundleError, ConfigError
@@ -137,13 +137,16 @@ def test_a_bundle_is_estimated_with_an_error_bar(material: Path, tmp_path: Path)
 
 
 def test_a_bundle_that_the_profile_is_not_about_has_no_estimate(tiny_bundle: Callable[..., Path]) -> None:
-    with pytest.raises(ConfigError, match="is about fp16 and the bundle is fp32"):
+    with pytest.raises(ConfigError, match=r"is about fp16 and the bundle is fp32; export it with --precision fp16$"):
         predict(tiny_bundle(), "jetson-orin-nano")
 
 
 @pytest.mark.parametrize(
     ("profile", "sentence"),
-    [("x86-cpu", "precision and peak_tflops and bandwidth_gb_s unknown"), ("drive-orin", "peak_tflops and bandwidth")],
+    [
+        ("x86-cpu", r"is about cpu, and estimates are for TensorRT on NVIDIA GPUs alone; measure on the device$"),
+        ("drive-orin", "peak_tflops and bandwidth"),
+    ],
 )
 def test_an_unknown_number_is_no_reason_to_guess(profile: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=sentence):
@@ -168,6 +171,19 @@ def test_what_may_fit_stands_first_and_the_most_accurate_of_it_at_the_top() -> N
     assert 0 < len(fitting) < 10 and ranking[: len(fitting)] == fitting
     assert [row["coco_map50_95"] for row in fitting] == sorted((r["coco_map50_95"] for r in fitting), reverse=True)
     assert all(row["low_ms"] <= 10 for row in fitting)
+
+
+def test_a_budget_end_to_end_is_never_surely_kept_by_an_estimate_of_inference() -> None:
+    profile = "jetson-orin-nx"
+    budget_ms = load_profile(profile).budget_p99_ms
+    asked, own = rank(profile, budget_ms), rank(profile)
+    assert {row["budget_covers"] for row in asked} == {"inference"} and asked[-1]["estimate_covers"] == "inference"
+    assert {row["budget_covers"] for row in own} == {"end_to_end"} and own[0]["budget_ms"] == budget_ms
+    assert {row["fits"] for row in asked} == {"yes", "no"} and {row["fits"] for row in own} == {
+        "perhaps",
+        "no",
+    }
+    assert [row["model"] for row in own] == [row["model"] for row in asked]
 
 
 def test_a_network_that_does_not_exist_is_refused() -> None:

@@ -96,6 +96,41 @@ def test_what_cannot_be_used_is_one_sentence(
     assert "rtsp://…@127.0.0.1:9/live?…' cannot be opened" in said and "geheim" not in said
 
 
+def test_a_file_may_have_a_pipeline_s_letters_in_its_name(program: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "road!.mp4").touch()
+    assert program._is_file(str(tmp_path / "road!.mp4")) and not program._is_file("a\0b")
+
+
+@pytest.mark.parametrize("budget", ["nan", "-5", "0", "inf", "soon"])
+def test_a_budget_is_a_positive_number(budget: str, program: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        program.main(["bundle", f"--budget-ms={budget}"])
+    assert refused.value.code == 2 and f"'{budget}' is no positive number of milliseconds" in capfd.readouterr().err
+
+
+def test_what_takes_minutes_is_said_before_it_begins(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+
+    def build(*_: Any, **__: Any) -> None:
+        said.append(capfd.readouterr().err)
+        raise program.VideoError("enough")
+
+    monkeypatch.setattr(program, "Detector", build)
+    for words in (["--provider", "tensorrt"], ["--provider", "tensorrt", "--engine-cache", "kept"], []):
+        assert program.main(["bundle", *words]) == 2
+        assert capfd.readouterr().err == "run_bundle: enough\n"
+    begun = "run_bundle: TensorRT builds its engine now, "
+    assert said == [
+        f"{begun}at every start without --engine-cache FOLDER; that may take minutes\n",
+        f"{begun}unless it lies in 'kept'; that may take minutes\n",
+        "",
+    ]
+    assert program.main(["bundle", "--engine-cache", "kept"]) == 2 and len(said) == 3
+    assert "--engine-cache keeps engines of TensorRT, and cpu has none" in capfd.readouterr().err
+
+
 def test_a_recording_that_was_cut_off_is_no_whole_one(program: ModuleType) -> None:
     def capture(stated: int, held: int) -> Any:
         frames = [np.zeros((2, 2, 3), np.uint8)] * held
@@ -126,6 +161,7 @@ SOURCES = {
     "0": True,
     "/dev/video0": True,
     "nvarguscamerasrc ! video/x-raw(memory:NVMM) ! appsink": True,
+    f"nvarguscamerasrc ! {'queue ! ' * 100}appsink": True,
     "rtsp://c/a%20b": True,
     "frame_%04d.png": False,
     __file__: False,

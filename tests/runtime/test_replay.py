@@ -66,7 +66,9 @@ def test_a_graph_stays_in_the_thread_that_recorded_it(tiny_bundle: Make) -> None
 
 @pytest.mark.parametrize("provider", ["cpu", "tensorrt"])
 def test_only_cuda_records(provider: str, tiny_bundle: Make) -> None:
-    with pytest.raises(ProviderUnavailable, match=f"which {provider} does not have"):
+    with pytest.raises(
+        ProviderUnavailable, match=f"asked for on {provider}, and drivetl replays CUDA graphs with --provider cuda only"
+    ):
         Detector(tiny_bundle(), provider=provider, cuda_graph=True)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,10 @@ import onnxruntime as ort
 import pytest
 
 from drivetl.doctor import _try_provider
-from drivetl.errors import BundleError, ProviderUnavailable
+from drivetl.errors import BundleError, ConfigError, ProviderUnavailable
 from drivetl.runtime import open_bundle, open_session
 from drivetl.runtime.requirements import missing_for
+from drivetl.runtime.session import reason_of
 
 
 def _has_driver() -> bool:
@@ -67,6 +70,48 @@ def test_nodes_on_a_foreign_provider_are_an_error(
     monkeypatch.setattr("drivetl.runtime.session._nodes_per_provider", lambda *_: {})
     with pytest.raises(ProviderUnavailable, match=r"assigned to \{\}"):
         open_bundle(tiny_bundle("again")).session("cpu")
+
+
+def test_an_engine_counts_as_the_nodes_that_it_was_built_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ONNX Runtime documents `Session_GetEpGraphAssignmentInfo` for providers that compile; no TensorRT is here."""
+    name = "TensorrtExecutionProvider"
+    engine = SimpleNamespace(ep_name=name, get_nodes=lambda: ["Conv"] * 88)
+    session = SimpleNamespace(get_providers=lambda: [name], get_provider_graph_assignment_info=lambda: [engine])
+    monkeypatch.setattr("drivetl.runtime.session.missing_for", lambda provider: None)
+    monkeypatch.setattr(ort, "InferenceSession", lambda *_, **__: session)
+    assert open_session(b"", "tensorrt").nodes_per_provider == {name: 88}
+
+
+def test_threads_that_no_machine_has_are_refused(tiny_bundle: Callable[..., Path]) -> None:
+    for threads in (-1, 1025):
+        with pytest.raises(ConfigError, match=f"threads must be 0 to 1024, not '{threads}'"):
+            open_bundle(tiny_bundle(f"bundle{threads}")).session("cpu", threads=threads)
+
+
+# Places in ONNX Runtime's source as its messages hold them; the first two are from 1.31.
+PLACES = (
+    "/onnxruntime_src/onnxruntime/python/onnxruntime_pybind_state.cc:1010 std::shared_ptr<onnxruntime::"
+    "IExecutionProviderFactory> onnxruntime::python::CreateExecutionProviderFactoryInstance(const onnxruntime::"
+    "SessionOptions&, const std::string&, const onnxruntime::ProviderOptionsMap&)",
+    "/onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:2043 onnxruntime::Provider& "
+    "onnxruntime::ProviderLibrary::Get()",
+    "/a/cuda_call.cc:129 std::conditional_t<THRW, void, onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE, "
+    "const char*, int) [with ERRTYPE = cudaError; bool THRW = true]",
+    "/a/b.h:2 void onnxruntime::A::f(std::function<void(int, float (*)(int))>) const::<lambda(int)>",
+    "/a/b.cc:2 bool onnxruntime::A::operator()(int) const",
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_of_what_onnxruntime_says_the_reason_is_kept_and_not_its_source(place: str) -> None:
+    reason = "The value for the key 'trt_engine_cache_enable' (here) should be 'True' or 'False'."
+    assert reason_of(RuntimeError(f"{place} {reason}\n")) == f"'{reason}'"
+    begun = "[ONNXRuntimeError] : 1 : FAIL : Status Message: "
+    assert reason_of(RuntimeError(f"{begun}{place} {reason}")) == f"'{begun}{reason}'"
+    assert reason_of(RuntimeError(reason)) == f"'{reason}'" and reason_of(RuntimeError()) == "'RuntimeError'"
+    began = time.perf_counter()
+    reason_of(RuntimeError(place + "((" * 10_000))
+    assert time.perf_counter() - began < 5
 
 
 def test_an_onnxruntime_that_cannot_prove_where_it_ran_is_refused(
@@ -205,9 +250,9 @@ def test_tensorrt_keeps_its_engines_by_graph(
     assert folder.is_dir() and not (tmp_path / "other").exists()
     assert given == [
         {
-            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_enable": "True",
             "trt_engine_cache_path": str(folder),
-            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_enable": "True",
             "trt_timing_cache_path": str(folder),
         },
         {},

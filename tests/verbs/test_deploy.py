@@ -59,6 +59,22 @@ def test_versus_beside_a_budget_is_refused(tiny_bundle: Callable[..., Path]) -> 
     assert done.returncode == 2 and "no use for --budget-ms" in done.stderr and done.stderr.count("\n") == 1
 
 
+IDLE = {
+    "bench b --predict jetson-orin-nx --iterations 9": "--predict has no use for --iterations",
+    "bench b --engine-cache e": "--engine-cache keeps engines of TensorRT, and cpu has none",
+    "bench b --engine-cache e --profile x86-cpu": "--engine-cache keeps engines of TensorRT, and cpu has none",
+    "bench b --engine-cache e --versus other --provider cuda": "--engine-cache keeps engines of TensorRT, and cuda has",
+    "verify b --weights w.pt --data d --engine-cache e": "--engine-cache keeps engines of TensorRT, and cpu has none",
+    "export w.pt --out o --max-drop 2": "--max-drop without --calibrate has no effect; give --calibrate too, or leave",
+}
+
+
+@pytest.mark.parametrize(("words", "sentence"), IDLE.items())
+def test_options_without_effect_are_refused(words: str, sentence: str) -> None:
+    done = _drivetl(*words.split())
+    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

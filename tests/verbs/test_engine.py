@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from drivetl.errors import ConfigError
 from drivetl.verbs._console import Reporter
-from drivetl.verbs._engine import EngineWatch
+from drivetl.verbs._engine import EngineWatch, refuse_idle_cache
 
 WAIT_S = 20
 
@@ -59,6 +60,16 @@ def test_an_error_while_it_builds_ends_it(tmp_path: Path) -> None:
     assert not _watching() and heard.lines == [
         "TensorRT builds its engine now, unless it lies in the cache; that takes minutes"
     ]
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda", None])
+def test_a_cache_that_nothing_fills_is_refused(provider: str | None, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=f"and {provider or 'cpu'} has none; give --provider tensorrt, or leave it out"
+    ):
+        refuse_idle_cache(provider, tmp_path)
+    refuse_idle_cache(provider, None)
+    refuse_idle_cache("tensorrt", tmp_path)
 
 
 @pytest.mark.parametrize("provider", ["cpu", "cuda", None])

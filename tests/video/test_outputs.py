@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pkgutil
 import resource
@@ -24,7 +25,7 @@ from drivetl.video.lane import Job, View
 from drivetl.video.live import LiveSource, Patience
 from drivetl.video.outputs import check_outputs
 from drivetl.video.source_info import SourceInfo
-from drivetl.video.stills import Stills, interest
+from drivetl.video.stills import STILLS_LIST, Stills, interest
 from drivetl.video.tracking import untracked
 from drivetl.video.weathered import VideoWeather
 
@@ -162,7 +163,59 @@ def test_the_best_stills_are_kept_apart_from_each_other(tmp_path: Path) -> None:
     with Stills(tmp_path / "stills", 1, 10.0, True) as again:
         again.consider(job(7, (0, 0, 50, 50, 0.9, 0)))
     # Those of the run before would pass for pictures of this one.
-    assert sorted(path.name for path in (tmp_path / "stills").iterdir()) == ["frame-000007.jpg", "mine.jpg"]
+    left = sorted(path.name for path in (tmp_path / "stills").iterdir())
+    assert left == [STILLS_LIST, "frame-000007.jpg", "mine.jpg"]
+
+
+def test_a_picture_that_drivetl_did_not_write_is_never_replaced_or_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "stills"
+    folder.mkdir()
+    others = [folder / name for name in ("frame-1.jpg", "frame-front.jpg", "frame-0000012.jpg.bak")]
+    for path in (*others, folder / "frame-000002.jpg"):
+        path.write_bytes(b"mine")
+    for overwrite in (False, True):
+        with pytest.raises(
+            OutputError, match=r"frame-000002\.jpg' is named like a still and is none that drivetl wrote"
+        ):
+            Stills(folder, 3, 10.0, overwrite)
+    (folder / "frame-000002.jpg").unlink()
+    with Stills(folder, 3, 10.0, False) as stills:
+        stills.consider(job(7, (0, 0, 50, 50, 0.9, 0)))
+    # In the place of a still: the list has its name, and other contents.
+    (folder / "frame-000007.jpg").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"frame-000007\.jpg' is named like a still"):
+        check_outputs(Outputs(stills=folder, overwrite=True), "0", None)
+    (folder / "frame-000007.jpg").unlink()
+    with Stills(folder, 3, 10.0, True):
+        pass  # no frame, so nothing to write
+    assert [path.read_bytes() for path in others] == [b"mine"] * 3 and STILLS_LIST in {p.name for p in folder.iterdir()}
+    for text in ("by hand", "[]", '{"stills": [7]}', '{"stills": [{"file": [], "sha256": ""}]}'):
+        (folder / STILLS_LIST).write_text(text, encoding="utf-8")
+        with pytest.raises(OutputError, match="is no list of stills as drivetl writes it"):
+            Stills(folder, 3, 10.0, True)
+        assert (folder / STILLS_LIST).read_text(encoding="utf-8") == text
+
+
+def test_stills_of_a_run_that_was_killed_are_known_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "stills"
+    for level in (7, 9):  # the second run is killed before its picture, which has the name of the first one's
+        with contextlib.suppress(KeyboardInterrupt), Stills(folder, 1, 10.0, True) as stills:
+            found = job(7, (0, 0, 50, 50, 0.9, 0))
+            found.image_bgr[:] = level
+            stills.consider(found)
+            if level == 9:
+                monkeypatch.setattr(Path, "replace", killed_at_a_picture)
+    monkeypatch.undo()
+    with Stills(folder, 1, 10.0, True) as stills:
+        stills.consider(job(8, (0, 0, 50, 50, 0.9, 0)))
+    assert sorted(path.name for path in folder.iterdir()) == [STILLS_LIST, "frame-000008.jpg"]
+
+
+def killed_at_a_picture(self: Path, target: Path) -> Path:
+    if target.suffix == ".jpg":
+        raise KeyboardInterrupt
+    self.rename(target)
+    return target
 
 
 def test_a_full_disk_keeps_what_was_written(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import typer
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
-from drivetl.errors import DrivetlError
+from drivetl.errors import DrivetlError, Stopped
 from drivetl.runtime import Detector
 from drivetl.verbs import video as verb
 
@@ -75,11 +76,35 @@ def test_everything_at_once(bundle: Path, make_video: MakeVideo, tmp_path: Path)
         (["--weather", "fog:7"], "--weather 'fog:7': the severity is 1 to 5"),
         (["--serve", "--host", "192.0.2.1"], "cannot serve on '192.0.2.1:8470'"),
         (["--classes", " , "], "--classes ' , ' names none; give some"),
+        (["--still-count", "3"], "--still-count without --stills has no effect; give --stills too, or leave it out"),
+        (["--host", "0.0.0.0", "--port", "0"], "--host and --port without --serve has no effect"),
+        (["--engine-cache", "engines"], "--engine-cache keeps engines of TensorRT, and cpu has none"),
     ],
 )
 def test_options_that_make_no_sense(bundle: Path, make_video: MakeVideo, words: list[str], message: str) -> None:
     result = run(make_video("in.mp4", [0]), "--model", bundle, *words)
     assert isinstance(result.exception, DrivetlError) and str(result.exception).startswith(message)
+
+
+@pytest.mark.parametrize("words", [["--threads", "1025"], ["--provider", "vulkan"]])
+def test_values_that_no_machine_has_are_usage_errors(bundle: Path, words: list[str]) -> None:
+    assert run("in.mp4", "--model", bundle, *words).exit_code == 2
+
+
+def test_models_whose_folders_have_one_name_are_told_apart(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, places = make_video("in.mp4", [200, 200]), [tmp_path / name / "deep" / "bundle" for name in "ab"]
+    for place in places:
+        shutil.copytree(bundle, place)
+    words = ["--model", places[0], "--compare", places[1], "--detections", tmp_path / "a.jsonl", "--json"]
+    result = run(source, *words)
+    assert json.loads(result.stdout)["compared"]["model"] == "b/deep/bundle"
+    line = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])
+    assert [model["model"] for model in line["models"]] == ["a/deep/bundle", "b/deep/bundle"]
+    names = [["/bundle", "/a/bundle"], ["a/one", "b/two"], ["one", "one"], ["a/one"]]
+    found = [verb._model_names([Path(place) for place in pair]) for pair in names]
+    assert found == [["/bundle", "a/bundle"], ["one", "two"], ["one", "one"], ["one"]]
 
 
 def test_results_that_would_be_lost_are_refused_before_the_run(
@@ -213,7 +238,54 @@ def test_sigterm_before_the_first_frame(
     models = verb._models
     monkeypatch.setattr(verb, "_models", opened)
     result = run(make_video("in.mp4", [200] * 4), "--model", bundle, "--out", tmp_path / "out.mp4")
-    assert result.exit_code == 143 and [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+    assert isinstance(result.exception, Stopped) and result.exception.exit_status == 143
+    assert str(result.exception) == "stopped by SIGTERM; no frame was done yet, so there is nothing to keep"
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+# A model that takes a minute to open, in one call of a library, as an engine of TensorRT does.
+SLOW = """
+import ctypes, sys
+import drivetl.runtime
+
+def open_slowly(*_, **__):
+    print("opening", file=sys.stderr, flush=True)
+    ctypes.CDLL(None).sleep(60)
+
+drivetl.runtime.Detector = open_slowly
+from drivetl.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_the_models_open_ends_it_at_once(name: str, bundle: Path, make_video: MakeVideo) -> None:
+    number = getattr(signal, name)
+    words = [sys.executable, "-c", SLOW, "video", str(make_video("in.mp4", [0])), "--model", str(bundle), "--json"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # Ignored signals are inherited, and whoever started the tests may ignore one.
+    with (
+        own_signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL),
+        subprocess.Popen(words, text=True, cwd=PROJECT, **pipes) as child,
+    ):
+        assert child.stderr is not None
+        while "opening" not in child.stderr.readline():
+            pass
+        child.send_signal(number)
+        began = time.perf_counter()
+        out, said = child.communicate(timeout=50)
+        assert time.perf_counter() - began < 20
+    message = (
+        "interrupted" if name == "SIGINT" else f"stopped by {name}; no frame was done yet, so there is nothing to keep"
+    )
+    assert child.returncode == 128 + number
+    assert json.loads(out)["error"] == {"message": message, "exit_status": 128 + number}
+    assert said.endswith(f"drivetl: error: {message}\n") and "Traceback" not in said
+
+
+def test_what_fails_while_the_models_open_is_told_as_ever(make_video: MakeVideo, tmp_path: Path) -> None:
+    result = run(make_video("in.mp4", [0]), "--model", tmp_path / "nowhere")
+    assert isinstance(result.exception, DrivetlError) and "not a bundle folder" in str(result.exception)
 
 
 def test_a_terminal_that_is_gone_takes_no_words(
