@@ -122,8 +122,9 @@ class Fits:
             _under(f"fold {number + 1} of {folds}", self._progress),
         )
         fitted = inner.fit(folder, sides[0])
+        seconds = fitted.trainer.seconds
         trials = inner._trials(fitted, "train", frozenset(sides[1]))
-        seconds = fitted.trainer.seconds + inner.selection_seconds
+        seconds += inner.selection_seconds
         with atomic_file(folder.trials, overwrite=True) as temporary:
             document = {"seconds": seconds, "trials": [trial.document() for trial in trials]}
             temporary.write_text(json.dumps(document), encoding="utf-8")

@@ -299,7 +299,7 @@ class AdaptTrainer(StartTrainer):
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time of the run so far, earlier parts included."""
+        """Wall-clock time since the run began, earlier parts included; it goes on when the training has ended."""
         return time.monotonic() - self._started
 
     @property

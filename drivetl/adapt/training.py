@@ -195,6 +195,7 @@ def _carried_out(
     """Choose the share, train, and write the weights; ``notes`` are those of before."""
     crossed = run.cross_validated()
     fitted = run.fit(folder, run.pictures)
+    seconds = fitted.trainer.seconds  # which goes on counting while the share is chosen
     curve = run.curve(crossed, fitted)
     share = _share(config, curve)
     _write_checkpoints(fitted, folder, curve, share)
@@ -206,7 +207,7 @@ def _carried_out(
         share=share,
         curve=curve,
         head_transfer=rows,
-        seconds=trainer.seconds + run.selection_seconds,
+        seconds=seconds + run.selection_seconds,
         **_figures(trainer),
         usage=totals(folder.log.read_text(encoding="utf-8").splitlines()),
         notes=(*notes, *run.notes, *_step_notes(trainer, config), *_share_notes(config, share)),

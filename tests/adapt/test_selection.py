@@ -227,7 +227,9 @@ def test_a_run_stopped_between_folds_ends_in_the_same_weights(
     configure: Configure, random_weights: Path, tmp_path: Path
 ) -> None:
     config = configure(wise_ft="select", epochs=1, selection_folds=2)
+    began = time.monotonic()
     whole = train(config, tmp_path / "whole", judge=Bench(random_weights, 0.5, pause_s=0.3))
+    assert whole.seconds < time.monotonic() - began, "the choice counts once"
 
     def stop(label: str, done: int, total: int | None) -> None:
         if label.startswith("fold 2") and "training" in label:
