@@ -122,6 +122,30 @@ def test_the_command_that_continues_asks_for_the_same(
     assert invoke(app, *words[1:]).exit_code != 2, "the command line takes it"
 
 
+def test_a_folder_of_pictures_that_nobody_labelled_trains_with_the_shipped_recipe(
+    app: typer.Typer, random_weights: Path, tmp_path: Path
+) -> None:
+    own, measured = (load_yaml(resource_file("configs", name))["train"] for name in ("unlabelled", "bench_unlabelled"))
+    assert own == {key: value for key, value in measured.items() if key != "threads"}
+    frames, source = tmp_path / "frames", draw_dataset(tmp_path / "source", train=2)
+    shutil.copytree(source / "images" / "train", frames)
+    (frames / "data.yaml").write_text("train: .\nnames: [person, car, truck]\n")
+    words = (
+        "train",
+        "--data",
+        frames / "data.yaml",
+        "--weights",
+        random_weights,
+        "--recipe",
+        "unlabelled",
+        *SMALL[:-2],
+    )
+    result = invoke(app, *words, "--epochs", 1, "--replay", source, "--out", tmp_path / "run", "--json")
+    document = document_of(result)
+    assert document["share"] == 0.5 and document["zero_shot"] is None
+    assert "2 pictures and 2 source pictures an epoch" in " ".join(result.stderr.split())
+
+
 def test_without_a_recipe_it_is_the_one_that_measured_best(
     app: typer.Typer, drawn: Path, random_weights: Path, tmp_path: Path
 ) -> None:
