@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ _FAMILIES = ("yolov8", "yolo11", "yolo26")
 _SIZES = "nsmlx"
 
 
-def conv_layers(name: str, size_hw: tuple[int, int], classes: int = 80) -> list[tuple[float, float]]:
+@cache
+def conv_layers(name: str, size_hw: tuple[int, int], classes: int = 80) -> tuple[tuple[float, float], ...]:
     """Return operations and values moved of every convolution of a YOLOv8, YOLO11 or YOLO26 detector.
 
     The network is built from Ultralytics' own description, moved to torch's ``meta`` device, where tensors have shapes
@@ -50,4 +52,4 @@ def conv_layers(name: str, size_hw: tuple[int, int], classes: int = 80) -> list[
             module.register_forward_hook(note)
     with torch.no_grad():
         model(torch.zeros(1, 3, *size_hw, device="meta"))
-    return found
+    return tuple(found)

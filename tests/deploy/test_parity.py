@@ -97,6 +97,8 @@ def test_one_session_does_the_whole_of_verify(
 
     shutil.copytree(yolo_bundle, tmp_path / "bundle")
     monkeypatch.setattr(Bundle, "session", noted)
+    # The CPU stands in for TensorRT, and has no engines to keep.
+    monkeypatch.setattr("drivetl.verbs.verify.refuse_idle_cache", lambda provider, cache: None)
     words = ["--weights", str(material / "weights" / "yolo11n.pt"), "--data", str(road_pictures), "--limit", "1"]
     cache = tmp_path / "engines"
     done = CliRunner().invoke(app, ["verify", str(tmp_path / "bundle"), *words, "--engine-cache", str(cache)])

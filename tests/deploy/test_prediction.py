@@ -18,7 +18,7 @@ from drivetl.resources import resource_dir
 from drivetl.yolo.layers import conv_layers
 
 FAMILIES = ("yolo11", "yolo26")
-Layers = list[tuple[float, float]]
+Layers = tuple[tuple[float, float], ...]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from drivetl.evaluate.matching import IOU_THRESHOLDS, ClassMatches, Matches
 
 GROUPS = 100
 SIMULATIONS = 300
-REPLICATES = 600
+REPLICATES = 400
 SKILLS = (0.5, 0.5, 0.1)
 
 
