@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl.errors import ConfigError, quoted
-from drivetl.files import expanded, write_json
+from drivetl.files import write_json
 from drivetl.verbs._console import Reporter
-from drivetl.verbs._recipe_paths import arms_at_home
+from drivetl.verbs._recipe_paths import arms_at_home, sources_at_home
 from drivetl.verbs._stages import carry_out_all, check_train_settings, refuse_set_above
 
 if TYPE_CHECKING:
@@ -36,17 +36,7 @@ def carry_out_comparison(
     from drivetl.yolo import resolve_weights
 
     plan = parse_model(ComparisonRecipe, document, str(path))
-    sources = {
-        name: source.model_copy(update={"source": expanded(source.source).absolute()})
-        for name, source in plan.sources.items()
-    }
-    for name, source in sources.items():
-        if not source.source.exists():
-            raise ConfigError(
-                f"{quoted(path)}: sources.{name}.source is {quoted(source.source)}, which does not exist; "
-                f"say where the dataset lies with --set sources.{name}.source=FOLDER"
-            )
-    plan = plan.model_copy(update={"sources": sources})
+    plan = sources_at_home(plan, path)
     _check_settings(plan, path)
     plan = arms_at_home(plan, path)
     weights = resolve_weights(plan.weights).absolute()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from drivetl.comparison_recipe import ComparisonRecipe
     from drivetl.recipe import Recipe, TrainSettings
 
-__all__ = ["arms_at_home", "source_at_home", "train_at_home"]
+__all__ = ["arms_at_home", "source_at_home", "sources_at_home", "train_at_home"]
 
 
 def source_at_home(plan: Recipe, path: Path) -> Recipe:
@@ -25,13 +25,7 @@ def source_at_home(plan: Recipe, path: Path) -> Recipe:
     """
     changes: dict[str, Any] = {}
     if plan.data is not None:
-        source = expanded(plan.data.source).absolute()
-        if not source.exists():
-            raise ConfigError(
-                f"{quoted(path)}: data.source is {quoted(source)}, which does not exist; "
-                f"say where the dataset lies with --set data.source=FOLDER"
-            )
-        changes["data"] = plan.data.model_copy(update={"source": source})
+        changes["data"] = plan.data.model_copy(update={"source": _source(plan.data.source, "data.source", path)})
     if plan.video.source is not None:
         video = expanded(plan.video.source).absolute()
         if not (video.is_file() or video.is_dir()):
@@ -58,6 +52,19 @@ def train_at_home(plan: Recipe, path: Path, *, fell_back: bool) -> Recipe:
     return plan.model_copy(update={"fallback": plan.fallback.model_copy(update=sections)})
 
 
+def sources_at_home(plan: ComparisonRecipe, path: Path) -> ComparisonRecipe:
+    """Make the paths absolute from which a comparison imports; see `source_at_home`.
+
+    Raises:
+        ConfigError: one of them does not exist.
+    """
+    sources = {
+        name: own.model_copy(update={"source": _source(own.source, f"sources.{name}.source", path)})
+        for name, own in plan.sources.items()
+    }
+    return plan.model_copy(update={"sources": sources})
+
+
 def arms_at_home(plan: ComparisonRecipe, path: Path) -> ComparisonRecipe:
     """Make the paths in a comparison's settings of training absolute, of files from the recipe's own folder on.
 
@@ -69,6 +76,16 @@ def arms_at_home(plan: ComparisonRecipe, path: Path) -> ComparisonRecipe:
         for arm, own in plan.arms.items()
     }
     return plan.model_copy(update={"train": _settings(plan.train, "train", path, plan), "arms": arms})
+
+
+def _source(given: Path, key: str, path: Path) -> Path:
+    source = expanded(given).absolute()
+    if not source.exists():
+        raise ConfigError(
+            f"{quoted(path)}: {key} is {quoted(source)}, which does not exist; "
+            f"say where the dataset lies with --set {key}=FOLDER"
+        )
+    return source
 
 
 def _settings(

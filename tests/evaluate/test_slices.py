@@ -189,9 +189,8 @@ def test_the_lowest_of_many_slices_that_do_not_differ_is_not_called_weaker() -> 
         facts = Facts([(300, 300)] * 100, said, [{}] * 200)
         weakest = evaluate_slices(truth, found, [str(n) for n in range(100)], facts).weakest
         assert weakest is not None and weakest.p_value is not None
-        own = entry_of((weakest,), *weakest.value)
-        assert own.difference is not None and own.standard_error is not None
-        alone = p_value_by_error(own.difference, own.standard_error, own.groups)
+        assert weakest.difference is not None and weakest.standard_error is not None
+        alone = p_value_by_error(weakest.difference, weakest.standard_error, weakest.groups)
         assert weakest.p_value == pytest.approx(min(1, 12 * alone))
         accused += weakest.p_value < 0.05
     assert accused <= 1
