@@ -185,6 +185,11 @@ class TrainConfig(StrictModel):
         )
 
     @property
+    def average_share(self) -> float:
+        """The share of the run that the moving average reaches back: further where it is the teacher."""
+        return 0.1 if self.labels == "used" else 0.5
+
+    @property
     def close_mosaic_epochs(self) -> int:
         """How many epochs at the end run without mosaic: at least one, if the share is not 0."""
         return min(self.epochs, math.ceil(self.epochs * self.close_mosaic_share - 1e-9))

@@ -84,7 +84,7 @@ class Plan:
         )
         return (
             f"Chosen: {step}; {warm}, then falls along a cosine to {config.lrf:.0%} of lr0; the moving average "
-            f"reaches back {self.average_steps} steps, {'a tenth' if config.labels == 'used' else 'half'} of the run."
+            f"reaches back {self.average_steps} steps, {config.average_share:.0%} of the run."
         )
 
 
@@ -106,9 +106,8 @@ def plan_run(config: TrainConfig, samples: Sequence[Sample], names: Sequence[str
     if warmup is None:
         warmup = round(_WARM_UP_SHARE * config.epochs, 2)
     labels = {name: found[name] for name in names}
-    # As the trainer does it; Ultralytics lets no warm-up reach into the last epoch.
-    average = max(1, round(steps * (0.1 if config.labels == "used" else 0.5)))
-    warmup = min(warmup, config.epochs - 1)
+    average = max(1, round(steps * config.average_share))
+    warmup = min(warmup, config.epochs - 1)  # Ultralytics lets none reach into the last epoch
     return Plan(pictures, replayed, labels, batches, accumulation, steps, warmup, average)
 
 

@@ -22,6 +22,7 @@ _FLOOR = 0.1
 # However sure or unsure the start is of a class, its threshold stays between these.
 _LOWEST, _HIGHEST = 0.25, 0.7
 _IOU = 0.6
+_NO_LABELS = {"batch_idx": (0,), "cls": (0, 1), "bboxes": (0, 4)}
 
 
 def class_thresholds(model: Any, batches: Iterable[torch.Tensor], classes: Sequence[int]) -> dict[int, float]:
@@ -59,9 +60,11 @@ def pseudo_labels(model: Any, pictures: torch.Tensor, thresholds: dict[int, floa
 
     Args:
         model: the teacher, in evaluation mode.
-        pictures: float (b, 3, h, w) in [0, 1].
+        pictures: float (b, 3, h, w) in [0, 1]; a small batch may hold none but source pictures, and b be 0.
         thresholds: see `class_thresholds`.
     """
+    if not len(pictures):  # which Ultralytics' head cannot reshape
+        return {name: torch.zeros(shape, device=pictures.device) for name, shape in _NO_LABELS.items()}
     height, width = pictures.shape[2:]
     size = torch.tensor([width, height, width, height], device=pictures.device)
     parts = []
@@ -72,7 +75,7 @@ def pseudo_labels(model: Any, pictures: torch.Tensor, thresholds: dict[int, floa
             corners = sure[:, :4] / size
             boxes = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
             parts.append(torch.cat([torch.full_like(sure[:, :1], number), sure[:, 5:6], boxes], 1))
-    rows = torch.cat(parts) if parts else torch.zeros((0, 6), device=pictures.device)
+    rows = torch.cat(parts)
     return {"batch_idx": rows[:, 0], "cls": rows[:, 1:2], "bboxes": rows[:, 2:]}
 
 

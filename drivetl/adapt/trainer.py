@@ -19,6 +19,7 @@ import random
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class AdaptTrainer(StartTrainer):
             # oneDNN's bfloat16 convolutions are fastest with the channels last.
             self.model.to(memory_format=torch.channels_last)
         steps = self.job.config.steps(len(self.train_loader), self.accumulation)
-        self.ema = moving_average(self.model, steps, 0.1 if self.job.config.labels == "used" else 0.5)
+        self.ema = moving_average(self.model, steps, self.job.config.average_share)
         # After the average has copied the model: the copy needs no loss, and no teacher in it.
         unwrap_model(self.model).criterion = self._new_criterion()
         if self.job.state is not None:
@@ -183,11 +184,15 @@ class AdaptTrainer(StartTrainer):
             batch.update(self._labelled(batch, self.thresholds))
         return batch
 
+    @cached_property
+    def _target_files(self) -> frozenset[str]:
+        """The pictures that nobody labelled; the others are of the source."""
+        dataset = self.train_loader.dataset
+        return frozenset(dataset.im_files[: dataset.targets])
+
     def _labelled(self, batch: dict[str, Any], thresholds: dict[int, float]) -> dict[str, torch.Tensor]:
         """Return the labels of a batch: the teacher's of target pictures, of source pictures those of their dataset."""
-        dataset = self.train_loader.dataset
-        targets = set(dataset.im_files[: dataset.targets])
-        chosen = [number for number, file in enumerate(batch["im_file"]) if file in targets]
+        chosen = [number for number, file in enumerate(batch["im_file"]) if file in self._target_files]
         place = torch.tensor(chosen, dtype=torch.long, device=self.device)
         found = pseudo_labels(self.ema.ema, batch.get("clean", batch["img"])[place], thresholds)
         found["batch_idx"] = place[found["batch_idx"].long()].to(found["batch_idx"].dtype)

@@ -72,7 +72,7 @@ def test_the_plan_says_what_the_trainer_does_with_the_average_and_the_warm_up() 
     config = TrainConfig(data=Path(), weights="w", epochs=1, batch=8, labels="teacher", selection_split=None)
     plan = plan_run(config, samples(80), ["car"])
     assert (plan.steps, plan.average_steps, plan.warmup_epochs) == (10, 5, 0)
-    assert "reaches back 5 steps, half of the run" in plan.lines(config)[-1] and "no warm-up" in plan.lines(config)[-1]
+    assert "reaches back 5 steps, 50% of the run" in plan.lines(config)[-1] and "no warm-up" in plan.lines(config)[-1]
 
 
 def line(train_loss: float, val_loss: float | None, accuracy: float | None) -> dict[str, float | None]:

@@ -60,6 +60,13 @@ def test_a_picture_without_anything_sure_has_no_label() -> None:
     assert labels["cls"].shape == (0, 1) and labels["bboxes"].shape == (0, 4)
 
 
+def test_a_batch_of_source_pictures_alone_asks_no_teacher(configure: Configure, tmp_path: Path) -> None:
+    source = draw_dataset(tmp_path / "source", train=4)
+    config = configure(labels="teacher", selection_split=None, epochs=1, batch=1, mosaic=0.0, replay=source)
+    result = train(config, tmp_path / "run")
+    assert result.optimiser_steps > 0
+
+
 def test_no_label_of_the_dataset_is_read(configure: Configure, drawn: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(drawn, bare)
