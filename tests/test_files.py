@@ -193,7 +193,7 @@ def test_a_locked_folder_is_kept_until_its_process_ends_however_it_ends(tmp_path
         "from drivetl.files import locked_dir\n"
         f"with locked_dir(Path({str(tmp_path)!r})):\n"
         "    pid = os.fork()\n"
-        "    if pid: print(pid, flush=True)\n"
+        "    if not pid: print(os.getpid(), flush=True)  # it has let go by now\n"
         "    time.sleep(60)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
