@@ -78,7 +78,7 @@ class Plan:
         else:
             step = f"a step after every batch, because {self._why_no_more(config)}"
         warm = (
-            f"the learning rate rises over the first {self.warmup_epochs:g} epochs"
+            f"the learning rate rises over {self.warmup_epochs:g} epoch{'s' * (self.warmup_epochs != 1)}"
             if self.warmup_epochs
             else "no warm-up"
         )

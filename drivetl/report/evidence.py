@@ -103,10 +103,13 @@ def _weakest(entry: Mapping[str, Any] | None, key: str) -> str | None:
     what = "condition" if key == "weakest" else "kind of boxes"
     sure = entry["p_value"] is not None and entry["p_value"] < 0.05 and entry["difference"] < 0
     verdict = "surely below" if sure else "not surely below"
-    return (
+    weakest = (
         f"Weakest {what}: {entry['by'][0]} {entry['value'][0]}, mAP50-95 {_ap(entry)}, {verdict} that of all pictures"
-        + (f" (p {entry['p_value']:.3f}, as the lowest of several)." if entry["p_value"] is not None else ".")
     )
+    if entry["p_value"] is None:
+        return f"{weakest}."
+    chance = "under 0.001" if entry["p_value"] < 0.001 else f"{entry['p_value']:.3f}"
+    return f"{weakest} (p {chance}, as the lowest of several)."
 
 
 def errors_section(errors: Mapping[str, Any], sources: Sequence[Source]) -> Section:

@@ -40,7 +40,8 @@ def _against(entry: dict[str, Any]) -> str:
     if chance is None:
         return "nothing to compare with"
     verdict = "below all pictures" if chance < 0.05 and entry["difference"] < 0 else "not surely below all pictures"
-    return f"{entry['difference']:+.3f} to all pictures, p {chance:.3f} as the lowest of several: {verdict}"
+    shown = "under 0.001" if chance < 0.001 else f"{chance:.3f}"
+    return f"{entry['difference']:+.3f} to all pictures, p {shown} as the lowest of several: {verdict}"
 
 
 def _table(entries: list[dict[str, Any]]) -> list[str]:
