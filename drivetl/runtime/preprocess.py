@@ -1,7 +1,7 @@
 """The Detector's way from picture to input: the results of `Letterbox` and `to_tensor`, without allocating.
 
 `drivetl.runtime.letterbox` is the reference that everything is measured with; a test holds the two equal bit for bit.
-Scaling writes into a buffer of the size of the scaled picture, and its three planes are divided into their place in
+Scaling writes into a buffer of the size of the scaled picture, and its three planes are looked up into their place in
 the tensor. Where the graph preprocesses, scaling writes to its place in the input and that is all. The padding is
 written once and stays until a picture of another size comes.
 """
@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from drivetl.runtime.letterbox import UNIT_SCALE, Geometry, Letterbox, check_image
 
 __all__ = ["Preprocessor"]
-
-_LEVELS = np.float32(255.0)
 
 
 class Preprocessor:
@@ -62,9 +60,17 @@ class _Tensors:
         )
         self._tensor[...] = UNIT_SCALE[0, letterbox.pad_value]
         self._scaled = np.empty((height, width, 3), np.uint8)
-        # Blue, green, red, as they stand in the picture; each goes to its place in the tensor.
-        self._planes = [np.empty((height, width), np.uint8) for _ in range(3)]
-        self._windows = [self._tensor[0, 2 - i, top : top + height, left : left + width] for i in range(3)]
+        planes = np.empty((3, height, width), np.uint8)
+        # Blue, green, red, as they stand in the picture; the tensor has them the other way round.
+        self._planes = list(planes[::-1])
+        if width == geometry.input_size_hw[1]:
+            # A plane's rows lie one after the other here and there: one call for all three, and OpenCV shares out what
+            # is that large among its threads, which it does not with a single plane.
+            inside = slice(top * width, (top + height) * width)
+            self._parts = [(planes.reshape(3, -1), self._tensor.reshape(3, -1)[:, inside])]
+        else:
+            window = self._tensor[0, :, top : top + height, left : left + width]
+            self._parts = list(zip(planes, window, strict=True))
 
     def fill(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Write a picture into the tensor and return it."""
@@ -74,10 +80,8 @@ class _Tensors:
             cv2.resize(image_bgr, (width, height), dst=self._scaled, interpolation=cv2.INTER_LINEAR)
             scaled = self._scaled
         cv2.split(scaled, self._planes)
-        for plane, window in zip(self._planes, self._windows, strict=True):
-            # The same floats as the reference's look-up, by instructions that take sixteen values at a time.
-            np.copyto(window, plane)
-            np.divide(window, _LEVELS, out=window)
+        for levels, floats in self._parts:
+            cv2.LUT(levels, UNIT_SCALE, dst=floats)
         return self._tensor
 
 
