@@ -17,7 +17,7 @@ from drivetl.cli import app
 from drivetl.data import open_dataset
 
 PROJECT = Path(__file__).resolve().parent.parent
-READMES = [PROJECT / "README.md", PROJECT / "configs" / "README.md"]
+READMES = [PROJECT / name / "README.md" for name in (".", "configs", "export")]
 
 
 def commands() -> list[str]:

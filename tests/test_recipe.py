@@ -13,7 +13,8 @@ import pytest
 from drivetl.adapt.plain import check_plain_settings
 from drivetl.comparison_recipe import ComparisonRecipe
 from drivetl.config import load_yaml, parse_model, set_values
-from drivetl.errors import ConfigError, DatasetError
+from drivetl.errors import ConfigError, DatasetError, OutputError
+from drivetl.files import locked_dir
 from drivetl.recipe import Recipe, Stage, source_state
 from drivetl.recipe_stages import stages
 from drivetl.resources import resource_file
@@ -194,6 +195,16 @@ def carried(monkeypatch: pytest.MonkeyPatch, recipe: str, folder: Path, *setting
     with pytest.raises(Enough):
         run.carry_out_recipe(shipped, list(settings), lambda plan: folder / "run", Reporter("run", True))
     return found
+
+
+def test_two_processes_do_not_carry_out_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_weights", lambda *_: (tmp_path / "w.pt", False))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shipped = PROJECT / "configs" / "demo.yaml"
+    with locked_dir(folder), pytest.raises(OutputError, match=r"another process is at work in '.*/run'; wait for it"):
+        run.carry_out_recipe(shipped, [], lambda plan: folder, Reporter("run", True))
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

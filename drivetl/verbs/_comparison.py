@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl.errors import ConfigError, quoted
-from drivetl.files import write_json
 from drivetl.verbs._console import Reporter
 from drivetl.verbs._recipe_paths import arms_at_home, sources_at_home
-from drivetl.verbs._stages import carry_out_all, check_train_settings, refuse_set_above
+from drivetl.verbs._stages import begun, carry_out_all, check_train_settings, refuse_set_above
 
 if TYPE_CHECKING:
     from drivetl.comparison_recipe import ComparisonRecipe
@@ -28,7 +27,7 @@ def carry_out_comparison(
 
     Raises:
         ConfigError: the recipe or the settings of an arm do not fit, or a dataset or file is not there.
-        DrivetlError: a stage failed.
+        DrivetlError: a stage failed, or another process is at work on the run.
     """
     from drivetl.comparison_recipe import ComparisonRecipe
     from drivetl.comparison_stages import comparison_stages
@@ -41,10 +40,11 @@ def carry_out_comparison(
     plan = arms_at_home(plan, path)
     weights = resolve_weights(plan.weights).absolute()
     folder = out.absolute() / plan.name
-    write_json(folder / "recipe.json", json.loads(plan.model_dump_json()), overwrite=True)
-    stages = comparison_stages(plan, folder, weights, path.absolute().parent)
-    results = carry_out_all(stages, folder, reporter, jobs)
-    return folder, results, [*_summary(plan, results), *_picture(plan, results, folder / "comparison.png")]
+    with begun(folder, json.loads(plan.model_dump_json())):
+        stages = comparison_stages(plan, folder, weights, path.absolute().parent)
+        results = carry_out_all(stages, folder, reporter, jobs)
+        picture = _picture(plan, results, folder / "comparison.png")
+    return folder, results, [*_summary(plan, results), *picture]
 
 
 def _check_settings(plan: ComparisonRecipe, path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from drivetl.verbs._progress import Shown, shown_on
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -53,8 +54,7 @@ class Reporter:
         self.verb = verb
         self.as_json = as_json
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._bars: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._shown: Shown | None = None
 
     def say(self, text: str) -> None:
         """Print one line for people; markup in it is shown, not obeyed."""
@@ -62,22 +62,18 @@ class Reporter:
 
     def progress(self, label: str, done: int, total: int | None) -> None:
         """Show how far the work named ``label`` is; see `drivetl.progress.Progress`."""
-        if self._bars is None:
-            return
-        if label not in self._tasks:
-            self._tasks[label] = self._bars.add_task(escape(label), total=total)
-        self._bars.update(self._tasks[label], completed=done, total=total)
+        if self._shown is not None:
+            self._shown.update(label, done, total)
 
     @contextmanager
     def working(self) -> Iterator[Reporter]:
-        """Show progress bars with time left while the block runs."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with _stdout_kept_for_json(self.as_json), Progress(*columns, console=self.console) as bars:
-            self._bars, self._tasks = bars, {}
+        """Show progress with the time left while the block runs."""
+        with _stdout_kept_for_json(self.as_json), shown_on(self.console) as shown:
+            self._shown = shown
             try:
                 yield self
             finally:
-                self._bars = None
+                self._shown = None
 
     @contextmanager
     def measuring(self) -> Iterator[Reporter]:

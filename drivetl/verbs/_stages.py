@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl.errors import ConfigError, DrivetlError, GateFailed, quoted
-from drivetl.files import atomic_file, write_json, writing
+from drivetl.files import atomic_file, locked_dir, write_json, writing
 from drivetl.verbs._children import Children
 from drivetl.verbs._console import Reporter
+from drivetl.verbs._progress import in_words
 
 if TYPE_CHECKING:
     from drivetl.recipe import Stage
 
-__all__ = ["carry_out_all", "check_train_settings", "refuse_set_above"]
+__all__ = ["begun", "carry_out_all", "check_train_settings", "refuse_set_above"]
 
 # What a recipe says once for all of its stages, and under which name.
 _SET_ABOVE = {
@@ -34,6 +35,20 @@ _SET_ABOVE = {
 _LAST_LINES = 5
 
 _children = Children()
+
+
+@contextmanager
+def begun(folder: Path, recipe: dict[str, Any]) -> Iterator[None]:
+    """Make a run's folder, write ``recipe.json``, and keep other processes out while the block runs.
+
+    Raises:
+        OutputError: another process carries out a recipe there, or the folder cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked_dir(folder):
+        write_json(folder / "recipe.json", recipe, overwrite=True)
+        yield
 
 
 def carry_out_all(stages: Sequence[Stage], folder: Path, reporter: Reporter, jobs: int = 1) -> dict[str, Any]:
@@ -124,7 +139,7 @@ class _Clock:
         if not self._shares:
             return ""
         seconds = self._left * self._seconds / self._shares / self._jobs
-        return f", about {max(1, round(seconds / 60))} min left" if seconds > 45 else ", less than a minute left"
+        return f", {in_words(seconds)}"
 
 
 def _carry_out(

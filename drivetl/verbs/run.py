@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drivetl.errors import ConfigError, WeightsError, quoted
-from drivetl.files import write_json
 from drivetl.resources import resource_dir
 from drivetl.verbs._comparison import carry_out_comparison
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import percent
 from drivetl.verbs._recipe_paths import source_at_home, train_at_home
-from drivetl.verbs._stages import carry_out_all, check_train_settings
+from drivetl.verbs._stages import begun, carry_out_all, check_train_settings
 
 if TYPE_CHECKING:
     from drivetl.recipe import Recipe
@@ -114,7 +113,7 @@ def carry_out_recipe(
     Raises:
         ConfigError: the recipe does not fit its schema, or a dataset or file that it names is not there.
         WeightsError: the weights are not on this machine, nor is the fallback.
-        GateFailed, DrivetlError: see `carry_out_all`.
+        GateFailed, DrivetlError: see `begun` and `carry_out_all`.
     """
     from drivetl.config import load_yaml, parse_model, set_values
     from drivetl.recipe import Recipe
@@ -130,8 +129,8 @@ def carry_out_recipe(
     folder = folder_of(plan)
     plan = plan.fallen_back() if fell_back else plan
     document = {**json.loads(plan.model_dump_json()), "started_from": weights.name, "fell_back": fell_back}
-    write_json(folder / "recipe.json", document, overwrite=True)
-    results = carry_out_all(stages(plan, folder, weights, fell_back=fell_back), folder, reporter)
+    with begun(folder, document):
+        results = carry_out_all(stages(plan, folder, weights, fell_back=fell_back), folder, reporter)
     return Carried(folder, weights.name, fell_back, results)
 
 
