@@ -34,6 +34,13 @@ def refuse_idle_cache(provider: str | None, cache: Path | None) -> None:
         )
 
 
+def _can_build() -> bool:
+    """Say whether TensorRT can run here; where it cannot, the reason is told at once, and no engine is built."""
+    from drivetl.runtime.requirements import missing_for
+
+    return missing_for("tensorrt") is None
+
+
 class EngineWatch:
     """Says every quarter of a minute that an engine is being built, until the work behind it moves.
 
@@ -55,7 +62,7 @@ class EngineWatch:
         self._every_s = every_s
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
-        if provider == "tensorrt":
+        if provider == "tensorrt" and _can_build():
             self._thread = threading.Thread(target=self._tick, name="engine watch", daemon=True)
             self._kept = "unless it lies in the cache" if cache else "at every start without --engine-cache FOLDER"
 

@@ -37,6 +37,21 @@ def _watching() -> bool:
     return any(thread.name == "engine watch" for thread in threading.enumerate())
 
 
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that TensorRT seems to run on."""
+    monkeypatch.setattr("drivetl.runtime.requirements.missing_for", lambda provider: None)
+
+
+def test_where_tensorrt_cannot_run_no_engine_is_said_to_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivetl.runtime.requirements.missing_for", lambda provider: "no NVIDIA driver is installed")
+    heard = Heard()
+    with EngineWatch(heard, "tensorrt", every_s=0.001):
+        assert not _watching()
+    assert heard.lines == []
+
+
+@pytest.mark.usefixtures("tensorrt")
 def test_it_goes_on_saying_so_until_the_work_moves_and_then_never_again() -> None:
     heard = Heard()
     with EngineWatch(heard, "tensorrt", every_s=0.01) as watch:
@@ -53,6 +68,7 @@ def test_it_goes_on_saying_so_until_the_work_moves_and_then_never_again() -> Non
     assert heard.lines[1].startswith("TensorRT is still building its engine, 0 s")
 
 
+@pytest.mark.usefixtures("tensorrt")
 def test_an_error_while_it_builds_ends_it(tmp_path: Path) -> None:
     heard = Heard()
     with pytest.raises(OSError, match="no"), EngineWatch(heard, "tensorrt", tmp_path):
