@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -194,10 +193,13 @@ def _carry_out(job: _Job, reporter: Reporter) -> None:
 
 
 def _finish(reporter: Reporter, document: dict[str, Any], lines: list[str], number: int) -> None:
-    """Write the result; exit with 128 + the signal that stopped the run, which leaves a whole file all the same."""
+    """Write the result; exit with 128 + the signal that stopped the run, which leaves a whole file all the same.
+
+    Whoever closes the window ends the run as it is meant to end.
+    """
     reporter.finish(document, lines)
-    if document["interrupted"]:
-        raise typer.Exit(128 + (number or signal.SIGINT))
+    if number:
+        raise typer.Exit(128 + number)
 
 
 def _written(*paths: Path | None) -> list[str]:
@@ -294,7 +296,7 @@ def _lines(result: VideoResult, provider: str, out: Path | None) -> list[str]:
         lines.append(f"{result.compared['model']} detects over all frames: {_counts(result.compared['per_class'])}")
     lines += [f"note: {note}" for note in result.notes]
     if result.interrupted:
-        lines.append(f"interrupted after {result.frames_out} frames")
+        lines.append(f"stopped after {result.frames_out} frames")
     if out is not None:
         lines.append(f"{out} ({result.codec})")
     return lines

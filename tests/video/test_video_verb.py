@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -212,6 +213,24 @@ def test_a_hangup_that_is_ignored_stays_so(
     with own_signal(signal.SIGHUP, signal.SIG_IGN):  # as nohup does it
         result = run(source, "--model", bundle, "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["frames_out"] == 9
+
+
+def test_closing_the_window_is_a_good_end(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_frames: Read
+) -> None:
+    shown: list[int] = []
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))  # the probe of the display
+    for name in ("namedWindow", "resizeWindow", "destroyAllWindows"):
+        monkeypatch.setattr(cv2, name, lambda *_: None)
+    monkeypatch.setattr(cv2, "imshow", lambda *_: shown.append(1))
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
+    monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) >= 4 else -1)
+    source = make_video("in.mp4", [200] * 100, size_wh=(256, 128))
+    result = run(source, "--model", bundle, "--show", "--out", tmp_path / "out.mp4", "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["interrupted"] and 4 <= document["frames_out"] < 100
+    assert len(read_frames(tmp_path / "out.mp4")) == document["frames_out"]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])

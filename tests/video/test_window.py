@@ -14,10 +14,11 @@ from drivetl.video.window import Window
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A screen that records what is shown, in place of OpenCV's window functions."""
-    state = SimpleNamespace(shown=[], key=-1, visible=1.0, closed=0)
+    state = SimpleNamespace(shown=[], sizes=[], key=-1, visible=1.0, closed=0)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
     monkeypatch.setattr(cv2, "imshow", lambda name, image_bgr: state.shown.append((name, image_bgr.shape)))
+    monkeypatch.setattr(cv2, "resizeWindow", lambda name, width, height: state.sizes.append((width, height)))
     monkeypatch.setattr(cv2, "waitKey", lambda _: state.key)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: state.visible)
     monkeypatch.setattr(cv2, "destroyAllWindows", lambda: setattr(state, "closed", state.closed + 1))
@@ -34,6 +35,19 @@ def test_frames_are_shown_until_q(screen: SimpleNamespace) -> None:
         assert window.closed
     assert screen.shown == [("road", (4, 6, 3))] * 2
     assert screen.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("frame_wh", "window_wh"),
+    [((960, 540), (960, 540)), ((1920, 1080), (1280, 720)), ((1080, 1920), (405, 720)), ((7680, 1), (1280, 1))],
+)
+def test_a_window_is_as_large_as_its_first_frame_and_then_as_its_user_likes(
+    frame_wh: tuple[int, int], window_wh: tuple[int, int], screen: SimpleNamespace
+) -> None:
+    with Window("road") as window:
+        window.show(np.zeros((*frame_wh[::-1], 3), np.uint8))
+        window.show(np.zeros((4, 6, 3), np.uint8))
+    assert screen.sizes == [window_wh]
 
 
 def test_the_windows_own_button_closes_it(screen: SimpleNamespace) -> None:
