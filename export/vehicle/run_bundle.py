@@ -26,6 +26,7 @@ import numpy as np
 
 from drivetl.errors import ConfigError, DrivetlError, GateFailed, VideoError, printable_source, quoted
 from drivetl.runtime import PROVIDERS, Detections, Detector
+from drivetl.runtime.requirements import missing_for
 from drivetl.runtime.selftest import self_test
 
 _STALLED_S = 5.0
@@ -92,10 +93,11 @@ def _budget_ms(text: str) -> float:
 
 
 def _say_what_takes_minutes(provider: str, cache: Path | None) -> None:
-    if provider == "tensorrt":
+    # Where it cannot run, the detector refuses it with the reason, and nothing is built.
+    if provider == "tensorrt" and missing_for(provider) is None:
         kept = f"unless it lies in {quoted(cache)}" if cache else "at every start without --engine-cache FOLDER"
         print(f"run_bundle: TensorRT builds its engine now, {kept}; that may take minutes", file=sys.stderr, flush=True)
-    elif cache is not None:
+    elif provider != "tensorrt" and cache is not None:
         raise ConfigError(f"--engine-cache keeps engines of TensorRT, and {provider} has none; leave it out")
 
 

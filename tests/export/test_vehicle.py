@@ -118,6 +118,7 @@ def test_what_takes_minutes_is_said_before_it_begins(
         raise program.VideoError("enough")
 
     monkeypatch.setattr(program, "Detector", build)
+    monkeypatch.setattr(program, "missing_for", lambda provider: None)
     for words in (["--provider", "tensorrt"], ["--provider", "tensorrt", "--engine-cache", "kept"], []):
         assert program.main(["bundle", *words]) == 2
         assert capfd.readouterr().err == "run_bundle: enough\n"
@@ -129,6 +130,8 @@ def test_what_takes_minutes_is_said_before_it_begins(
     ]
     assert program.main(["bundle", "--engine-cache", "kept"]) == 2 and len(said) == 3
     assert "--engine-cache keeps engines of TensorRT, and cpu has none" in capfd.readouterr().err
+    monkeypatch.setattr(program, "missing_for", lambda provider: "no NVIDIA driver")
+    assert program.main(["bundle", "--provider", "tensorrt"]) == 2 and said[3:] == [""]
 
 
 def test_a_recording_that_was_cut_off_is_no_whole_one(program: ModuleType) -> None:
