@@ -34,6 +34,10 @@ _SET_ABOVE = {
 # How many lines of a failed stage's log are worth repeating.
 _LAST_LINES = 5
 
+# Of a comparison the first stages are seconds of importing, and the next ones hours of training: what those took says
+# nothing of these, so before this part of the work is done there is no guess.
+_GUESS_FROM = 0.1
+
 _children = Children()
 
 
@@ -127,7 +131,7 @@ class _Clock:
         self._jobs = jobs
         self._seconds = 0.0
         self._shares = 0.0
-        self._left = sum(stage.share for stage in stages)
+        self._left = self._all = sum(stage.share for stage in stages)
 
     def done(self, stage: Stage, record: dict[str, Any] | None) -> None:
         self._seconds += float((record or {}).get("seconds", 0.0))
@@ -136,7 +140,7 @@ class _Clock:
 
     def left(self) -> str:
         """Return the time that what is not done will take, in words; empty before there is a measure."""
-        if not self._shares:
+        if self._shares <= _GUESS_FROM * self._all:
             return ""
         seconds = self._left * self._seconds / self._shares / self._jobs
         return f", {in_words(seconds)}"

@@ -66,6 +66,16 @@ def test_stages_that_do_not_need_each_other_run_at_the_same_time(
     assert len(order) == 4 and all("done before, unchanged" in line for line in again.lines)
 
 
+def test_seconds_of_importing_do_not_foretell_hours_of_training() -> None:
+    imported, trained, tested = (Stage(name, (name,), share=share) for name, share in (("a", 1), ("b", 20), ("c", 19)))
+    clock = _stages._Clock([imported, trained, tested], jobs=1)
+    assert not clock.left()
+    clock.done(imported, {"seconds": 2.0})
+    assert not clock.left()
+    clock.done(trained, {"seconds": 1258.0})
+    assert clock.left() == ", about 19 min left"
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_never_more_at_a_time_than_asked_for(jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock, now, most = threading.Lock(), 0, 0
