@@ -146,6 +146,14 @@ def test_a_folder_of_pictures_that_nobody_labelled_trains_with_the_shipped_recip
     assert "2 pictures and 2 source pictures an epoch" in " ".join(result.stderr.split())
 
 
+def test_the_fast_recipe_is_the_arm_that_was_measured() -> None:
+    own = load_yaml(resource_file("configs", "fast"))["train"]
+    measured = load_yaml(resource_file("configs", "bench_adaptation"))
+    arm = {**measured["train"], **measured["arms"]["drivetl_fast"]}
+    of_the_comparison = {"threads", "selection_folds", "replay"}
+    assert own == {key: value for key, value in arm.items() if key not in of_the_comparison}
+
+
 def test_without_a_recipe_it_is_the_one_that_measured_best(
     app: typer.Typer, drawn: Path, random_weights: Path, tmp_path: Path
 ) -> None:
