@@ -198,7 +198,7 @@ def _finish(reporter: Reporter, document: dict[str, Any], lines: list[str], numb
     Whoever closes the window ends the run as it is meant to end.
     """
     reporter.finish(document, lines)
-    if number:
+    if number and document["interrupted"]:  # not where it came after the last frame
         raise typer.Exit(128 + number)
 
 

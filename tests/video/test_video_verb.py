@@ -24,6 +24,7 @@ from typer.testing import CliRunner, Result
 from drivetl.errors import DrivetlError, Stopped
 from drivetl.runtime import Detector
 from drivetl.verbs import video as verb
+from drivetl.verbs._console import Reporter
 
 MakeVideo = Callable[..., Path]
 Read = Callable[[Path], list[NDArray[np.uint8]]]
@@ -231,6 +232,13 @@ def test_closing_the_window_is_a_good_end(
     document = json.loads(result.stdout)
     assert document["interrupted"] and 4 <= document["frames_out"] < 100
     assert len(read_frames(tmp_path / "out.mp4")) == document["frames_out"]
+
+
+def test_a_signal_after_the_last_frame_stops_nothing() -> None:
+    verb._finish(Reporter("video", False), {"interrupted": False}, [], signal.SIGTERM)
+    with pytest.raises(typer.Exit) as stopped:
+        verb._finish(Reporter("video", False), {"interrupted": True}, [], signal.SIGTERM)
+    assert stopped.value.exit_code == 143
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
