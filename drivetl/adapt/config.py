@@ -92,6 +92,10 @@ class TrainConfig(StrictModel):
     wise_ft_shares: tuple[Unit, ...] = Field(
         default=(0.25, 0.5, 0.75, 1.0), min_length=1, description="shares that are tried; 0, the start, always is"
     )
+    do_no_harm: bool = Field(
+        default=True,
+        description="where a share is given, hold the weights against the start, and keep the start if they are worse",
+    )
     max_forgetting: Unit = Field(
         default=0.02, description="mAP50-95 on the retention pictures that a selected share may cost"
     )

@@ -13,11 +13,11 @@ import numpy as np
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.fitting import Fit, fit
 from drivetl.adapt.run_folder import RunFolder
-from drivetl.adapt.selection import Judge, SharePoint, Trial, choose_share
+from drivetl.adapt.selection import ClassFigures, Judge, SharePoint, Trial, choose_share, class_mean, difference
 from drivetl.data import stratified_folds
 from drivetl.data.dataset import Dataset
 from drivetl.data.records import Sample
-from drivetl.errors import ConfigError
+from drivetl.errors import BundleError, ConfigError, DatasetError, quoted
 from drivetl.files import atomic_file
 from drivetl.progress import Progress
 from drivetl.weather import parse_weather
@@ -83,6 +83,10 @@ class Fits:
                 f"{len(self._samples)} pictures chose the share, fewer than {config.min_selection_pictures}, so it is "
                 f"{most:.0%} at most."
             )
+            if min(config.wise_ft_shares, default=0.0) > most:
+                self.notes.append(
+                    f"All of wise_ft_shares are larger than {most:.0%}, so the start is kept; add a smaller one."
+                )
         price, weather_share = config.forgetting_price, config.weather_share
         return tuple(choose_share(crossed, config.max_forgetting, price, weather_share=weather_share, most=most))
 
@@ -101,6 +105,13 @@ class Fits:
             return []
         counts = [Counter(box.class_name for box in sample.boxes) for sample in self._samples]
         fold_of = stratified_folds(groups, counts, folds, np.random.default_rng(config.seed))
+        labelled = {fold for fold, count in zip(fold_of, counts, strict=True) if count}
+        if len(labelled) < 2:
+            self.notes.append(
+                "All labelled objects stand in pictures that belong together, so none can be left out to choose by and "
+                "the start is kept; set wise_ft to take a fixed share."
+            )
+            return []
         return [self._fold(number, folds, fold_of) for number in range(folds)]
 
     def _fold(self, number: int, folds: int, fold_of: Sequence[int]) -> list[Trial]:
@@ -124,6 +135,7 @@ class Fits:
         fitted = inner.fit(folder, sides[0])
         seconds = fitted.trainer.seconds
         trials = inner._trials(fitted, "train", frozenset(sides[1]))
+        self.notes += [note for note in inner.notes if note not in self.notes]
         seconds += inner.selection_seconds
         with atomic_file(folder.trials, overwrite=True) as temporary:
             document = {"seconds": seconds, "trials": [trial.document() for trial in trials]}
@@ -138,24 +150,101 @@ class Fits:
         if judge is None:
             raise ConfigError("wise_ft 'select' needs a judge")
         shares = [0.0, *sorted(set(config.wise_ft_shares) - {0.0})]
-        trials = []
+        trials: list[Trial] = []
         began = time.monotonic()
         for done, share in enumerate(shares):
             self._progress("choosing the share", done, len(shares))
             fitted.write(self._folder.candidate, share)
-            target = judge(self._folder.candidate, config.data, split, pictures)
-            kept = None
-            if config.retention is not None:
-                kept = judge(self._folder.candidate, config.retention, config.retention_split, None)
-            weather = {
-                text: judge(self._folder.candidate, config.data, split, pictures, parse_weather(text))
-                for text in config.selection_weather
-            }
-            trials.append(Trial(share, target, kept, weather))
+            try:
+                target = judge(self._folder.candidate, config.data, split, pictures)
+                kept = None
+                if config.retention is not None:
+                    kept = judge(self._folder.candidate, config.retention, config.retention_split, None)
+                weather = {
+                    text: judge(self._folder.candidate, config.data, split, pictures, parse_weather(text))
+                    for text in config.selection_weather
+                }
+            except BundleError:
+                if not share:
+                    raise
+                trials.append(_worthless(share, trials[0]))
+                self._note_divergence()
+            else:
+                trials.append(Trial(share, target, kept, weather))
         self._progress("choosing the share", len(shares), len(shares))
         self._folder.candidate.unlink()
         self.selection_seconds += time.monotonic() - began
         return trials
+
+    def harmless(self, fitted: Fit, share: float) -> float:
+        """Return a share that was given, or 0 where the weights with it are worse than the start.
+
+        The selection split tells, where there is one that is large enough, else pictures that were trained on: they
+        cannot show overfitting, but they show a collapse, and cost seconds where folds would double the time.
+        """
+        config, judge = self._config, self._judge
+        if not config.do_no_harm or judge is None or not share:
+            return share
+        if config.labels == "teacher":
+            self.notes.append("No label is read, so nothing tells whether these weights are better than the start.")
+            if config.weather is None and config.albumentations is None:
+                self.notes.append(
+                    "Without weather teacher and student see the same picture, from which there is little to learn; "
+                    "give a section weather."
+                )
+            return share
+        began = time.monotonic()
+        split, pictures = config.selection_split, None
+        if split is None or self._dataset.splits[split] < config.min_selection_pictures:
+            order = np.random.default_rng([config.seed, 0x4A23]).permutation(len(self._samples))
+            split = "train"
+            pictures = frozenset(self._samples[index].image for index in order[: config.min_selection_pictures])
+        self._progress("holding it against the start", 0, 2)
+        fitted.write(self._folder.candidate, 0.0)
+        before = judge(self._folder.candidate, config.data, split, pictures)
+        self._progress("holding it against the start", 1, 2)
+        fitted.write(self._folder.candidate, share)
+        after: ClassFigures | None
+        try:
+            after = judge(self._folder.candidate, config.data, split, pictures)
+        except BundleError:
+            after = None
+        self._progress("holding it against the start", 2, 2)
+        self._folder.candidate.unlink()
+        self.selection_seconds += time.monotonic() - began
+        if after is None:
+            self._note_divergence()
+            self.notes.append("The start was kept.")
+            return 0.0
+        gain = class_mean([difference(after, before)])
+        seen = f"{len(pictures)} pictures that it was trained on" if pictures else f"the split {split!r}"
+        if gain < 0:
+            self.notes.append(
+                f"The start was kept: {share:.0%} of the new weights lose {-100 * gain:.1f} points of mAP50-95 on "
+                f"{seen}. A smaller lr0, fewer epochs or replay may help."
+            )
+            return 0.0
+        if pictures:
+            self.notes.append(
+                f"Held against the start on {seen} alone ({100 * gain:+.1f} points), which shows a collapse and no "
+                "overfitting; wise_ft select judges by pictures that were left out."
+            )
+        return share
+
+    def _note_divergence(self) -> None:
+        note = f"With lr0 {self._config.lr0:g} the training diverged: its weights give no finite output; lower lr0."
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+def _zeros(figures: ClassFigures) -> ClassFigures:
+    return {name: (0.0, boxes) for name, (_, boxes) in figures.items()}
+
+
+def _worthless(share: float, start: Trial) -> Trial:
+    """Return the figures of weights that find nothing."""
+    retention = None if start.retention is None else _zeros(start.retention)
+    return Trial(share, _zeros(start.target), retention, {name: _zeros(entry) for name, entry in start.weather.items()})
 
 
 def _under(name: str, progress: Progress) -> Progress:
@@ -170,11 +259,17 @@ def training_samples(dataset: Dataset, config: TrainConfig) -> list[Sample]:
 
     Raises:
         ConfigError: there are not so many.
+        DatasetError: labels are to be used, and not one object is labelled in them.
     """
     samples = list(dataset.samples("train"))
-    if config.pictures is None:
-        return samples
-    if config.pictures > len(samples):
-        raise ConfigError(f"pictures is {config.pictures}, but the split 'train' has {len(samples)}")
-    order = np.random.default_rng([config.seed, 0x5B5E7]).permutation(len(samples))
-    return [samples[index] for index in sorted(order[: config.pictures])]
+    if config.pictures is not None:
+        if config.pictures > len(samples):
+            raise ConfigError(f"pictures is {config.pictures}, but the split 'train' has {len(samples)}")
+        order = np.random.default_rng([config.seed, 0x5B5E7]).permutation(len(samples))
+        samples = [samples[index] for index in sorted(order[: config.pictures])]
+    if config.labels == "used" and not any(sample.boxes for sample in samples):
+        raise DatasetError(
+            f"no object is labelled in the {len(samples)} pictures of the split 'train' of {quoted(config.data)}, so "
+            "there is nothing to learn; check the labels with: drivetl data check, or take --recipe unlabelled"
+        )
+    return samples

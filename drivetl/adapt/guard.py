@@ -48,7 +48,7 @@ class Plan:
         replayed = f" and {self.replayed} source pictures" if self.replayed else ""
         lines = [
             f"{self.pictures} pictures{replayed} an epoch, {config.epochs} epochs, {self.batches} batches an epoch: "
-            f"{self.steps} optimiser steps."
+            f"{self.steps} optimiser steps{self._before(config)}."
         ]
         if config.labels == "used":
             lines.append("Labels: " + ", ".join(f"{name} {count}" for name, count in self.labels.items()) + ".")
@@ -59,7 +59,15 @@ class Plan:
             if few:
                 lines.append(f"Fewer than {_FEW_LABELS} labels of {', '.join(few)}: expect little of these classes.")
         lines.append(self._chosen(config))
+        if config.labels == "used" and config.selection_split is None:
+            lines.append("No split is measured during training, so overfitting is not watched for.")
         return lines
+
+    def _before(self, config: TrainConfig) -> str:
+        if not config.head_epochs:
+            return ""
+        passes = f"{config.head_epochs} passes" if config.head_epochs > 1 else "one pass"
+        return f", after {passes} over the target's pictures in which the head learns alone"
 
     def _why_no_more(self, config: TrainConfig) -> str:
         """Say why a step does not collect two batches; the reasons are those of `TrainConfig.accumulation`."""
@@ -77,14 +85,14 @@ class Plan:
             )
         else:
             step = f"a step after every batch, because {self._why_no_more(config)}"
-        warm = (
-            f"the learning rate rises over {self.warmup_epochs:g} epoch{'s' * (self.warmup_epochs != 1)}"
+        rises = (
+            f"rises over {self.warmup_epochs:g} epoch{'s' * (self.warmup_epochs != 1)}"
             if self.warmup_epochs
-            else "no warm-up"
+            else "has no warm-up"
         )
         return (
-            f"Chosen: {step}; {warm}, then falls along a cosine to {config.lrf:.0%} of lr0; the moving average "
-            f"reaches back {self.average_steps} steps, {config.average_share:.0%} of the run."
+            f"Chosen: {step}; the moving average reaches back {self.average_steps} steps, {config.average_share:.0%} "
+            f"of the run. The learning rate {rises} and falls along a cosine to {config.lrf:.0%} of lr0."
         )
 
 

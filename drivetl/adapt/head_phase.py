@@ -18,7 +18,7 @@ import torch
 
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.statistics import hold_batch_norm
-from drivetl.errors import OutputError, quoted
+from drivetl.errors import ConfigError, OutputError, quoted
 from drivetl.progress import Progress, tracked
 from drivetl.yolo.saving import save_tensors
 
@@ -52,6 +52,7 @@ def train_head(
 
     Raises:
         OutputError: the features do not fit on the disk.
+        ConfigError: the loss is not finite.
     """
     head = model.model[-1]
     modes = {module: module.training for module in model.modules()}
@@ -67,6 +68,11 @@ def train_head(
     for index in tracked(order, "training the head", steps, progress):
         kept = torch.load(files[index], weights_only=True)
         loss, _ = criterion(head(kept["features"]), kept)
+        if not bool(torch.isfinite(loss).all()):
+            raise ConfigError(
+                f"training diverged while the head learned alone: the loss is not finite with lr0 {config.lr0:g}; "
+                "start a new run with a smaller --lr0"
+            )
         optimizer.zero_grad()
         loss.sum().backward()
         torch.nn.utils.clip_grad_norm_(parameters, 10.0)

@@ -53,16 +53,28 @@ def plan_replay(config: TrainConfig, target_names: tuple[str, ...], target: Path
     return Replay(told(dataset, config.replay_split, target), dataset.names, mapping)
 
 
-def check_sources(config: TrainConfig, target_names: tuple[str, ...]) -> None:
-    """Check the datasets of source pictures, before hours of training end in their error.
+def check_sources(config: TrainConfig, target_names: tuple[str, ...]) -> list[str]:
+    """Check the datasets of source pictures, before hours of training end in their error; return notes on them.
 
     Raises:
         DatasetError: one cannot be used, lacks its split, or shares no class with the target.
     """
+    notes = []
     if config.replay is not None:
-        _shared(config.replay, config.replay_split, target_names, "replay")
+        source, mapping = _shared(config.replay, config.replay_split, target_names, "replay")
+        if not any(sample.boxes for sample in source.samples(config.replay_split)):
+            raise DatasetError(
+                f"no object is labelled in the split {quoted(config.replay_split)} of the replay dataset "
+                f"{quoted(config.replay)}, so it would teach that every picture is empty; give labelled source pictures"
+            )
+        if unlabelled := [name for index, name in enumerate(target_names) if index not in set(mapping.values())]:
+            notes.append(
+                f"The replay dataset {quoted(config.replay)} has no class for {', '.join(unlabelled)}: what its "
+                "pictures show of that trains as background."
+            )
     if config.retention is not None:
         _shared(config.retention, config.retention_split, target_names, "retention")
+    return notes
 
 
 def _shared(path: Path, split: str, target_names: tuple[str, ...], name: str) -> tuple[Dataset, dict[int, int]]:

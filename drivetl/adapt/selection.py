@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["ClassFigures", "Judge", "SharePoint", "Trial", "choose_share", "class_mean"]
+__all__ = ["ClassFigures", "Judge", "SharePoint", "Trial", "choose_share", "class_mean", "difference"]
 
 # A class with fewer labelled boxes says more of chance than of a model.
 MIN_BOXES = 10
@@ -139,6 +139,8 @@ def choose_share(
 ) -> list[SharePoint]:
     """Return the curve over shares with the chosen one marked.
 
+    No share is taken that loses on the target's pictures as they are, or is worth less than the start.
+
     Args:
         fits: for each fit the trials of the same shares, share 0 first.
         max_forgetting: mAP50-95 on source pictures that may be lost.
@@ -149,7 +151,7 @@ def choose_share(
     points = []
     for column in zip(*fits, strict=True):
         start = [trials[0] for trials in fits]
-        gain = class_mean([_difference(t.target, s.target) for t, s in zip(column, start, strict=True)])
+        gain = class_mean([difference(t.target, s.target) for t, s in zip(column, start, strict=True)])
         target = class_mean([t.target for t in column])
         points.append(
             SharePoint(
@@ -166,7 +168,11 @@ def choose_share(
             gain = (1 - weather_share) * gain + weather_share * point.weather_gain
         return gain - forgetting_price * lost(point)
 
-    allowed = [p for p in points if p.share == 0 or (p.share <= most and worth(p) > 0 and lost(p) <= max_forgetting)]
+    def harmless(point: SharePoint) -> bool:
+        # Whatever weather is worth: on the pictures as they are, nothing may be lost.
+        return point.target_gain >= 0 and lost(point) <= max_forgetting
+
+    allowed = [p for p in points if p.share == 0 or (p.share <= most and worth(p) > 0 and harmless(p))]
     best = max(worth(point) for point in allowed)
     # The start is nobody's near equal: with a gain in sight, something is taken.
     equals = [point for point in allowed if worth(point) >= best - NEARLY and (point.share > 0 or best == 0)]
@@ -182,7 +188,7 @@ def _retention(column: Sequence[Trial], start: Sequence[Trial]) -> tuple[float |
     ]
     if not pairs:
         return None, None
-    return class_mean([now for now, _ in pairs]), class_mean([_difference(now, first) for now, first in pairs])
+    return class_mean([now for now, _ in pairs]), class_mean([difference(now, first) for now, first in pairs])
 
 
 def _weather(column: Sequence[Trial], start: Sequence[Trial]) -> tuple[float | None, float | None]:
@@ -191,11 +197,12 @@ def _weather(column: Sequence[Trial], start: Sequence[Trial]) -> tuple[float | N
         return None, None
     found = [class_mean([trial.weather[name] for trial in column]) for name in names]
     gains = [
-        class_mean([_difference(t.weather[name], s.weather[name]) for t, s in zip(column, start, strict=True)])
+        class_mean([difference(t.weather[name], s.weather[name]) for t, s in zip(column, start, strict=True)])
         for name in names
     ]
     return sum(found) / len(found), sum(gains) / len(gains)
 
 
-def _difference(now: ClassFigures, before: ClassFigures) -> dict[str, tuple[float, int]]:
+def difference(now: ClassFigures, before: ClassFigures) -> dict[str, tuple[float, int]]:
+    """Return by how much AP differs, by class, with the boxes; a class that was not there had none."""
     return {name: (value - before.get(name, (0.0, 0))[0], boxes) for name, (value, boxes) in now.items()}

@@ -261,6 +261,9 @@ class AdaptTrainer(StartTrainer):
         """Add one line to the log."""
         # With a rate for each layer, Ultralytics would log them all.
         kept = {name: value for name, value in metrics.items() if name not in self._layer_rates}
+        if self.job.config.selection_split is None:
+            # Where nothing is measured, Ultralytics gives zeros, of which a reader makes figures.
+            kept = {name: value for name, value in kept.items() if not name.startswith(("metrics/", "val/"))}
         line: dict[str, float | None] = {name: _plain(value) for name, value in kept.items()}
         done = {"epoch": self.epoch + 1, "seconds": round(self.seconds, 2), "optimiser_steps": self.optimiser_steps}
         self.watch.add(line)

@@ -197,7 +197,7 @@ def _carried_out(
     fitted = run.fit(folder, run.pictures)
     seconds = fitted.trainer.seconds  # which goes on counting while the share is chosen
     curve = run.curve(crossed, fitted)
-    share = _share(config, curve)
+    share = _share(curve) if config.wise_ft == "select" else run.harmless(fitted, config.wise_ft)
     _write_checkpoints(fitted, folder, curve, share)
     trainer = fitted.trainer
     return TrainResult(
@@ -210,7 +210,7 @@ def _carried_out(
         seconds=seconds + run.selection_seconds,
         **_figures(trainer),
         usage=totals(folder.log.read_text(encoding="utf-8").splitlines()),
-        notes=(*notes, *run.notes, *_step_notes(trainer, config), *_share_notes(config, share)),
+        notes=(*notes, *run.notes, *_step_notes(trainer, config), *_share_notes(config, curve, share)),
     )
 
 
@@ -219,8 +219,7 @@ def _checked(config: TrainConfig, dataset: Dataset, judge: Judge | None, resume:
     config, notes = _selection(config, dataset, resume)
     if config.wise_ft == "select" and judge is None:
         raise ConfigError("wise_ft 'select' needs a judge that measures weights; drivetl train has one")
-    check_sources(config, dataset.names)
-    return config, notes
+    return config, [*notes, *check_sources(config, dataset.names)]
 
 
 def _figures(trainer: AdaptTrainer) -> dict[str, Any]:
@@ -235,11 +234,9 @@ def _figures(trainer: AdaptTrainer) -> dict[str, Any]:
     }
 
 
-def _share(config: TrainConfig, curve: Sequence[SharePoint]) -> float:
+def _share(curve: Sequence[SharePoint]) -> float:
     chosen = [point.share for point in curve if point.chosen]
-    if chosen:
-        return chosen[0]
-    return 0.0 if config.wise_ft == "select" else config.wise_ft
+    return chosen[0] if chosen else 0.0
 
 
 def _write_checkpoints(fitted: Fit, folder: RunFolder, curve: Sequence[SharePoint], share: float) -> None:
@@ -299,8 +296,8 @@ def _check_teacher(config: TrainConfig, rows: tuple[HeadRow, ...]) -> None:
         )
 
 
-def _share_notes(config: TrainConfig, share: float) -> list[str]:
-    if config.wise_ft != "select":
+def _share_notes(config: TrainConfig, curve: Sequence[SharePoint], share: float) -> list[str]:
+    if config.wise_ft != "select" or not curve:  # why there is no curve was said
         return []
     if share == 0:
         return ["No share of the fine-tuned weights was better than the start, so the start was kept."]

@@ -7,5 +7,17 @@ from __future__ import annotations
 
 from drivetl.report.page import Bars, Figure, Page, Section, Table, jpeg_uri, render_page
 from drivetl.report.run_page import RunPictures, run_page
+from drivetl.report.training_page import training_page
 
-__all__ = ["Bars", "Figure", "Page", "RunPictures", "Section", "Table", "jpeg_uri", "render_page", "run_page"]
+__all__ = [
+    "Bars",
+    "Figure",
+    "Page",
+    "RunPictures",
+    "Section",
+    "Table",
+    "jpeg_uri",
+    "render_page",
+    "run_page",
+    "training_page",
+]

@@ -22,7 +22,7 @@ from drivetl.report.learning import learning_section
 from drivetl.report.page import Bars, Figure, Page, Section, Table, jpeg_uri
 from drivetl.report.verdicts import verdicts
 
-__all__ = ["RunPictures", "run_page"]
+__all__ = ["RunPictures", "run_page", "training_section"]
 
 _WIDTH_PX = 960
 _SHEET_WIDTH_PX = 1440
@@ -86,7 +86,7 @@ def run_page(
         _accuracy_section(start, stages, records),
         *_evidence_sections(stages, records, pictures),
         _pictures_section(start, pictures),
-        _training_section(stages, log, records),
+        training_section(stages, log, records),
         learning_section(learning_curve) if learning_curve else None,
         weight_section(weight_curve) if weight_curve else None,
         _bundle_section(stages, records),
@@ -220,9 +220,10 @@ def _pictures_section(start: str, pictures: RunPictures) -> Section | None:
     return Section("Before and after", ["Detections above a confidence of 0.25."], figures=figures)
 
 
-def _training_section(
+def training_section(
     stages: Mapping[str, Any], log: Sequence[Mapping[str, Any]], records: Mapping[str, Any]
 ) -> Section | None:
+    """Show how long was trained, what was chosen, and where each class started; None where nothing was trained."""
     if "train" not in stages:
         return None
     train = stages["train"]

@@ -100,8 +100,8 @@ def _rows(rows: NDArray[np.float32], geometry: Geometry, confidence: float, max_
 def _require_finite(values: NDArray[np.float32]) -> None:
     if not np.isfinite(values).all():
         raise BundleError(
-            "the model's output holds values that are no numbers, so nothing can be said of the picture; if it is "
-            "fp16, its weights may not fit: export it again in fp32"
+            "the model's output holds values that are no numbers, so nothing can be said of the picture; fresh from "
+            "training it diverged: train with a smaller --lr0; as fp16 its weights may not fit: export in fp32"
         )
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from drivetl.adapt.selection import ClassFigures, Judge
     from drivetl.data.dataset import Dataset
 
+# As the benchmarks count: a class with fewer boxes says more of chance than of a model.
+_MIN_BOXES = 20
+
 __all__ = [
     "comparison",
     "figure_notes",
@@ -95,22 +98,30 @@ def retention_document(
 ) -> dict[str, Any] | None:
     """Return what is left on source pictures, over the classes that both models have, each with a box.
 
-    ``before``, ``after`` and ``difference`` are means over these classes, None without any.
+    ``before``, ``after`` and ``difference`` are means over these classes, None without any; ``frequent`` has the same
+    over those of them with at least ``min_boxes`` boxes, because a class of three boxes says little and weighs as much.
     """
     if before is None or after is None:
         return None
     shared = [name for name in before if name in after]
-    means = [sum(figures[name][0] for name in shared) / len(shared) if shared else None for figures in (before, after)]
+    frequent = [name for name in shared if before[name][1] >= _MIN_BOXES]
     return {
         "data": str(config.retention),
         "split": config.retention_split,
-        "before": means[0],
-        "after": means[1],
-        "difference": None if means[0] is None or means[1] is None else means[1] - means[0],
+        **_means(before, after, shared),
+        "frequent": {"min_boxes": _MIN_BOXES, "classes": len(frequent), **_means(before, after, frequent)},
         "per_class": {
             name: {"before": before[name][0], "after": after[name][0], "boxes": before[name][1]} for name in shared
         },
     }
+
+
+def _means(before: ClassFigures, after: ClassFigures, names: list[str]) -> dict[str, float | None]:
+    """Return the means over some classes, and their difference; None without a class."""
+    if not names:
+        return {"before": None, "after": None, "difference": None}
+    was, now = (sum(figures[name][0] for name in names) / len(names) for figures in (before, after))
+    return {"before": was, "after": now, "difference": now - was}
 
 
 def retention_lines(document: dict[str, Any] | None) -> list[str]:
@@ -123,15 +134,23 @@ def retention_lines(document: dict[str, Any] | None) -> list[str]:
     return [
         f"Retention, mAP50-95 over {classes} shared classes of {document['data']}, split {document['split']!r}: "
         f"{document['before']:.3f} before, {document['after']:.3f} after ({document['difference']:+.3f})"
+        f"{_frequent(document['frequent'], classes)}"
     ]
+
+
+def _frequent(entry: dict[str, Any], classes: int) -> str:
+    if entry["classes"] in (0, classes):
+        return ""
+    of = f"the {entry['classes']}" if entry["classes"] > 1 else "the one"
+    return f"; over {of} with at least {entry['min_boxes']} boxes {entry['difference']:+.3f}"
 
 
 def usage_lines(document: dict[str, Any]) -> list[str]:
     """Return for people what the training cost."""
     rate, memory, gpu = (document[k] for k in ("pictures_per_second", "peak_memory_mib", "peak_gpu_memory_mib"))
-    parts = [f"{document['pictures']:g} pictures in {document['seconds']:g} s"]
+    parts = [f"{document['seconds']:g} s, the choice of the weights included"]
     if rate is not None:
-        parts.append(f"{rate:.1f} pictures a second while training")
+        parts.append(f"{document['pictures']:g} pictures trained on in the last fit, {rate:.1f} a second")
     if memory is not None:
         parts.append(f"peak memory {memory:.0f} MiB")
     if gpu is not None:
@@ -166,6 +185,15 @@ def figure_notes(reported: str | None, config: TrainConfig, dataset: Dataset) ->
         notes.append(f"The split {reported!r} also chose the epoch, so the adapted figure is slightly too good on it.")
     elif reported == "train":
         notes.append("The split 'train' was trained on, so the adapted figure says nothing of other pictures.")
+    if config.retention is None:
+        notes.append(
+            "What the model forgot was not measured, because no source pictures were named: --retention DATASET does."
+        )
+    elif (config.retention, config.retention_split) == (config.replay, config.replay_split):
+        notes.append(
+            f"The source pictures of {config.retention_split!r} were also replayed in training, so the retention on "
+            "them is too good; name others with --retention."
+        )
     if config.retention is not None and config.wise_ft == "select":
         notes.append(
             f"The source pictures of {config.retention_split!r} also counted when the share was chosen, so the "

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that drivetl run or drivetl demo made.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that drivetl run, demo or train made.")],
     out: Annotated[Path | None, typer.Option("--out", help="The page; default: RUN/page.html.")] = None,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
@@ -33,7 +33,8 @@ def report(
     """Write the page of a run: one HTML file with its figures and pictures, which loads nothing from anywhere.
 
     Beside it go evidence.md and evidence.json, the same without pictures, and model_card.md; with --out fog.html they
-    are fog.evidence.md and so on. A run that has not come to its end has a page too, which says what is missing.
+    are fog.evidence.md and so on. A run that has not come to its end has a page too, which says what is missing. The
+    page of drivetl train alone has the curves that its weights were chosen by, and nothing beside it.
 
     Example: drivetl report runs/demo --overwrite
     """
@@ -42,6 +43,11 @@ def report(
     from drivetl.report.words import evidence_document, markdown, model_card
 
     reporter = Reporter("report", json)
+    if (run / "result.json").is_file() and not (run / "recipe.json").is_file():
+        with reporter.working():
+            document, lines = _trained(run, out or run / _PAGE, overwrite)
+        reporter.finish(document, lines)
+        return
     targets = _targets(run, out)
     with reporter.working(), ExitStack() as stack:
         recipe = _recipe(run)  # first: where there is no run, no folder is made for its page
@@ -73,6 +79,32 @@ def report(
         "verdicts": [list(entry) for entry in page.verdicts],
     }
     reporter.finish(document, [str(targets["page"]), *(f"{mark}: {sentence}" for mark, sentence in page.verdicts)])
+
+
+def _trained(run: Path, target: Path, overwrite: bool) -> tuple[dict[str, Any], list[str]]:
+    """Write the page of a training run; return the JSON document and the lines."""
+    from drivetl.config import load_yaml
+    from drivetl.files import atomic_file
+    from drivetl.report import render_page, training_page
+
+    settings = load_yaml(run / "config.yaml")
+    if not isinstance(settings, dict) or not _holds(settings.get("train"), "weights", "data"):
+        raise ConfigError(f"{quoted(run / 'config.yaml')} is damaged; train again")
+    page = training_page(
+        _read(run / "result.json"),
+        settings["train"],
+        _log(run / "training_log.jsonl"),
+        weight_curve=_weight_curve(run / "weight_curve.json"),
+        learning_curve=_learning_curve(run / "learning_curve.json"),
+    )
+    with atomic_file(target, overwrite=overwrite) as temporary:
+        temporary.write_text(render_page(page), encoding="utf-8")
+    document = {
+        "page": str(target),
+        "bytes": target.stat().st_size,
+        "verdicts": [list(entry) for entry in page.verdicts],
+    }
+    return document, [str(target), *(f"{mark}: {sentence}" for mark, sentence in page.verdicts)]
 
 
 def _targets(run: Path, out: Path | None) -> dict[str, Path]:

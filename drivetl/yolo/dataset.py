@@ -154,8 +154,8 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
         with (
             patched(dataset_module, save_dataset_cache_file=_do_not_store),
             patched(data_utils_module, _replace_image=_leave_the_file),
-            # Ultralytics raises an error where pictures to train on have no label at all.
-            patched(self, augment=self.augment and self.wants_labels),
+            # Ultralytics raises an error of its own where pictures to train on have no label at all.
+            patched(self, augment=False),
         ):
             scan: dict[str, Any] = super().cache_labels(path)
         found, corrupt = scan["results"][0], scan["results"][3]

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner, Result
 
+from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.head_phase import train_head
 from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.trainer import AdaptTrainer
+from drivetl.adapt.training import train as adapt
 from drivetl.errors import ConfigError, DatasetError
+from drivetl.progress import silent
 from drivetl.verbs import train
 
 from .conftest import draw_dataset
 
+Configure = Callable[..., TrainConfig]
 SMALL = ("--imgsz", 64, "--batch", 2, "--threads", 1, "--epochs", 1)
 
 
@@ -103,6 +110,71 @@ def test_source_pictures_of_other_classes_are_refused_before_anything_is_written
     assert f"the {option[2:]} dataset" in str(result.exception)
     assert "shares no class with the target: it has zebra, boat" in str(result.exception)
     assert not run.exists()
+
+
+def test_pictures_without_any_label_are_refused_before_anything_is_written(
+    drawn: Path, random_weights: Path, tmp_path: Path
+) -> None:
+    bare = draw_dataset(tmp_path / "bare", train=2, val=2)
+    for label in (bare / "labels" / "train").iterdir():
+        label.unlink()
+    run = tmp_path / "run"
+    words = ("--weights", random_weights, *SMALL, "--out", run)
+    target = invoke("--data", bare, *words)
+    assert isinstance(target.exception, DatasetError)
+    assert "no object is labelled in the 2 pictures of the split 'train'" in str(target.exception)
+    source = invoke("--data", drawn, *words, "--replay", bare)
+    assert isinstance(source.exception, DatasetError)
+    assert "no object is labelled in the split 'train' of the replay dataset" in str(source.exception)
+    assert not run.exists()
+
+
+def test_weights_that_compute_no_numbers_are_not_kept(
+    drawn: Path, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = AdaptTrainer.optimizer_step
+
+    def blown_up(self: AdaptTrainer) -> None:
+        step(self)
+        # Finite weights whose products are not: so a far too large learning rate ends, too.
+        for value in self.ema.ema.model[-1].parameters():
+            value.data.fill_(3e38)
+
+    monkeypatch.setattr(AdaptTrainer, "optimizer_step", blown_up)
+    words = ("--data", drawn, "--weights", random_weights, *SMALL, "--wise-ft", 1, "--json")
+    document = document_of(invoke(*words, "--out", tmp_path / "run"))
+    assert document["share"] == 0 and any("the training diverged" in note for note in document["notes"])
+
+
+class Tiny(torch.nn.Module):
+    """A backbone of one layer, and a head that takes a list of features, as Ultralytics' do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = torch.nn.ModuleList([torch.nn.Conv2d(3, 4, 1), torch.nn.ModuleList([torch.nn.Conv2d(4, 1, 1)])])
+        self.model[-1].forward = lambda features: self.model[-1][0](features[0])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model[-1]([self.model[0](x)])
+
+
+def test_a_head_that_diverges_alone_says_so(configure: Configure, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"diverged while the head learned alone.*lr0 1"):
+        train_head(
+            Tiny(),
+            [{"img": torch.zeros(1, 3, 8, 8), **dict.fromkeys(("batch_idx", "cls", "bboxes"), torch.zeros(1))}],
+            1,
+            lambda _, __: (torch.tensor(float("nan")), None),
+            tmp_path,
+            configure(head_epochs=1, lr0=1.0),
+            silent,
+        )
+
+
+def test_what_is_not_measured_is_not_logged_as_zero(configure: Configure, tmp_path: Path) -> None:
+    adapt(configure(epochs=1, selection_split=None), tmp_path / "run")
+    line = json.loads((tmp_path / "run" / "training_log.jsonl").read_text().splitlines()[0])
+    assert "train/box_loss" in line and not [name for name in line if name.startswith(("val/", "metrics/"))]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_what_was_good(

@@ -51,7 +51,8 @@ def test_a_large_set_collects_batches_and_says_so() -> None:
     plan = plan_run(config, samples(800), ["car", "bus"])
     assert plan.accumulation == 8 and plan.steps == 130
     text = "\n".join(plan.lines(config))
-    assert "a step collects 8 batches, the most within 64 pictures that leaves 100 steps; no warm-up" in text
+    assert "a step collects 8 batches, the most within 64 pictures that leaves 100 steps; the moving average" in text
+    assert "The learning rate has no warm-up and falls" in text
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,15 @@ def test_the_plan_says_what_the_trainer_does_with_the_average_and_the_warm_up() 
     plan = plan_run(config, samples(80), ["car"])
     assert (plan.steps, plan.average_steps, plan.warmup_epochs) == (10, 5, 0)
     assert "reaches back 5 steps, 50% of the run" in plan.lines(config)[-1] and "no warm-up" in plan.lines(config)[-1]
+
+
+def test_the_plan_counts_the_heads_passes_and_says_where_overfitting_is_not_watched() -> None:
+    config = TrainConfig(data=Path(), weights="w", epochs=2, batch=8, head_epochs=3, selection_split=None)
+    lines = plan_run(config, samples(80), ["car"]).lines(config)
+    assert "20 optimiser steps, after 3 passes over the target's pictures in which the head learns alone." in lines[0]
+    assert "overfitting is not watched" in lines[-1]
+    watched = config.model_copy(update={"selection_split": "val", "head_epochs": 0})
+    assert "overfitting" not in " ".join(plan_run(watched, samples(80), ["car"]).lines(watched))
 
 
 def line(train_loss: float, val_loss: float | None, accuracy: float | None) -> dict[str, float | None]:

@@ -15,7 +15,7 @@ from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.selection import ClassFigures, Trial, choose_share, class_mean
 from drivetl.adapt.training import train
-from drivetl.errors import ConfigError
+from drivetl.errors import BundleError, ConfigError
 from drivetl.yolo import load_checkpoint
 
 from .conftest import draw_dataset
@@ -215,6 +215,82 @@ def test_every_share_is_measured_in_the_weathers_that_are_named(
     assert result.share == 1 and result.curve[0].weather_gain == 0 and result.curve[-1].weather_gain > 0.1
     written = json.loads((tmp_path / "run" / "weight_curve.json").read_text())["curve"]
     assert written[-1]["weather"] == result.curve[-1].weather
+
+
+def test_no_gain_in_weather_buys_a_loss_on_the_pictures_as_they_are() -> None:
+    def fit(now: float) -> list[Trial]:
+        start = Trial(0, {"car": (0.40, 40)}, None, {"fog:3": {"car": (0.20, 40)}})
+        return [start, Trial(1, {"car": (now, 40)}, None, {"fog:3": {"car": (0.36, 40)}})]
+
+    assert chosen(fit(0.35)) == 0
+    assert chosen(fit(0.40)) == 1
+
+
+class Pair:
+    """A judge to whom the start is worth ``before`` and everything else ``after``."""
+
+    def __init__(self, start: Path, before: float, after: float | None) -> None:
+        self.start = load_checkpoint(start).model.state_dict()["model.0.conv.weight"]
+        self.before, self.after = before, after
+        self.asked: list[tuple[str, frozenset[Path] | None]] = []
+
+    def __call__(
+        self, weights: Path, data: Path, split: str, pictures: frozenset[Path] | None, weather: Any = None
+    ) -> ClassFigures:
+        self.asked.append((split, pictures))
+        if torch.equal(load_checkpoint(weights).model.state_dict()["model.0.conv.weight"], self.start):
+            return {"car": (self.before, 20)}
+        if self.after is None:
+            raise BundleError("the model's output holds values that are no numbers")
+        return {"car": (self.after, 20)}
+
+
+@pytest.mark.parametrize("after", [0.19, None], ids=["worse", "no numbers"])
+def test_a_given_share_that_is_worse_than_the_start_is_not_taken(
+    after: float | None, configure: Configure, random_weights: Path, tmp_path: Path
+) -> None:
+    judge = Pair(random_weights, 0.2, after)
+    result = train(configure(wise_ft=0.5, epochs=1, selection_split=None), tmp_path / "run", judge=judge)
+    name = "model.0.conv.weight"
+    assert result.share == 0 and torch.equal(load_checkpoint(result.weights).model.state_dict()[name], judge.start)
+    assert not torch.equal(load_checkpoint(result.alone_weights).model.state_dict()[name], judge.start)
+    said = "The start was kept: 50% of the new weights lose" if after else "the training diverged"
+    assert any(said in note for note in result.notes)
+    # Nothing is held out, so both were measured on pictures that were trained on.
+    assert judge.asked[0] == judge.asked[1] and judge.asked[0][0] == "train" and len(judge.asked[0][1] or ()) == 4
+    assert not RunFolder(tmp_path / "run").candidate.exists()
+
+
+def test_a_given_share_is_held_against_the_start_on_a_split_that_is_large_enough(
+    configure: Configure, random_weights: Path, tmp_path: Path
+) -> None:
+    judge = Pair(random_weights, 0.2, 0.2)
+    result = train(configure(wise_ft=0.5, epochs=1, min_selection_pictures=2), tmp_path / "run", judge=judge)
+    assert result.share == 0.5 and judge.asked == [("val", None)] * 2
+    unasked = Pair(random_weights, 0.2, 0.1)
+    off = train(configure(wise_ft=0.5, epochs=1, do_no_harm=False), tmp_path / "off", judge=unasked)
+    assert off.share == 0.5 and not unasked.asked
+
+
+def test_a_share_whose_weights_give_no_numbers_is_worth_nothing(
+    configure: Configure, random_weights: Path, tmp_path: Path
+) -> None:
+    judge = Pair(random_weights, 0.2, None)
+    result = train(configure(wise_ft="select", epochs=1, selection_folds=2), tmp_path / "run", judge=judge)
+    assert result.share == 0 and sum("diverged" in note for note in result.notes) == 1
+    assert [point.target for point in result.curve] == [0.2, 0, 0, 0, 0]
+
+
+def test_labels_in_one_picture_leave_nothing_to_choose_by(
+    configure: Configure, random_weights: Path, tmp_path: Path
+) -> None:
+    data = draw_dataset(tmp_path / "one", train=4, val=2)
+    for label in sorted((data / "labels" / "train").iterdir())[1:]:
+        label.unlink()
+    config = configure(data=data, wise_ft="select", epochs=1, selection_folds=2)
+    result = train(config, tmp_path / "run", judge=Bench(random_weights, 0.75))
+    assert result.share == 0 and any("none can be left out to choose by" in note for note in result.notes)
+    assert not any("No share" in note for note in result.notes)
 
 
 @pytest.mark.parametrize("text", ["frogs:3", "fog:9", "fog:"])

@@ -264,10 +264,15 @@ def test_options_that_hold_the_model_near_its_start_and_what_it_kept(
     assert kept["per_class"].keys() == {"automobile", "person"} and kept["split"] == "val"
     assert kept["per_class"]["automobile"]["boxes"] == 2
     assert kept["difference"] == pytest.approx(kept["after"] - kept["before"])
+    assert kept["frequent"] == {"min_boxes": 20, "classes": 0, "before": None, "after": None, "difference": None}
+    assert not any("was not measured" in note or "also replayed" in note for note in document["notes"])
+    assert any("no class for dragon: what its pictures show" in note for note in document["notes"])
     again = invoke(app, *words, "--out", tmp_path / "again")
     assert "Retention, mAP50-95 over 2 shared classes of" in again.stdout
     without = document_of(invoke(app, *words, "--out", tmp_path / "without", "--no-figures", "--json"))
     assert without["retention"] is None
+    blind = document_of(invoke(app, *words[:11], "--wise-ft", "0.5", "--out", tmp_path / "blind", "--json"))
+    assert any("What the model forgot was not measured" in note for note in blind["notes"])
     wrong = invoke(app, *words, "--wise-ft", "half", "--out", tmp_path / "wrong")
     assert isinstance(wrong.exception, ConfigError) and "--wise-ft takes a number" in str(wrong.exception)
     too_much = invoke(app, *words, "--wise-ft", "1.5", "--out", tmp_path / "wrong")

@@ -285,6 +285,25 @@ def test_a_bench_of_few_frames_is_judged_by_its_slowest_frame() -> None:
     assert any("slowest frame 45.6 ms" in sentence for sentence in sentences)
 
 
+def test_the_verb_writes_the_page_of_a_training_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "result.json").write_text(json.dumps(stages()["train"]))
+    (run / "weight_curve.json").write_text(json.dumps({"curve": CURVE}))
+    (run / "training_log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in log()))
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        CliRunner().invoke(app, ["report", str(run)], catch_exceptions=False)
+    (run / "config.yaml").write_text(json.dumps({"train": {"weights": "yolo11n", "data": f"data/{EVIL}"}}))
+    done = CliRunner().invoke(app, ["report", str(run), "--json"], catch_exceptions=False)
+    document = json.loads(done.stdout)
+    page = (run / "page.html").read_text()
+    assert done.exit_code == 0 and document["bytes"] == (run / "page.html").stat().st_size and document["verdicts"]
+    assert "share of the adapted weights" in page and "yolo11n adapted to" in page and EVIL not in page
+    assert page.count("<svg") >= 2
+    with pytest.raises(OutputError, match="exists"):
+        CliRunner().invoke(app, ["report", str(run)], catch_exceptions=False)
+
+
 def test_the_verb_writes_the_page_of_an_unfinished_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
