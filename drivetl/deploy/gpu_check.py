@@ -14,19 +14,17 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from drivetl import __version__
+from drivetl.deploy.gpu_claims import GATE_FAILED, Answer, Claim, Run, Verdict, judged
 from drivetl.errors import OutputError
 from drivetl.files import write_json
-from drivetl.runtime import PROVIDERS
 
-__all__ = ["Answer", "Claim", "GpuCheck", "Road", "gpu_check", "main", "table"]
-
-Verdict = Literal["held", "failed", "refused"]
+__all__ = ["GpuCheck", "Road", "gpu_check", "main", "table"]
 
 _SCHEMA_VERSION = 1
 _GPU_PROVIDERS = ("cuda", "tensorrt")
@@ -36,33 +34,7 @@ _FRAMES = "1000"  # the fewest that give a p99
 _CAMERA_HZ = "30"
 _PROFILE = "rtx-workstation"
 _REPORT = "gpu-check.json"
-_GATE_FAILED = 1
-_NO_SLOWER = 1.03
 _REASON_WIDTH = 76
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command said.
-
-    Attributes:
-        status: exit status.
-        document: its JSON; empty where it printed none.
-        words: the last line that it wrote for people.
-    """
-
-    status: int
-    document: dict[str, Any]
-    words: str
-
-    @property
-    def reason(self) -> str:
-        """The error's sentence."""
-        error = self.document.get("error")
-        return str(error["message"]) if isinstance(error, dict) else self.words or f"exit status {self.status}"
-
-
-Run = Callable[[Sequence[str]], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +48,6 @@ class Road:
 
     data: str
     split: str
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One claim and its verdict.
-
-    Attributes:
-        name: ``provider proof``, ``parity``, ``latency``, ``rewriting`` (made for CPUs, and no slower here),
-            ``CUDA graph`` (equal to node by node), ``graph latency`` or, of int8, ``never run``: its bundles are made
-            for processors.
-        provider: ``cuda`` or ``tensorrt``.
-        precision: ``fp32``, ``fp16`` or ``int8``.
-        verdict: ``held``, ``failed`` (measured, and it is not so) or ``refused`` (it could not be checked here).
-        reason: for the last two, the sentence that says why.
-        figures: what was measured.
-        command: what was run; empty where it did not come to that.
-    """
-
-    name: str
-    provider: str
-    precision: str
-    verdict: Verdict
-    reason: str = ""
-    figures: dict[str, Any] = field(default_factory=dict)
-    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,17 +153,17 @@ def _on_provider(provider: str, precision: str, bundle: Path, weights: str, road
     words += ["--profile", _PROFILE, "--paced-hz", _CAMERA_HZ, "--json"]
     timed = run(words)
     claims = [
-        _claim("provider proof", provider, precision, words, timed, _proof),
+        judged("provider proof", provider, precision, words, timed),
         _parity(provider, precision, bundle, weights, road, run),
-        _claim("latency", provider, precision, words, timed, _latency),
+        judged("latency", provider, precision, words, timed),
     ]
     beside = ["drivetl", "bench", str(bundle), "--versus", str(_plain(bundle)), "--provider", provider, "--json"]
-    claims.append(_claim("rewriting", provider, precision, beside, run(beside), _no_slower))
+    claims.append(judged("rewriting", provider, precision, beside, run(beside)))
     if provider == "cuda":
         alone = ["python", "-m", "drivetl.deploy.cuda_graph", str(bundle)]
-        claims.append(_claim("CUDA graph", provider, precision, alone, run(alone), _replay))
+        claims.append(judged("CUDA graph", provider, precision, alone, run(alone)))
         whole = [*words, "--cuda-graph"]
-        claims.append(_claim("graph latency", provider, precision, whole, run(whole), _latency))
+        claims.append(judged("graph latency", provider, precision, whole, run(whole)))
     return claims
 
 
@@ -225,7 +172,7 @@ def _never_run(provider: str, bundle: Path, run: Run) -> Claim:
     answer, command = run(words), " ".join(words)
     if "error" not in answer.document:
         return Claim("never run", provider, _INT8, "failed", "an int8 bundle ran, or said nothing", command=command)
-    right = answer.status == _GATE_FAILED and f"is {_INT8}, made for processors" in answer.reason
+    right = answer.status == GATE_FAILED and f"is {_INT8}, made for processors" in answer.reason
     return Claim("never run", provider, _INT8, "held" if right else "failed", answer.reason, command=command)
 
 
@@ -234,59 +181,7 @@ def _parity(provider: str, precision: str, bundle: Path, weights: str, road: Roa
         return Claim("parity", provider, precision, "refused", "parity is checked on pictures: give DATA=DATASET")
     words = ["drivetl", "verify", str(bundle), "--weights", weights, "--data", road.data, "--split", road.split]
     words += ["--provider", provider, "--json"]
-    return _claim("parity", provider, precision, words, run(words), _same)
-
-
-_Judge = Callable[[dict[str, Any], str], tuple[str, dict[str, Any]]]
-
-
-def _claim(name: str, provider: str, precision: str, words: Sequence[str], answer: Answer, judge: _Judge) -> Claim:
-    command = " ".join(words)
-    if answer.status > _GATE_FAILED or not answer.document or "error" in answer.document:
-        return Claim(name, provider, precision, "refused", answer.reason, command=command)
-    try:
-        fault, figures = judge(answer.document, provider)
-    except (KeyError, TypeError) as error:
-        reason = f"the answer lacks {error}; the installed drivetl is another version"
-        return Claim(name, provider, precision, "refused", reason, command=command)
-    return Claim(name, provider, precision, "failed" if fault else "held", fault, figures, command)
-
-
-def _proof(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
-    nodes = document["nodes_per_provider"]
-    foreign = sorted(set(nodes) - {PROVIDERS[provider]})
-    fault = f"nodes ran on {', '.join(foreign)}" if foreign else "" if nodes else "no node was assigned"
-    if document["provider"] != provider:
-        fault = f"it ran on {document['provider']}"
-    return fault, {"nodes_per_provider": nodes}
-
-
-def _latency(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
-    whole, alone = document["latency_ms"]["end_to_end"], document["latency_ms"]["inference"]
-    figures = {"end_to_end_p50_ms": whole["p50"], "end_to_end_p99_ms": whole["p99"], "inference_p50_ms": alone["p50"]}
-    figures["budget_ms"] = document["budget_ms"]
-    if figures["budget_ms"] is None:
-        return "it was held against no budget, which nothing can miss", figures
-    return "; ".join(document.get("problems", ())) if not document["passed"] else "", figures
-
-
-def _same(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
-    keys = ("matched", "max_abs_diff_scores", "max_abs_diff_px", "delta_map50_95")
-    return "; ".join(document["problems"]), {key: document[key] for key in keys}
-
-
-def _no_slower(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
-    inference = document["stages"]["inference"]
-    ratio = inference["ratio"]
-    fault = f"it takes {ratio:.3f} times as long as the graph of the exporter" if ratio > _NO_SLOWER else ""
-    return fault, {"ours_ms": inference["ours_ms"], "as_exported_ms": inference["theirs_ms"], "ratio": ratio}
-
-
-def _replay(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
-    # The same kernels on the same numbers: replaying them may not change a bit.
-    different = document["max_abs_diff"]
-    fault = f"the replayed output differs by {different:g}" if different != 0 else ""
-    return fault, {"max_abs_diff": different, "p50_ms": document["p50_ms"]}
+    return judged("parity", provider, precision, words, run(words))
 
 
 def table(result: GpuCheck) -> list[str]:

@@ -13,7 +13,8 @@ from onnx import numpy_helper
 
 from drivetl.deploy.cuda_graph import cuda_graph as measured
 from drivetl.deploy.cuda_graph import main as cuda_graph
-from drivetl.deploy.gpu_check import Answer, Road, command, gpu_check, main, table
+from drivetl.deploy.gpu_check import Road, command, gpu_check, main, table
+from drivetl.deploy.gpu_claims import Answer
 from drivetl.errors import BundleError
 from drivetl.runtime import Bundle, Contract
 from drivetl.runtime.replay import Replay
