@@ -21,8 +21,10 @@ from typing import Any, get_args
 
 from drivetl import __version__
 from drivetl.deploy.gpu_claims import GATE_FAILED, Answer, Claim, Run, Verdict, judged
-from drivetl.errors import OutputError
+from drivetl.errors import DrivetlError, OutputError
 from drivetl.files import write_json
+from drivetl.yolo.packaged import PACKAGED
+from drivetl.yolo.weights import is_published_name, resolve_weights
 
 __all__ = ["GpuCheck", "Road", "gpu_check", "main", "table"]
 
@@ -101,9 +103,29 @@ def gpu_check(weights: str, road: Road | None, out: Path, run: Run) -> GpuCheck:
             reason = str(state.get("reason") or "drivetl doctor says nothing about it")
             claims += [claim for precision in _PRECISIONS for claim in _refused(provider, precision, reason)]
     usable = [provider for provider in _GPU_PROVIDERS if doctor.get("providers", {}).get(provider, {}).get("usable")]
+    fault, words = _fetch(weights, run) if usable else ("", "")
     for precision in _PRECISIONS if usable else ():
-        claims += _with_precision(precision, usable, weights, road, out, run)
+        if fault:
+            claims += [c for provider in usable for c in _refused(provider, precision, fault, words)]
+        else:
+            claims += _with_precision(precision, usable, weights, road, out, run)
     return GpuCheck(weights, None if road is None else road.data, doctor, tuple(claims))
+
+
+def _fetch(weights: str, run: Run) -> tuple[str, str]:
+    """Download published weights that are not on this machine; return what is wrong where that fails, and the command.
+
+    What has no published name is left to the export, which says what is wrong with it.
+    """
+    name = weights.removesuffix(".pt")
+    try:
+        resolve_weights(weights)
+    except DrivetlError:
+        if is_published_name(name) or name in PACKAGED:
+            words = ("drivetl", "weights", "get", name, "--json")
+            answer = run(words)
+            return (answer.reason if answer.status else ""), " ".join(words)
+    return "", ""
 
 
 def _names(provider: str, precision: str) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ class Machine:
         ms = {"p50": 2.0, "p99": 3.0}
         documents: dict[str, dict[str, Any]] = {
             "doctor": {"providers": self.providers},
+            "weights": {"path": "w"},
             "export": {"bundle": "b"},
             "bench": {
                 "provider": provider,
@@ -64,6 +65,17 @@ class Machine:
             return Answer(1, {**documents["bench"], **self.change.get("int8", {})}, "")
         status, changes = self.change.get(kind, (0, {}))
         return Answer(status, {**documents[kind], **changes}, "")
+
+
+@pytest.fixture(autouse=True)
+def own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of weights with yolo11n in it, and a cache with none."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "yolo11n.pt").touch()
+    monkeypatch.setenv("DRIVETL_WEIGHTS", str(folder))
+    monkeypatch.setenv("DRIVETL_CACHE", str(tmp_path / "cache"))
+    return folder
 
 
 def _verdicts(machine: Machine, road: Road | None = ROAD) -> dict[tuple[str, str, str], tuple[str, str]]:
@@ -90,6 +102,30 @@ def test_on_a_machine_with_a_gpu_every_claim_is_checked_and_holds() -> None:
     lines = table(gpu_check("yolo11n", ROAD, Path("out"), Machine()))
     assert lines[-1] == "22 held, 0 failed, 0 refused"
     assert any("CUDAExecutionProvider 120" in line for line in lines)
+
+
+def test_published_weights_that_are_not_here_are_fetched_and_others_are_not(own_weights: Path) -> None:
+    def fetched(weights: str, machine: Machine) -> list[str]:
+        gpu_check(weights, ROAD, Path("out"), machine)
+        return [asked for asked in machine.asked if "weights get" in asked]
+
+    assert fetched("yolo11n", Machine()) == fetched("yolo11n.pt", Machine()) == []
+    assert fetched(str(own_weights / "yolo8n.pt"), Machine()) == fetched("mine.pt", Machine()) == []
+    machine = Machine()
+    assert fetched("yolo11s.pt", machine) == ["drivetl weights get yolo11s --json"]
+    assert machine.asked.index("drivetl weights get yolo11s --json") < machine.asked.index(
+        "drivetl export yolo11s.pt --out out/fp32 --precision fp32 --overwrite --json --golden road"
+    )
+    assert fetched("yolov3-tiny-coco", Machine()) == ["drivetl weights get yolov3-tiny-coco --json"]
+    assert fetched("yolo11s", Machine({})) == [], "where nothing is checked, nothing is downloaded"
+
+
+def test_where_the_weights_cannot_be_fetched_every_claim_says_why(own_weights: Path) -> None:
+    (own_weights / "yolo11n.pt").unlink()
+    machine = Machine(weights=(2, {"error": {"message": "github.com cannot be reached"}}))
+    found = _verdicts(machine)
+    assert len(found) == 22 and set(found.values()) == {("refused", "github.com cannot be reached")}
+    assert machine.asked == ["drivetl doctor --json", "drivetl weights get yolo11n --json"]
 
 
 def test_a_provider_that_is_not_there_is_refused_with_its_reason_and_costs_nothing() -> None:
