@@ -46,6 +46,7 @@ class Machine:
             "bench": {
                 "provider": provider,
                 "nodes_per_provider": {EP.get(provider, ""): 120},
+                "cuda_graph": "--cuda-graph" in words,
                 "latency_ms": {"end_to_end": ms, "inference": ms},
                 "passed": True,
                 "budget_ms": 33.3,
@@ -58,7 +59,7 @@ class Machine:
                 "max_abs_diff_px": 1e-3,
                 "delta_map50_95": 0.0,
             },
-            "graph": {"max_abs_diff": 0.0, "p50_ms": {"nodes": 2.0, "graph": 1.5}},
+            "graph": {"max_abs_diff": 0.0, "p50_ms": {"nodes": 2.9, "graph": 1.3}},
         }
         if kind == "bench" and words[2].endswith("int8"):
             documents["bench"] = {"error": {"message": "'b' is int8, made for processors"}}
@@ -165,12 +166,37 @@ def test_nodes_on_the_processor_are_a_broken_claim_not_a_footnote() -> None:
             "it takes 1.050 times as long as the graph of the exporter",
         ),
         ({"graph": (0, {"max_abs_diff": 0.5})}, "CUDA graph", "failed", "the replayed output differs by 0.5"),
+        (
+            {"bench": (0, {"cuda_graph": False})},
+            "graph latency",
+            "failed",
+            "it was measured node by node, without a CUDA graph",
+        ),
+        ({"bench": (1, {"passed": False, "problems": ["too slow"]})}, "graph latency", "failed", "too slow"),
         ({"export": (2, {"error": {"message": "no such weights"}})}, "parity", "refused", "no such weights"),
         ({"verify": (2, {})}, "parity", "refused", "exit status 2"),
     ],
 )
 def test_what_a_command_says_becomes_the_verdict(change: dict[str, Any], claim: str, verdict: str, reason: str) -> None:
     assert _verdicts(Machine(**change))[claim, "cuda", "fp32"] == (verdict, reason)
+
+
+@pytest.mark.parametrize(("graph_ms", "verdict"), [(1.3, "held"), (2.3, "held"), (2.4, "failed"), (3.0, "failed")])
+def test_a_graph_that_is_as_slow_as_its_nodes_has_recorded_nothing(graph_ms: float, verdict: str) -> None:
+    found = _verdicts(Machine(graph=(0, {"p50_ms": {"nodes": 2.9, "graph": graph_ms}})))["CUDA graph", "cuda", "fp16"]
+    assert found[0] == verdict and ("it may have recorded nothing" in found[1]) == (verdict == "failed")
+
+
+def test_an_answer_that_does_not_say_whether_there_was_a_graph_proves_none() -> None:
+    def older(words: Sequence[str]) -> Answer:
+        answer = Machine()(words)
+        answer.document.pop("cuda_graph", None)
+        return answer
+
+    claims = gpu_check("yolo11n", ROAD, Path("out"), older).claims
+    said = {(claim.name, claim.precision): claim for claim in claims if claim.provider == "cuda"}
+    assert said["latency", "fp32"].verdict == "held" and said["graph latency", "fp32"].verdict == "refused"
+    assert "the answer lacks 'cuda_graph'" in said["graph latency", "fp32"].reason
 
 
 def test_an_int8_bundle_that_runs_on_a_gpu_is_a_broken_claim() -> None:
