@@ -15,7 +15,8 @@ from drivetl.deploy.cuda_graph import cuda_graph as measured
 from drivetl.deploy.cuda_graph import main as cuda_graph
 from drivetl.deploy.gpu_check import Road, command, gpu_check, main, table
 from drivetl.deploy.gpu_claims import Answer
-from drivetl.errors import BundleError
+from drivetl.deploy.quantise import Int8Options, quantise
+from drivetl.errors import BundleError, ConfigError, DatasetError
 from drivetl.runtime import Bundle, Contract
 from drivetl.runtime.replay import Replay
 from drivetl.runtime.requirements import missing_for
@@ -185,6 +186,20 @@ def test_what_a_command_says_becomes_the_verdict(change: dict[str, Any], claim: 
 def test_a_graph_that_is_as_slow_as_its_nodes_has_recorded_nothing(graph_ms: float, verdict: str) -> None:
     found = _verdicts(Machine(graph=(0, {"p50_ms": {"nodes": 2.9, "graph": graph_ms}})))["CUDA graph", "cuda", "fp16"]
     assert found[0] == verdict and ("it may have recorded nothing" in found[1]) == (verdict == "failed")
+
+
+def test_whether_a_gpu_refuses_int8_does_not_depend_on_what_int8_costs(tmp_path: Path) -> None:
+    contract: Any = None
+    machine = Machine()
+    gpu_check("yolo11n", ROAD, Path("out"), machine)
+    (asked,) = [words for words in machine.asked if "--precision int8" in words]
+    most = float(asked.split()[asked.split().index("--max-drop") + 1])
+    assert most == 100, "an average precision cannot fall by more points"
+    # The options are taken: the first thing that is wrong is the dataset.
+    with pytest.raises(DatasetError):
+        quantise(None, tmp_path, contract, Int8Options(tmp_path / "none", None, max_drop=most))
+    with pytest.raises(ConfigError, match="--max-drop must be 0 to 100"):
+        quantise(None, tmp_path, contract, Int8Options(tmp_path / "none", None, max_drop=most + 1))
 
 
 def test_an_answer_that_does_not_say_whether_there_was_a_graph_proves_none() -> None:
