@@ -13,6 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +38,7 @@ _FRAMES = "1000"  # the fewest that give a p99
 _CAMERA_HZ = "30"
 _PROFILE = "rtx-workstation"
 _REPORT = "gpu-check.json"
+_ENGINES = "engines"
 _REASON_WIDTH = 76
 
 
@@ -173,8 +175,15 @@ def _plain(bundle: Path) -> Path:
     return bundle.with_name(f"{bundle.name}-as-exported")
 
 
+def _place(provider: str, bundle: Path) -> list[str]:
+    """Return the options that say where to run; TensorRT takes minutes for an engine, so every command shares one."""
+    kept = ["--engine-cache", str(bundle.with_name(_ENGINES))] if provider == "tensorrt" else []
+    return ["--provider", provider, *kept]
+
+
 def _on_provider(provider: str, precision: str, bundle: Path, weights: str, road: Road | None, run: Run) -> list[Claim]:
-    words = ["drivetl", "bench", str(bundle), "--provider", provider, "--iterations", _FRAMES]
+    place = _place(provider, bundle)
+    words = ["drivetl", "bench", str(bundle), *place, "--iterations", _FRAMES]
     words += ["--profile", _PROFILE, "--paced-hz", _CAMERA_HZ, "--json"]
     timed = run(words)
     claims = [
@@ -182,7 +191,7 @@ def _on_provider(provider: str, precision: str, bundle: Path, weights: str, road
         _parity(provider, precision, bundle, weights, road, run),
         judged("latency", provider, precision, words, timed),
     ]
-    beside = ["drivetl", "bench", str(bundle), "--versus", str(_plain(bundle)), "--provider", provider, "--json"]
+    beside = ["drivetl", "bench", str(bundle), "--versus", str(_plain(bundle)), *place, "--json"]
     claims.append(judged("rewriting", provider, precision, beside, run(beside)))
     if provider == "cuda":
         alone = ["python", "-m", "drivetl.deploy.cuda_graph", str(bundle)]
@@ -205,7 +214,7 @@ def _parity(provider: str, precision: str, bundle: Path, weights: str, road: Roa
     if road is None:
         return Claim("parity", provider, precision, "refused", "parity is checked on pictures: give DATA=DATASET")
     words = ["drivetl", "verify", str(bundle), "--weights", weights, "--data", road.data, "--split", road.split]
-    words += ["--provider", provider, "--json"]
+    words += [*_place(provider, bundle), "--json"]
     return judged("parity", provider, precision, words, run(words))
 
 
@@ -234,13 +243,21 @@ def command(words: Sequence[str]) -> Answer:
     """Run ``drivetl …`` or ``python …`` in a process of this interpreter; its progress goes to this screen."""
     module = ["-m", "drivetl", *words[1:]] if words[0] == "drivetl" else list(words[1:])
     print(f"$ {' '.join(words)}", file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, *module], capture_output=True, text=True, check=False)
-    try:
-        document = json.loads(done.stdout)
-    except ValueError:
-        document = {}
-    lines = done.stderr.strip().splitlines()
-    return Answer(done.returncode, document if isinstance(document, dict) else {}, lines[-1] if lines else "")
+    last = ""
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        with subprocess.Popen(
+            [sys.executable, *module], stdout=said, stderr=subprocess.PIPE, text=True, errors="replace"
+        ) as child:
+            for line in child.stderr or ():
+                sys.stderr.write(line)
+                sys.stderr.flush()  # an engine is built for minutes, and whoever waits should see that
+                last = line.strip() or last
+        said.seek(0)
+        try:
+            document = json.load(said)
+        except ValueError:
+            document = {}
+    return Answer(child.returncode, document if isinstance(document, dict) else {}, last)
 
 
 def main(words: Sequence[str] | None = None, run: Run = command) -> int:

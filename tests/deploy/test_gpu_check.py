@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -188,6 +190,16 @@ def test_a_graph_that_is_as_slow_as_its_nodes_has_recorded_nothing(graph_ms: flo
     assert found[0] == verdict and ("it may have recorded nothing" in found[1]) == (verdict == "failed")
 
 
+def test_tensorrt_builds_the_engine_of_a_bundle_once_and_cuda_has_none() -> None:
+    machine = Machine()
+    gpu_check("yolo11n", ROAD, Path("out"), machine)
+    on_it = [asked for asked in machine.asked if "--provider tensorrt" in asked and "out/int8" not in asked]
+    assert len(on_it) == 2 * 3 and all("--engine-cache out/engines" in asked for asked in on_it)
+    assert {asked.split()[1] for asked in on_it} == {"bench", "verify"}
+    others = [asked for asked in machine.asked if asked not in on_it]
+    assert others and not any("--engine-cache" in asked for asked in others)
+
+
 def test_whether_a_gpu_refuses_int8_does_not_depend_on_what_int8_costs(tmp_path: Path) -> None:
     contract: Any = None
     machine = Machine()
@@ -301,3 +313,23 @@ def test_a_cuda_graph_on_this_machine_is_refused_with_the_reason(
 def test_a_real_command_is_run_and_its_sentence_kept(tmp_path: Path) -> None:
     answer = command(["drivetl", "bench", str(tmp_path / "nowhere"), "--json"])
     assert answer.status == 2 and "nowhere' is missing" in answer.reason
+
+
+def test_what_a_command_says_meanwhile_is_seen_at_once_and_its_last_line_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[tuple[float, str]] = []
+    screen = SimpleNamespace(write=lambda text: heard.append((time.monotonic(), text)), flush=lambda: None)
+    monkeypatch.setattr("sys.stderr", screen)
+    # More than a pipe holds on either side, so that reading one of them only would hang.
+    code = (
+        "import sys, time\nprint('building', file=sys.stderr, flush=True)\ntime.sleep(1)\n"
+        "sys.stdout.write('[' + '1,' * 200_000 + '1]')\nsys.stderr.write('word ' * 50_000 + '\\n')\n"
+        "print('the end \\udcff', file=sys.stderr)\nprint(file=sys.stderr)\nsys.exit(3)"
+    )
+    answer = command(["python", "-c", code])
+    ended = time.monotonic()
+    assert answer.status == 3 and answer.document == {} and answer.reason.startswith("the end")
+    building = next(at for at, text in heard if text == "building\n")
+    assert ended - building >= 0.9, "it was kept back until the end"
+    assert any(text.startswith("word word") for _, text in heard)
