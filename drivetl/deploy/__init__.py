@@ -16,6 +16,7 @@ In the order of the work::
     machine     what a figure was measured on
     roofline, prediction    how long a frame would take on hardware that nobody here has
     sampling, tails, latency    how long a frame takes, stage by stage, on the provider that really ran
+    against_bare    what measuring it costs
     beside      the same frame through two bundles in turns
     versus      the same frame through Ultralytics' own ONNX path, beside ours
 
