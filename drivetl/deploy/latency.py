@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from drivetl.data.pictures import decode_picture
 from drivetl.deploy.against_bare import AgainstBare, against_bare
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
+from drivetl.deploy.gpu_state import GpuWatch
 from drivetl.deploy.machine import Load, describe_machine, int8_warning, peak_memory_mb
-from drivetl.deploy.place import Place, detector_at, limits_of
+from drivetl.deploy.place import Place, detector_at, limits_of, provider_of
 from drivetl.deploy.sampling import STAGES, Sampling, back_to_back_ms, paced_ms
 from drivetl.deploy.tails import Percentiles, histogram, series
 from drivetl.errors import ConfigError, quoted
@@ -192,13 +193,14 @@ def bench(
         raise ConfigError("a bare session.run loop has no CUDA graph; leave --against-bare or --cuda-graph out")
     _check_numbers(sampling, budget_ms)
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
+    gpu = GpuWatch(provider_of(place, profile))
     begun_ns = perf_counter_ns()
     opened = open_bundle(bundle)
     limits = limits_of(opened.contract, profile, place, budget_ms)
     detector = detector_at(opened, place, limits)
     detector(image_bgr)
     cold_start_ms = round((perf_counter_ns() - begun_ns) / _NS_PER_MS, 2)
-    measured = _measured(detector, image_bgr, sampling, limits.budget_ms, progress)
+    measured = _measured(detector, image_bgr, sampling, limits.budget_ms, gpu, progress)
     return LatencyResult(
         provider=detector.provider,
         nodes_per_provider=detector.session.nodes_per_provider,
@@ -212,7 +214,6 @@ def bench(
         memory_limit_mb=limits.memory_mb,
         peak_memory_mb=peak_memory_mb(),
         profile=profile,
-        machine=describe_machine(),
         **_of_graph(opened.contract),
         **measured,
     )
@@ -235,13 +236,18 @@ def _batch_warning(contract: Contract) -> str | None:
 
 
 def _measured(
-    detector: Detector, image_bgr: NDArray[np.uint8], sampling: Sampling, budget_ms: float | None, progress: Progress
+    detector: Detector,
+    image_bgr: NDArray[np.uint8],
+    sampling: Sampling,
+    budget_ms: float | None,
+    gpu: GpuWatch,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Return the fields of `LatencyResult` that come from running frames."""
+    """Return the fields of `LatencyResult` that come from running frames, and what they ran on."""
     load = Load()
     timed_ms = back_to_back_ms(detector, image_bgr, sampling.iterations, sampling.warm_up, progress)
     paced = _paced(detector, image_bgr, sampling, budget_ms, progress)
-    found_load = load.document()
+    found_load, machine = load.document(), describe_machine(gpu.document())
     comparison = against_bare(detector, image_bgr, progress) if sampling.against_bare else None
     tails = series(timed_ms[:, -1], budget_ms)
     return {
@@ -252,6 +258,7 @@ def _measured(
         "throughput_hz": round(1e3 / float(timed_ms[:, -1].mean()), 2),
         "paced": paced,
         "deadline_miss_rate": tails["deadline_miss_rate"],
+        "machine": machine,
         "load": found_load,
         "against_bare": comparison,
     }
