@@ -33,7 +33,8 @@ check:
 	pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 # For a person with an NVIDIA GPU: every claim about it ends in one table and one JSON, runs/gpu-check/gpu-check.json.
-# Nothing falls back to the CPU. With a dataset (train and val), parity and int8 are checked too:
+# Nothing falls back to the CPU. WEIGHTS is a checkpoint, or a published name: those that are not on this machine are
+# fetched (`drivetl weights get`). With a dataset (train and val), parity and int8 are checked too:
 #   make gpu-check WEIGHTS=yolo11n DATA=data/fog SPLIT=val
 WEIGHTS ?= yolo11n
 DATA ?=

@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import os
 import platform
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from pathlib import Path
 from drivetl.cores import usable_cores
 from drivetl.errors import DrivetlError, quoted
 from drivetl.files import expanded
+from drivetl.nvidia import ask_nvidia_smi
 
 __all__ = ["PROBE_GRAPH", "Machine", "ProviderState", "Report", "Weights", "duplicates", "examine"]
 
@@ -52,7 +51,6 @@ _IMPORT_REMEDIES = {
     "cv2": "on Debian and Ubuntu: apt install libgl1 libglib2.0-0; else: pip install --force-reinstall opencv-python",
     "onnxruntime": "pip install --force-reinstall onnxruntime-gpu (onnxruntime where there is no NVIDIA GPU)",
 }
-_NVIDIA_SMI_TIMEOUT_S = 10
 _GIB = 1 << 30
 
 
@@ -280,17 +278,9 @@ def _lines_of(path: Path) -> list[str]:
 
 def _gpus() -> tuple[str, ...]:
     """Return what nvidia-smi lists, one GPU a line; nothing where it is absent, fails or hangs."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ()
     gpus = []
-    for line in answer.stdout.splitlines():
-        name, *rest = [part.strip() for part in line.split(",")]
+    for row in ask_nvidia_smi(("name", "memory.total", "driver_version")) or ():
+        name, memory, driver = row.values()
         if name:
-            gpus.append(f"{name}, {rest[0]}, driver {rest[1]}" if len(rest) == 2 else name)
+            gpus.append(name + (f", {memory} MiB" if memory else "") + (f", driver {driver}" if driver else ""))
     return tuple(gpus)

@@ -13,9 +13,10 @@ In the order of the work::
     parity      is the bundle the model that it was exported from? letterbox, raw tensors, detections, accuracy
     record      the verdict, written into the bundle
     profiles, place     what a piece of hardware must keep to, and where to measure
-    machine     what a figure was measured on
+    machine, gpu_state  what a figure was measured on
     roofline, prediction    how long a frame would take on hardware that nobody here has
     sampling, tails, latency    how long a frame takes, stage by stage, on the provider that really ran
+    against_bare    what measuring it costs
     beside      the same frame through two bundles in turns
     versus      the same frame through Ultralytics' own ONNX path, beside ours
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from drivetl.data.pictures import decode_picture
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
+from drivetl.deploy.gpu_state import GpuWatch
 from drivetl.deploy.machine import describe_machine
 from drivetl.deploy.place import Limits, Place, detector_at
 from drivetl.deploy.sampling import STAGES, back_to_back_ms
@@ -80,6 +81,7 @@ def bench_beside(
     """
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
     place = place or Place()
+    gpu = GpuWatch(place.provider)
     pair = [detector_at(open_bundle(path), place, Limits.of(place)) for path in (bundle, other)]
     block = -(-iterations // BLOCKS)
 
@@ -87,8 +89,10 @@ def bench_beside(
         p50_ms: NDArray[np.float64] = np.median(back_to_back_ms(detector, image_bgr, block, _WARM_UP, silent), axis=0)
         return p50_ms
 
+    stages = in_turns((lambda: timed(pair[0]), lambda: timed(pair[1])), STAGES, progress)
+    machine = describe_machine(gpu.document())
     return BesideResult(
-        stages=in_turns((lambda: timed(pair[0]), lambda: timed(pair[1])), STAGES, progress),
+        stages=stages,
         bundles=(str(bundle), str(other)),
         precision=(pair[0].contract.precision, pair[1].contract.precision),
         detections=(len(pair[0](image_bgr)), len(pair[1](image_bgr))),
@@ -96,5 +100,5 @@ def bench_beside(
         picture=SYNTHETIC if image is None else image.name,
         frames=BLOCKS * block,
         threads=pair[0].session.intra_op_threads,
-        machine=describe_machine(),
+        machine=machine,
     )

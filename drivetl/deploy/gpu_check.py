@@ -13,56 +13,33 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from drivetl import __version__
-from drivetl.errors import OutputError
+from drivetl.deploy.gpu_claims import GATE_FAILED, Answer, Claim, Run, Verdict, judged
+from drivetl.errors import DrivetlError, OutputError
 from drivetl.files import write_json
-from drivetl.runtime import PROVIDERS
+from drivetl.yolo.packaged import PACKAGED
+from drivetl.yolo.weights import is_published_name, resolve_weights
 
-__all__ = ["Answer", "Claim", "GpuCheck", "Road", "gpu_check", "main", "table"]
-
-Verdict = Literal["held", "failed", "refused"]
+__all__ = ["GpuCheck", "Road", "gpu_check", "main", "table"]
 
 _SCHEMA_VERSION = 1
 _GPU_PROVIDERS = ("cuda", "tensorrt")
 _INT8 = "int8"
 _PRECISIONS = ("fp32", "fp16", _INT8)
+_MOST_POINTS = "100"  # no model can lose more, so that the export refuses nothing for its accuracy
 _FRAMES = "1000"  # the fewest that give a p99
 _CAMERA_HZ = "30"
 _PROFILE = "rtx-workstation"
 _REPORT = "gpu-check.json"
-_GATE_FAILED = 1
-_NO_SLOWER = 1.03
+_ENGINES = "engines"
 _REASON_WIDTH = 76
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command said.
-
-    Attributes:
-        status: exit status.
-        document: its JSON; empty where it printed none.
-        words: the last line that it wrote for people.
-    """
-
-    status: int
-    document: dict[str, Any]
-    words: str
-
-    @property
-    def reason(self) -> str:
-        """The error's sentence."""
-        error = self.document.get("error")
-        return str(error["message"]) if isinstance(error, dict) else self.words or f"exit status {self.status}"
-
-
-Run = Callable[[Sequence[str]], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +53,6 @@ class Road:
 
     data: str
     split: str
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One claim and its verdict.
-
-    Attributes:
-        name: ``provider proof``, ``parity``, ``latency``, ``rewriting`` (made for CPUs, and no slower here),
-            ``CUDA graph`` (equal to node by node), ``graph latency`` or, of int8, ``never run``: its bundles are made
-            for processors.
-        provider: ``cuda`` or ``tensorrt``.
-        precision: ``fp32``, ``fp16`` or ``int8``.
-        verdict: ``held``, ``failed`` (measured, and it is not so) or ``refused`` (it could not be checked here).
-        reason: for the last two, the sentence that says why.
-        figures: what was measured.
-        command: what was run; empty where it did not come to that.
-    """
-
-    name: str
-    provider: str
-    precision: str
-    verdict: Verdict
-    reason: str = ""
-    figures: dict[str, Any] = field(default_factory=dict)
-    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +106,29 @@ def gpu_check(weights: str, road: Road | None, out: Path, run: Run) -> GpuCheck:
             reason = str(state.get("reason") or "drivetl doctor says nothing about it")
             claims += [claim for precision in _PRECISIONS for claim in _refused(provider, precision, reason)]
     usable = [provider for provider in _GPU_PROVIDERS if doctor.get("providers", {}).get(provider, {}).get("usable")]
+    fault, words = _fetch(weights, run) if usable else ("", "")
     for precision in _PRECISIONS if usable else ():
-        claims += _with_precision(precision, usable, weights, road, out, run)
+        if fault:
+            claims += [c for provider in usable for c in _refused(provider, precision, fault, words)]
+        else:
+            claims += _with_precision(precision, usable, weights, road, out, run)
     return GpuCheck(weights, None if road is None else road.data, doctor, tuple(claims))
+
+
+def _fetch(weights: str, run: Run) -> tuple[str, str]:
+    """Download published weights that are not on this machine; return what is wrong where that fails, and the command.
+
+    What has no published name is left to the export, which says what is wrong with it.
+    """
+    name = weights.removesuffix(".pt")
+    try:
+        resolve_weights(weights)
+    except DrivetlError:
+        if is_published_name(name) or name in PACKAGED:
+            words = ("drivetl", "weights", "get", name, "--json")
+            answer = run(words)
+            return (answer.reason if answer.status else ""), " ".join(words)
+    return "", ""
 
 
 def _names(provider: str, precision: str) -> tuple[str, ...]:
@@ -186,7 +158,9 @@ def _with_precision(
         return [claim for provider in providers for claim in _refused(provider, precision, reason)]
     words = ["drivetl", "export", weights, "--out", str(bundle), "--precision", precision, "--overwrite", "--json"]
     if road is not None:
-        words += ["--golden", road.data, *(["--calibrate", road.data] if precision == _INT8 else [])]
+        # What it costs there is for processors to say; here the claim is that a GPU refuses the bundle.
+        int8 = ["--calibrate", road.data, "--max-drop", _MOST_POINTS] if precision == _INT8 else []
+        words += ["--golden", road.data, *int8]
     made = run(words)
     if made.status:
         return [c for provider in providers for c in _refused(provider, precision, made.reason, " ".join(words))]
@@ -201,22 +175,29 @@ def _plain(bundle: Path) -> Path:
     return bundle.with_name(f"{bundle.name}-as-exported")
 
 
+def _place(provider: str, bundle: Path) -> list[str]:
+    """Return the options that say where to run; TensorRT takes minutes for an engine, so every command shares one."""
+    kept = ["--engine-cache", str(bundle.with_name(_ENGINES))] if provider == "tensorrt" else []
+    return ["--provider", provider, *kept]
+
+
 def _on_provider(provider: str, precision: str, bundle: Path, weights: str, road: Road | None, run: Run) -> list[Claim]:
-    words = ["drivetl", "bench", str(bundle), "--provider", provider, "--iterations", _FRAMES]
+    place = _place(provider, bundle)
+    words = ["drivetl", "bench", str(bundle), *place, "--iterations", _FRAMES]
     words += ["--profile", _PROFILE, "--paced-hz", _CAMERA_HZ, "--json"]
     timed = run(words)
     claims = [
-        _claim("provider proof", provider, precision, words, timed, _proof),
+        judged("provider proof", provider, precision, words, timed),
         _parity(provider, precision, bundle, weights, road, run),
-        _claim("latency", provider, precision, words, timed, _latency),
+        judged("latency", provider, precision, words, timed),
     ]
-    beside = ["drivetl", "bench", str(bundle), "--versus", str(_plain(bundle)), "--provider", provider, "--json"]
-    claims.append(_claim("rewriting", provider, precision, beside, run(beside), _no_slower))
+    beside = ["drivetl", "bench", str(bundle), "--versus", str(_plain(bundle)), *place, "--json"]
+    claims.append(judged("rewriting", provider, precision, beside, run(beside)))
     if provider == "cuda":
         alone = ["python", "-m", "drivetl.deploy.cuda_graph", str(bundle)]
-        claims.append(_claim("CUDA graph", provider, precision, alone, run(alone), _replay))
+        claims.append(judged("CUDA graph", provider, precision, alone, run(alone)))
         whole = [*words, "--cuda-graph"]
-        claims.append(_claim("graph latency", provider, precision, whole, run(whole), _latency))
+        claims.append(judged("graph latency", provider, precision, whole, run(whole)))
     return claims
 
 
@@ -225,7 +206,7 @@ def _never_run(provider: str, bundle: Path, run: Run) -> Claim:
     answer, command = run(words), " ".join(words)
     if "error" not in answer.document:
         return Claim("never run", provider, _INT8, "failed", "an int8 bundle ran, or said nothing", command=command)
-    right = answer.status == _GATE_FAILED and f"is {_INT8}, made for processors" in answer.reason
+    right = answer.status == GATE_FAILED and f"is {_INT8}, made for processors" in answer.reason
     return Claim("never run", provider, _INT8, "held" if right else "failed", answer.reason, command=command)
 
 
@@ -233,60 +214,8 @@ def _parity(provider: str, precision: str, bundle: Path, weights: str, road: Roa
     if road is None:
         return Claim("parity", provider, precision, "refused", "parity is checked on pictures: give DATA=DATASET")
     words = ["drivetl", "verify", str(bundle), "--weights", weights, "--data", road.data, "--split", road.split]
-    words += ["--provider", provider, "--json"]
-    return _claim("parity", provider, precision, words, run(words), _same)
-
-
-_Judge = Callable[[dict[str, Any], str], tuple[str, dict[str, Any]]]
-
-
-def _claim(name: str, provider: str, precision: str, words: Sequence[str], answer: Answer, judge: _Judge) -> Claim:
-    command = " ".join(words)
-    if answer.status > _GATE_FAILED or not answer.document or "error" in answer.document:
-        return Claim(name, provider, precision, "refused", answer.reason, command=command)
-    try:
-        fault, figures = judge(answer.document, provider)
-    except (KeyError, TypeError) as error:
-        reason = f"the answer lacks {error}; the installed drivetl is another version"
-        return Claim(name, provider, precision, "refused", reason, command=command)
-    return Claim(name, provider, precision, "failed" if fault else "held", fault, figures, command)
-
-
-def _proof(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
-    nodes = document["nodes_per_provider"]
-    foreign = sorted(set(nodes) - {PROVIDERS[provider]})
-    fault = f"nodes ran on {', '.join(foreign)}" if foreign else "" if nodes else "no node was assigned"
-    if document["provider"] != provider:
-        fault = f"it ran on {document['provider']}"
-    return fault, {"nodes_per_provider": nodes}
-
-
-def _latency(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
-    whole, alone = document["latency_ms"]["end_to_end"], document["latency_ms"]["inference"]
-    figures = {"end_to_end_p50_ms": whole["p50"], "end_to_end_p99_ms": whole["p99"], "inference_p50_ms": alone["p50"]}
-    figures["budget_ms"] = document["budget_ms"]
-    if figures["budget_ms"] is None:
-        return "it was held against no budget, which nothing can miss", figures
-    return "; ".join(document.get("problems", ())) if not document["passed"] else "", figures
-
-
-def _same(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
-    keys = ("matched", "max_abs_diff_scores", "max_abs_diff_px", "delta_map50_95")
-    return "; ".join(document["problems"]), {key: document[key] for key in keys}
-
-
-def _no_slower(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
-    inference = document["stages"]["inference"]
-    ratio = inference["ratio"]
-    fault = f"it takes {ratio:.3f} times as long as the graph of the exporter" if ratio > _NO_SLOWER else ""
-    return fault, {"ours_ms": inference["ours_ms"], "as_exported_ms": inference["theirs_ms"], "ratio": ratio}
-
-
-def _replay(document: dict[str, Any], provider: str) -> tuple[str, dict[str, Any]]:
-    # The same kernels on the same numbers: replaying them may not change a bit.
-    different = document["max_abs_diff"]
-    fault = f"the replayed output differs by {different:g}" if different != 0 else ""
-    return fault, {"max_abs_diff": different, "p50_ms": document["p50_ms"]}
+    words += [*_place(provider, bundle), "--json"]
+    return judged("parity", provider, precision, words, run(words))
 
 
 def table(result: GpuCheck) -> list[str]:
@@ -314,13 +243,21 @@ def command(words: Sequence[str]) -> Answer:
     """Run ``drivetl …`` or ``python …`` in a process of this interpreter; its progress goes to this screen."""
     module = ["-m", "drivetl", *words[1:]] if words[0] == "drivetl" else list(words[1:])
     print(f"$ {' '.join(words)}", file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, *module], capture_output=True, text=True, check=False)
-    try:
-        document = json.loads(done.stdout)
-    except ValueError:
-        document = {}
-    lines = done.stderr.strip().splitlines()
-    return Answer(done.returncode, document if isinstance(document, dict) else {}, lines[-1] if lines else "")
+    last = ""
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        with subprocess.Popen(
+            [sys.executable, *module], stdout=said, stderr=subprocess.PIPE, text=True, errors="replace"
+        ) as child:
+            for line in child.stderr or ():
+                sys.stderr.write(line)
+                sys.stderr.flush()  # an engine is built for minutes, and whoever waits should see that
+                last = line.strip() or last
+        said.seek(0)
+        try:
+            document = json.load(said)
+        except ValueError:
+            document = {}
+    return Answer(child.returncode, document if isinstance(document, dict) else {}, last)
 
 
 def main(words: Sequence[str] | None = None, run: Run = command) -> int:

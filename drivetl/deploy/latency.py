@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from time import perf_counter_ns
 from typing import Any
 
@@ -14,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.data.pictures import decode_picture
+from drivetl.deploy.against_bare import AgainstBare, against_bare
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
+from drivetl.deploy.gpu_state import GpuWatch
 from drivetl.deploy.machine import Load, describe_machine, int8_warning, peak_memory_mb
-from drivetl.deploy.place import Place, detector_at, limits_of
+from drivetl.deploy.place import Place, detector_at, limits_of, provider_of
 from drivetl.deploy.sampling import STAGES, Sampling, back_to_back_ms, paced_ms
 from drivetl.deploy.tails import Percentiles, histogram, series
 from drivetl.errors import ConfigError, quoted
@@ -24,28 +24,11 @@ from drivetl.progress import Progress, silent
 from drivetl.runtime import Contract, Detector, open_bundle
 from drivetl.runtime.decode import BOX_ROWS
 
-__all__ = ["AgainstBare", "LatencyResult", "Paced", "bench"]
+__all__ = ["LatencyResult", "Paced", "bench"]
 
-_BLOCKS = 5
-_BLOCK = 30
 _NS_PER_MS = 1e6
 # What a budget leaves beyond its p99.
 _MISSES_ALLOWED = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class AgainstBare:
-    """What the measurement itself costs: inference here against a bare ``session.run`` loop on the same session.
-
-    Attributes:
-        ratio: p50 of inference here by p50 of the bare loop, the median over the pairs of neighbouring blocks.
-        ours_p50_ms: p50 of inference of each block of the whole pipeline.
-        bare_p50_ms: p50 of each block of the bare loop.
-    """
-
-    ratio: float
-    ours_p50_ms: tuple[float, ...]
-    bare_p50_ms: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +193,14 @@ def bench(
         raise ConfigError("a bare session.run loop has no CUDA graph; leave --against-bare or --cuda-graph out")
     _check_numbers(sampling, budget_ms)
     image_bgr = synthetic_frame() if image is None else decode_picture(image)
+    gpu = GpuWatch(provider_of(place, profile))
     begun_ns = perf_counter_ns()
     opened = open_bundle(bundle)
     limits = limits_of(opened.contract, profile, place, budget_ms)
     detector = detector_at(opened, place, limits)
     detector(image_bgr)
     cold_start_ms = round((perf_counter_ns() - begun_ns) / _NS_PER_MS, 2)
-    measured = _measured(detector, image_bgr, sampling, limits.budget_ms, progress)
+    measured = _measured(detector, image_bgr, sampling, limits.budget_ms, gpu, progress)
     return LatencyResult(
         provider=detector.provider,
         nodes_per_provider=detector.session.nodes_per_provider,
@@ -230,7 +214,6 @@ def bench(
         memory_limit_mb=limits.memory_mb,
         peak_memory_mb=peak_memory_mb(),
         profile=profile,
-        machine=describe_machine(),
         **_of_graph(opened.contract),
         **measured,
     )
@@ -253,14 +236,19 @@ def _batch_warning(contract: Contract) -> str | None:
 
 
 def _measured(
-    detector: Detector, image_bgr: NDArray[np.uint8], sampling: Sampling, budget_ms: float | None, progress: Progress
+    detector: Detector,
+    image_bgr: NDArray[np.uint8],
+    sampling: Sampling,
+    budget_ms: float | None,
+    gpu: GpuWatch,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Return the fields of `LatencyResult` that come from running frames."""
+    """Return the fields of `LatencyResult` that come from running frames, and what they ran on."""
     load = Load()
     timed_ms = back_to_back_ms(detector, image_bgr, sampling.iterations, sampling.warm_up, progress)
     paced = _paced(detector, image_bgr, sampling, budget_ms, progress)
-    found_load = load.document()
-    comparison = _against_bare(detector, image_bgr, progress) if sampling.against_bare else None
+    found_load, machine = load.document(), describe_machine(gpu.document())
+    comparison = against_bare(detector, image_bgr, progress) if sampling.against_bare else None
     tails = series(timed_ms[:, -1], budget_ms)
     return {
         **_content(detector, image_bgr),
@@ -270,6 +258,7 @@ def _measured(
         "throughput_hz": round(1e3 / float(timed_ms[:, -1].mean()), 2),
         "paced": paced,
         "deadline_miss_rate": tails["deadline_miss_rate"],
+        "machine": machine,
         "load": found_load,
         "against_bare": comparison,
     }
@@ -308,41 +297,3 @@ def _check_numbers(sampling: Sampling, budget_ms: float | None) -> None:
     sampling.check()
     if budget_ms is not None and not 0 < budget_ms < float("inf"):
         raise ConfigError(f"--budget-ms must be a positive number of milliseconds, not {quoted(budget_ms)}")
-
-
-def _against_bare(detector: Detector, image_bgr: NDArray[np.uint8], progress: Progress) -> AgainstBare:
-    """Alternate blocks of the whole pipeline and of nothing but ``session.run``.
-
-    A machine warms up and slows down while this runs. Each block is therefore compared with its neighbour only, and
-    which of the two comes first changes from pair to pair.
-    """
-    column = STAGES.index("inference")
-    tensor, _ = detector.preprocess(image_bgr)
-    if not detector.contract.dynamic:
-        # `Detector.infer` fills a fixed batch up; the bare loop gets a full one.
-        tensor = np.repeat(tensor, detector.contract.batch, axis=0)
-    ours: list[float] = []
-    bare: list[float] = []
-    for index in range(_BLOCKS):
-        progress("against a bare loop", index, _BLOCKS)
-        if index % 2:
-            bare.append(_bare_p50_ms(detector, tensor))
-        ours.append(Percentiles.of(back_to_back_ms(detector, image_bgr, _BLOCK, 2, silent)[:, column]).p50)
-        if not index % 2:
-            bare.append(_bare_p50_ms(detector, tensor))
-    progress("against a bare loop", _BLOCKS, _BLOCKS)
-    ratio = median(mine / theirs for mine, theirs in zip(ours, bare, strict=True))
-    return AgainstBare(round(ratio, 4), tuple(ours), tuple(bare))
-
-
-def _bare_p50_ms(detector: Detector, tensor_nchw: NDArray[np.float32]) -> float:
-    names, feed = [detector.contract.output_name], {detector.contract.input_name: tensor_nchw}
-    run: Callable[..., Any] = detector.session.ort_session.run
-    run(names, feed)
-    run(names, feed)
-    latency_ns = np.zeros(_BLOCK, dtype=np.int64)
-    for turn in range(_BLOCK):
-        start = perf_counter_ns()
-        run(names, feed)
-        latency_ns[turn] = perf_counter_ns() - start
-    return Percentiles.of(latency_ns / _NS_PER_MS).p50

@@ -81,13 +81,18 @@ def runtime_versions() -> dict[str, str]:
     return {"numpy": np.__version__, "opencv": cv2.__version__, "onnxruntime": str(ort.__version__)}
 
 
-def describe_machine() -> dict[str, Any]:
-    """Return processor, cores, frequency governor and versions; None where the system does not tell."""
+def describe_machine(gpu: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return processor, cores, frequency governor and versions; None where the system does not tell.
+
+    Args:
+        gpu: of a figure of a GPU, which one that was and how it was: see `drivetl.deploy.gpu_state.GpuWatch`.
+    """
     return {
         "cpu": _field(_CPU_INFO, "model name") or platform.processor() or platform.machine(),
         "logical_cores": os.cpu_count(),
         "usable_cores": usable_cores(),
         "governor": _text(_GOVERNOR),
+        "gpu": None if gpu is None else dict(gpu),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version(), **runtime_versions()},
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from drivetl.deploy.profiles import load_profile
 from drivetl.runtime import Bundle, Contract, Detector
 
-__all__ = ["Limits", "Place", "detector_at", "limits_of"]
+__all__ = ["Limits", "Place", "detector_at", "limits_of", "provider_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,15 @@ class Limits:
     def of(cls, place: Place) -> Limits:
         """Return the place with nothing to keep to."""
         return cls(place.provider or "cpu", place.threads or 0, None, None)
+
+
+def provider_of(place: Place, profile: str | None) -> str:
+    """Return the provider, before anything is opened on it.
+
+    Raises:
+        ConfigError: the profile cannot be used.
+    """
+    return place.provider or (load_profile(profile).provider if profile is not None else None) or "cpu"
 
 
 def limits_of(contract: Contract, profile: str | None, place: Place, budget_ms: float | None) -> Limits:

@@ -261,7 +261,7 @@ def _bundle_section(stages: Mapping[str, Any], records: Mapping[str, Any]) -> Se
         f"Parity on {verify['pictures']} pictures: raw scores differ by at most "
         f"{verify['max_abs_diff_scores']:.1e}, boxes by at most {verify['max_abs_diff_px']:.3f} px; "
         f"{verify['matched']:.2%} of the detections match.",
-        f"Latency in ms on {bench['provider']}, {bench.get('machine', {}).get('cpu', 'this machine')}:",
+        f"Latency in ms on {bench['provider']}, {_hardware(bench.get('machine', {}))}:",
     ]
     latency = bench["latency_ms"]
     rows = [
@@ -279,6 +279,11 @@ def _bundle_section(stages: Mapping[str, Any], records: Mapping[str, Any]) -> Se
         drawings=[chart] if chart else [],
         sources=[*source_of(records.get("verify"), "verify"), *source_of(records.get("bench"), "bench")],
     )
+
+
+def _hardware(machine: Mapping[str, Any]) -> str:
+    """Return the name of what a latency was measured on: the GPU, where it ran on one."""
+    return str((machine.get("gpu") or {}).get("name") or machine.get("cpu", "this machine"))
 
 
 def _video_section(stages: Mapping[str, Any], pictures: RunPictures) -> Section | None:

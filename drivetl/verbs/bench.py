@@ -172,6 +172,7 @@ def _versus_bundle(
     for letter, path, precision, found in zip("AB", result.bundles, result.precision, result.detections, strict=True):
         lines.append(f"{letter}: {path}, {precision}, {found} detections")
     lines.append(f"{result.frames} frames each on {result.provider}, picture {quoted(result.picture)}")
+    lines += _gpu_lines(result.machine["gpu"])
     reporter.finish({"bundle": str(bundle), **result.document()}, lines)
 
 
@@ -210,6 +211,7 @@ def _lines(result: LatencyResult) -> list[str]:
         f"{result.provider} ({machine['cpu']}, {machine['usable_cores']} cores, "
         f"threads {threads['intra_op'] or 'auto'}), input {height}x{width} {result.precision}"
         f"{', one CUDA graph' if result.cuda_graph else ''}",
+        *_gpu_lines(machine["gpu"]),
         *_table("back to back", result.latency_ms, result.tails, result.deadline_miss_rate),
         f"{result.throughput_hz:.1f} frames/s back to back; cold start {result.cold_start_ms:.0f} ms",
     ]
@@ -237,6 +239,31 @@ def _lines(result: LatencyResult) -> list[str]:
     if result.against_bare is not None:
         lines.append(f"inference against a bare session.run loop: {result.against_bare.ratio:.3f} times")
     return lines
+
+
+def _gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
+    """Return what a figure of a GPU depends on, in one line; none for a figure of a processor."""
+    if gpu is None:
+        return []
+    states = gpu["before"], gpu["after"]
+    if all(value is None for value in (gpu["driver"], *states[0].values(), *states[1].values())):
+        return [f"GPU {gpu['name'] or 'unknown'}: nvidia-smi says nothing of its clocks, temperature and load here"]
+    name, memory, driver, others = map(
+        _known, (gpu["name"], gpu["memory_mib"], gpu["driver"], states[0]["utilisation_percent"])
+    )
+    clocks, heat = (" to ".join(_known(state[key]) for state in states) for key in ("sm_clock_mhz", "temperature_c"))
+    reasons = states[1]["throttle_reasons"]
+    slowed = _known(reasons and [reason for reason in reasons if reason != "gpu_idle"])
+    return [
+        f"GPU {name}, {memory} MiB, driver {driver}; from before to after SM {clocks} MHz, {heat} °C; "
+        f"held back by {slowed}; {others} % used by others before"
+    ]
+
+
+def _known(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "nothing"
+    return "?" if value is None else str(value)
 
 
 def _table(title: str, latency_ms: dict[str, Percentiles], tails: dict[str, Any], missed: float | None) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from drivetl.deploy import load_profile
 from drivetl.errors import ConfigError
 from drivetl.resources import resource_dir
 
+PROJECT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path.stem for path in resource_dir("export/profiles").glob("*.yaml"))
 HARDWARE = {"x86-cpu", "rtx-workstation", "jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "drive-orin"}
 
@@ -65,3 +68,16 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
         load_profile("orin")
     with pytest.raises(ConfigError, match="cannot read"):
         load_profile(str(tmp_path / "no.yaml"))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in HARDWARE if name.startswith("jetson")))
+def test_what_a_jetson_needs_is_what_drivetl_needs(name: str) -> None:
+    """JetPack 6 brings an older Python than the project allows, and no ONNX Runtime: the profile has to say so."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    python = project["requires-python"].removeprefix(">=")
+    listed = (PROJECT / "export" / "vehicle" / "requirements.txt").read_text(encoding="utf-8")
+    (runtime,) = re.findall(r"It has to be (\d+\.\d+\.\d+) or newer", listed)
+    section = (PROJECT / "export" / "README.md").read_text(encoding="utf-8").partition("### On a Jetson\n")[2]
+    for text in (load_profile(name).notes, section.partition("\n## ")[0]):
+        words = " ".join(text.split())
+        assert f"Python {python} or newer" in words and f"ONNX Runtime {runtime} or newer" in words

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 from drivetl.deploy.golden import write_golden
 from drivetl.runtime import Detector
@@ -217,3 +221,69 @@ def test_the_requirements_leave_onnxruntime_to_the_board() -> None:
     lines = (FOLDER / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = [line.partition(">")[0] for line in lines if line and not line.startswith("#")]
     assert wanted == ["numpy", "opencv-python-headless"]
+
+
+# What writes the module of a package that the lists name, or leave to the board, where the tests run.
+HERE = {"opencv-python-headless": "opencv-python", "onnxruntime": "onnxruntime-gpu"}
+
+
+def _listed(name: str) -> list[Requirement]:
+    """Return what a list for the vehicle names, with the lists that it includes."""
+    found: list[Requirement] = []
+    for line in (FOLDER / name).read_text(encoding="utf-8").splitlines():
+        words = line.partition("#")[0].strip()
+        if words.startswith("-r "):
+            found += _listed(words.removeprefix("-r ").strip())
+        elif words:
+            found.append(Requirement(words))
+    return found
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _brought(names: list[str]) -> set[str]:
+    """Return the distributions that pip installs for these, as far as they are installed here."""
+    here = {_canonical(found.name) for found in metadata.distributions()}
+    brought: set[str] = set()
+    waiting = [*names, *(HERE[name] for name in names if name in HERE)]
+    while waiting:
+        name = _canonical(waiting.pop())
+        if name in here and name not in brought:
+            brought.add(name)
+            needed = map(Requirement, metadata.requires(name) or ())
+            waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return brought
+
+
+def _bench_on_a_board(bundle: Path, requirements: str) -> subprocess.CompletedProcess[str]:
+    """Run ``drivetl bench`` where nothing can be imported but what a list, ONNX Runtime and drivetl itself bring."""
+    brought = _brought([*(one.name for one in _listed(requirements)), "onnxruntime"])
+    absent = [
+        module
+        for module, owners in metadata.packages_distributions().items()
+        if module != "drivetl" and not brought & {_canonical(owner) for owner in owners}
+    ]
+    assert {"torch", "ultralytics", "onnx"} <= set(absent) and not {"numpy", "cv2", "onnxruntime"} & set(absent)
+    words = ["drivetl", "bench", str(bundle), "--profile", "x86-cpu", "--iterations", "5", "--paced-hz", "100"]
+    code = (
+        f"import sys\nsys.modules.update(dict.fromkeys({absent!r}))\nsys.argv = {words!r}\n"
+        "from drivetl.__main__ import main\nmain()"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=FOLDER.parents[1])
+
+
+def test_its_list_for_bench_holds_what_bench_imports(bundle: Path) -> None:
+    done = _bench_on_a_board(bundle, "requirements-bench.txt")
+    assert done.returncode in (0, 1) and "end_to_end" in done.stdout, done.stderr  # 1: a busy machine is over budget
+    without = _bench_on_a_board(bundle, "requirements.txt")
+    assert "import of typer halted" in without.stderr and not without.stdout
+
+
+def test_its_lists_are_the_base_install_without_its_onnxruntime() -> None:
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    base = {one.name: one.specifier for one in map(Requirement, project["dependencies"])}
+    wanted = {name: limit for name, limit in base.items() if not name.startswith("onnxruntime")}
+    wanted["opencv-python-headless"] = wanted.pop("opencv-python")
+    assert {one.name: one.specifier for one in _listed("requirements-bench.txt")} == wanted

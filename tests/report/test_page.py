@@ -100,6 +100,21 @@ def stages(**more: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize(
+    ("machine", "said"),
+    [
+        ({}, "on cuda, this machine:"),
+        ({"cpu": "EPYC", "gpu": None}, "on cuda, EPYC:"),
+        ({"cpu": "EPYC", "gpu": {"name": "NVIDIA H100"}}, "on cuda, NVIDIA H100:"),
+        ({"cpu": "EPYC", "gpu": {"name": None}}, "on cuda, EPYC:"),
+    ],
+)
+def test_a_latency_is_that_of_the_gpu_where_it_ran_on_one(machine: dict[str, Any], said: str) -> None:
+    recipe = {"name": "fog", "started_from": "yolo11n.pt", "data": {"format": "voc"}, "imgsz": 640}
+    bench = {**stages()["bench"], "provider": "cuda", "machine": machine}
+    assert f"Latency in ms {said}" in render_page(run_page(recipe, stages(bench=bench), [], RunPictures()))
+
+
 def test_the_page_of_a_run_gives_its_figures_and_leaves_out_what_there_is_not() -> None:
     recipe = {"name": "fog", "started_from": "yolo11n.pt", "data": {"format": "voc"}, "imgsz": 640}
     log = [{"epoch": 1, "metrics/mAP50-95(B)": 0.25}, {"epoch": 2, "metrics/mAP50-95(B)": None}]

@@ -15,7 +15,7 @@ import typer
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
-from drivetl import doctor
+from drivetl import doctor, nvidia
 from drivetl.runtime import requirements, session
 from drivetl.verbs import doctor as verb
 
@@ -122,12 +122,12 @@ def test_two_distributions_of_one_module_are_both_listed(monkeypatch: pytest.Mon
 
 
 def test_a_gpu_that_cuda_cannot_use_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = SimpleNamespace(stdout="NVIDIA T4, 15360 MiB, 580.1\nNVIDIA T4, 15360 MiB, 580.1\n")
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: answer)
+    answer = SimpleNamespace(stdout="NVIDIA T4, 15360, 580.1\nNVIDIA T4, [N/A], 580.1\n", returncode=0)
+    monkeypatch.setattr(nvidia.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(nvidia.subprocess, "run", lambda *_, **__: answer)
     monkeypatch.setattr(requirements, "missing_for", lambda name: None if name == "cpu" else "cuDNN is not installed")
     report = doctor.examine()
-    assert report.machine.gpus == ("NVIDIA T4, 15360 MiB, driver 580.1",) * 2
+    assert report.machine.gpus == ("NVIDIA T4, 15360 MiB, driver 580.1", "NVIDIA T4, driver 580.1")
     assert len(report.problems) == 1
     assert report.problems[0].startswith("there is a GPU (NVIDIA T4") and "cuDNN" in report.problems[0]
 
@@ -137,8 +137,8 @@ def test_an_nvidia_smi_that_fails_or_hangs(monkeypatch: pytest.MonkeyPatch, erro
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(doctor.subprocess, "run", fail)
+    monkeypatch.setattr(nvidia.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(nvidia.subprocess, "run", fail)
     assert doctor.examine().machine.gpus == ()
 
 
