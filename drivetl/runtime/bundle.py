@@ -58,33 +58,48 @@ class Bundle:
             cuda_graph: let CUDA record a run for `drivetl.runtime.replay.Replay`.
 
         Raises:
-            ProviderUnavailable: the provider cannot run here, not in the bundle's precision, or has no CUDA graph.
-            BundleError: the graph's inputs, outputs or stored contract differ from ``contract.json``, the engine
-                cache cannot be made, or open shapes cannot be recorded.
+            ProviderUnavailable: the provider cannot run here, not in the bundle's precision, not with its open
+                dimensions, or has no CUDA graph.
+            BundleError: the graph's inputs, outputs or stored contract differ from ``contract.json``, or the engine
+                cache cannot be made.
         """
-        if provider != "cpu" and self.contract.precision == "int8":
-            raise ProviderUnavailable(
-                f"{provider} was asked for and {quoted(self.path)} is int8, made for processors: CUDA has no kernel "
-                "for some of its operators, TensorRT no unsigned activations; for GPUs export with --precision fp16"
-            )
-        if provider == "tensorrt" and self.contract.dynamic and self.contract.size_range_hw is None:
-            raise BundleError(
-                f"{quoted(self.path)} has open dimensions and TensorRT builds its engine for a range of them, which "
-                "nobody gave; export it again with --size-range, or without --dynamic"
-            )
+        self._check_fits(provider)
         options: dict[str, str] = {}
         if cuda_graph:
             check_replayable(self.contract, provider, str(self.path))
             options = CUDA_GRAPH
         if provider == "cuda":
-            # Trying every algorithm pays off for one shape; for each new one it would take half a second.
-            options = {"cudnn_conv_algo_search": "HEURISTIC" if self.contract.dynamic else "EXHAUSTIVE", **options}
+            # Trying every algorithm takes half a second for each shape, and a graph has one here.
+            options = {"cudnn_conv_algo_search": "EXHAUSTIVE", **options}
         if provider == "tensorrt":
             options = {**_engine_ranges(self.contract), **self._engine_cache(engine_cache)}
         where = str(self.path / MODEL_FILE)
         session = open_session(self.model, provider, threads=threads, where=where, provider_options=options)
         self._check_graph(session)
         return session
+
+    def _check_fits(self, provider: str) -> None:
+        """Refuse what a provider cannot run of this graph, before ONNX Runtime says so in words of its own."""
+        if provider != "cpu" and self.contract.precision == "int8":
+            raise ProviderUnavailable(
+                f"{provider} was asked for and {quoted(self.path)} is int8, made for processors: CUDA has no kernel "
+                "for some of its operators, TensorRT no unsigned activations; for GPUs export with --precision fp16"
+            )
+        if not self.contract.dynamic:
+            return
+        if provider == "cuda":
+            # Shape, and what computes with its result, goes to the CPU on purpose (ONNX Runtime's
+            # GetCpuPreferredNodes), and a session here has no CPU to fall back to.
+            raise ProviderUnavailable(
+                f"cuda was asked for and {quoted(self.path)} has open dimensions, whose arithmetic ONNX Runtime leaves "
+                "to the CPU, where no part of a bundle runs unasked; export it without --dynamic for the size that "
+                "the camera gives, or with --size-range for --provider tensorrt"
+            )
+        if provider == "tensorrt" and self.contract.size_range_hw is None:
+            raise BundleError(
+                f"{quoted(self.path)} has open dimensions and TensorRT builds its engine for a range of them, which "
+                "nobody gave; export it again with --size-range, or without --dynamic"
+            )
 
     def _engine_cache(self, folder: Path | None) -> dict[str, str]:
         """Return the options that keep engines, in a folder of this very graph: names inside it may repeat."""

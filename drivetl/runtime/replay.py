@@ -28,16 +28,12 @@ def check_replayable(contract: Contract, provider: str, where: str) -> None:
 
     Raises:
         ProviderUnavailable: the provider is not CUDA.
-        BundleError: the graph has open dimensions, or suppresses inside, where sizes depend on the picture.
+        BundleError: the graph suppresses inside, where sizes depend on the picture.
     """
     if provider != "cuda":
         raise ProviderUnavailable(
             f"a CUDA graph was asked for on {provider}, and drivetl replays CUDA graphs with --provider cuda only; ask "
             "for that, or leave the graph out"
-        )
-    if contract.dynamic:
-        raise BundleError(
-            f"a CUDA graph has fixed shapes and {quoted(where)} has open ones; export it without --dynamic"
         )
     if contract.decoding == "xyxy_nms":
         # ONNX Runtime's CUDA kernel reads the number of boxes back to the host, which a recording does not permit.

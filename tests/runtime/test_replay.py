@@ -72,9 +72,7 @@ def test_only_cuda_records(provider: str, tiny_bundle: Make) -> None:
         Detector(tiny_bundle(), provider=provider, cuda_graph=True)
 
 
-def test_cuda_is_told_to_record_fixed_shapes_and_open_ones_are_refused(
-    tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cuda_is_told_to_record(tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[dict[str, str]] = []
 
     class Opened(Exception):
@@ -89,12 +87,6 @@ def test_cuda_is_told_to_record_fixed_shapes_and_open_ones_are_refused(
     with pytest.raises(Opened):
         bundle.session("cuda", cuda_graph=True)
     assert given == [{"cudnn_conv_algo_search": "EXHAUSTIVE", **CUDA_GRAPH}]
-
-    def open_shape(document: dict[str, Any]) -> None:
-        document["input"]["dynamic"] = {"sizes_hw": [[64, 64], [64, 128]]}
-
-    with pytest.raises(BundleError, match="without --dynamic"):
-        open_bundle(tiny_bundle("open", change=open_shape)).session("cuda", cuda_graph=True)
 
 
 def test_suppression_in_the_graph_is_not_recorded(tiny_bundle: Make) -> None:
