@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from drivetl.errors import ProviderUnavailable, quoted
 
-__all__ = ["PROVIDERS", "missing_for"]
+__all__ = ["PROVIDERS", "load_fault", "missing_for"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -28,7 +28,15 @@ _CUDNN = "cudnn64_9.dll" if _WINDOWS else "libcudnn.so.9"
 _TENSORRT = "nvinfer_{}.dll" if _WINDOWS else "libnvinfer.so.{}"
 _TENSORRT_PLUGINS = "nvinfer_plugin_{}.dll" if _WINDOWS else "libnvinfer_plugin.so.{}"
 _TENSORRT_PARSER = "nvonnxparser_{}.dll" if _WINDOWS else "libnvonnxparser.so.{}"
-_CUBLAS = "cublasLt64_{}.dll" if _WINDOWS else "libcublasLt.so.{}"
+# What the CUDA provider of ONNX Runtime 1.31 is linked to on Linux beside the driver: each may be missing alone, and
+# without any one of them the provider is not there at all. cuFFT is opened when a graph first wants it. Of Windows only
+# is known what ONNX Runtime itself loads ahead.
+_CUDA = (
+    ("cublasLt64_{}.dll", "cublas64_{}.dll", "cudart64_{}.dll")
+    if _WINDOWS
+    else ("libcublasLt.so.{}", "libcublas.so.{}", "libcurand.so.10", "libcudart.so.{}")
+)
+_PROVIDER_LIBRARY = "onnxruntime_providers_{}.dll" if _WINDOWS else "libonnxruntime_providers_{}.so"
 _TENSORRT_MAJOR, _TENSORRT_NEXT = 10, 11
 
 
@@ -52,6 +60,22 @@ def missing_for(provider: str) -> str | None:
     return _missing_cuda() or (_missing_tensorrt() if provider == "tensorrt" else None)
 
 
+def load_fault(provider: str) -> str | None:
+    """Return why ONNX Runtime's library for a GPU provider does not load; None where it does or cannot be asked.
+
+    Only for after ONNX Runtime has tried to make the provider: its libraries ask it for an address as they load, which
+    it gives them when it loads the first of them itself.
+    """
+    path = Path(ort.__file__).parent / "capi" / _PROVIDER_LIBRARY.format(provider)
+    if not path.is_file():
+        return None
+    try:
+        ctypes.CDLL(str(path))
+    except OSError as error:
+        return f"{quoted(path)} does not load ({error})"
+    return None
+
+
 def _missing_cuda() -> str | None:
     """Hold the driver and the libraries against the CUDA that ONNX Runtime was built for, where its build says so."""
     built = _built_for_cuda()
@@ -67,8 +91,10 @@ def _missing_cuda() -> str | None:
     # From the wheels of NVIDIA or torch, where there are any; the system's own libraries need no help.
     ort.preload_dlls()
     wheels = f"pip install 'onnxruntime-gpu[cuda,cudnn]=={ort.__version__}'"
-    if not _library_loads(_CUBLAS.format(built)):
-        return f"the libraries of CUDA {built} are not installed ({_CUBLAS.format(built)} does not load); {wheels}"
+    absent = [name for name in (pattern.format(built) for pattern in _CUDA) if not _library_loads(name)]
+    if absent:
+        do = "does" if len(absent) == 1 else "do"
+        return f"the libraries of CUDA {built} are not installed ({', '.join(absent)} {do} not load); {wheels}"
     if not _library_loads(_CUDNN):
         return (
             f"cuDNN 9 is not installed ({_CUDNN} does not load), without which convolutions are slow and nothing says "
@@ -79,12 +105,17 @@ def _missing_cuda() -> str | None:
 
 def _missing_tensorrt() -> str | None:
     _load_tensorrt_wheel()
-    if _library_loads(_TENSORRT.format(_TENSORRT_MAJOR)):
-        return None
-    remedy = f"pip install 'tensorrt-cu{_built_for_cuda() or 13}<{_TENSORRT_NEXT}'"
+    built = _built_for_cuda()
+    remedy = f"pip install 'tensorrt-cu{built or 13}<{_TENSORRT_NEXT}'"
+    name = _TENSORRT.format(_TENSORRT_MAJOR)
+    if _library_loads(name):
+        parser = _TENSORRT_PARSER.format(_TENSORRT_MAJOR)
+        # A vendor's build, which does not tell what it was built for, may hold the parser itself.
+        if built is None or _library_loads(parser):
+            return None
+        return f"TensorRT {_TENSORRT_MAJOR} is installed without its parser ({parser} does not load); {remedy}"
     if _library_loads(_TENSORRT.format(_TENSORRT_NEXT)):
         return f"TensorRT {_TENSORRT_NEXT} is installed and this onnxruntime needs {_TENSORRT_MAJOR}; {remedy}"
-    name = _TENSORRT.format(_TENSORRT_MAJOR)
     return f"TensorRT {_TENSORRT_MAJOR} is not installed ({name} does not load); {remedy}"
 
 

@@ -19,8 +19,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
-from drivetl.errors import BundleError, ConfigError, ProviderUnavailable, quoted
-from drivetl.runtime.requirements import PROVIDERS, missing_for
+from drivetl.errors import BundleError, ConfigError, DrivetlError, ProviderUnavailable, quoted
+from drivetl.runtime.requirements import PROVIDERS, load_fault, missing_for
 
 __all__ = ["ORT_ERRORS", "Session", "open_session", "read_model", "reason_of"]
 
@@ -39,6 +39,9 @@ _SAID_AT_MOST = 2000
 _OPTIONS = {"cuda": {"use_tf32": "0"}}
 # ONNX Runtime's TensorRT provider has no such option; NVIDIA's libraries read this one when they are first used.
 _ENVIRONMENT = {"tensorrt": {"NVIDIA_TF32_OVERRIDE": "0"}}
+# What ONNX Runtime says where the library of a provider did not load: of CUDA, that the nodes have nowhere to go but
+# the CPU; of TensorRT, a page to read. Which library it was goes to its log.
+_PERHAPS_NOT_LOADED = ("assigned to the default CPU EP", "Please install TensorRT libraries")
 # ONNX Runtime's exceptions share no base class below Exception, and which of them exist differs between versions, so
 # they are collected where they are defined. Its wrapper adds RuntimeError and ValueError (a graph with broken text).
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -124,17 +127,26 @@ def open_session(
         chosen = [(PROVIDERS[provider], {**_OPTIONS.get(provider, {}), **(provider_options or {})})]
         session = ort.InferenceSession(model, sess_options=options, providers=chosen, enable_fallback=0)
     except ORT_ERRORS as error:
-        reason = reason_of(error)
-        if provider == "cpu":
-            raise BundleError(f"ONNX Runtime does not accept {quoted(where)}: {reason}; export it again") from error
-        raise ProviderUnavailable(
-            f"{provider} was asked for and the session could not be made on it: {reason}"
-        ) from error
+        raise _not_opened(error, provider, where) from error
     nodes = _nodes_per_provider(session, provider)
     foreign = {name: count for name, count in nodes.items() if name != PROVIDERS[provider]}
     if PROVIDERS[provider] not in session.get_providers() or foreign or not nodes:
         raise ProviderUnavailable(f"{provider} was asked for, but the graph's nodes were assigned to {nodes}")
     return Session(session, provider, nodes, threads)
+
+
+def _not_opened(error: Exception, provider: str, where: str) -> DrivetlError:
+    """Return the sentence for a session that could not be made."""
+    reason = reason_of(error)
+    if provider == "cpu":
+        return BundleError(f"ONNX Runtime does not accept {quoted(where)}: {reason}; export it again")
+    fault = load_fault(provider) if any(words in str(error) for words in _PERHAPS_NOT_LOADED) else None
+    if fault is not None:
+        return ProviderUnavailable(
+            f"{provider} was asked for and its provider did not load: {fault}; install what it lacks, or name its "
+            "folder in LD_LIBRARY_PATH (PATH on Windows), then check with drivetl doctor"
+        )
+    return ProviderUnavailable(f"{provider} was asked for and the session could not be made on it: {reason}")
 
 
 def reason_of(error: Exception) -> str:

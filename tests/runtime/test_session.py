@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from drivetl.doctor import _try_provider
+from drivetl.doctor import PROBE_GRAPH, _try_provider
 from drivetl.errors import BundleError, ConfigError, ProviderUnavailable
 from drivetl.runtime import open_bundle, open_session
 from drivetl.runtime.requirements import missing_for
@@ -233,6 +233,42 @@ def test_open_dimensions_are_refused_on_cuda_before_onnxruntime_is_asked(
     assert given == [{"cudnn_conv_algo_search": "EXHAUSTIVE"}]
     with pytest.raises(_Recorded):
         many.session("tensorrt")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the name of the library is Linux's")
+def test_a_provider_that_did_not_load_is_said_to_be_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = "[ONNXRuntimeError] : 1 : FAIL : This session contains graph nodes that are assigned to the default CPU EP"
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("drivetl.runtime.session.missing_for", lambda provider: None)
+    monkeypatch.setattr(ort, "InferenceSession", refuse)
+    monkeypatch.setattr(ort, "__file__", str(tmp_path / "__init__.py"))
+    # No such file: a build that holds the provider itself, of which nothing more is known.
+    with pytest.raises(ProviderUnavailable, match=r"could not be made on it: .*default CPU EP"):
+        open_session(b"", "cuda")
+    library = tmp_path / "capi" / "libonnxruntime_providers_cuda.so"
+    library.parent.mkdir()
+    library.write_bytes(b"no library")
+    with pytest.raises(ProviderUnavailable, match=r"did not load: '.*_cuda.so' does not load \(.*\); install what it"):
+        open_session(b"", "cuda")
+    # Another reason is not looked into: ONNX Runtime may not have come to the provider yet.
+    said = "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF"
+    with pytest.raises(ProviderUnavailable, match=r"could not be made on it: .*INVALID_PROTOBUF"):
+        open_session(b"", "cuda")
+
+
+@pytest.mark.skipif(_has_driver(), reason="this machine has an NVIDIA driver")
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_onnxruntimes_own_words_for_a_provider_that_did_not_load_are_known(
+    monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    if missing_for(provider) is not None and "built without" in str(missing_for(provider)):
+        pytest.skip(f"this ONNX Runtime was built without {provider}")
+    monkeypatch.setattr("drivetl.runtime.session.missing_for", lambda provider: None)
+    with pytest.raises(ProviderUnavailable, match=rf"did not load: .*providers_{provider}.* does not load \(lib"):
+        open_session(PROBE_GRAPH, provider)
 
 
 class _Recorded(Exception):
