@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -37,11 +38,16 @@ _CUDA = (
     else ("libcublasLt.so.{}", "libcublas.so.{}", "libcurand.so.10", "libcudart.so.{}")
 )
 _PROVIDER_LIBRARY = "onnxruntime_providers_{}.dll" if _WINDOWS else "libonnxruntime_providers_{}.so"
+# ONNX Runtime's TensorRT provider has no option against TF32. NVIDIA's libraries read this one, and when is theirs to
+# choose: it stands there before the first of them is loaded.
+_ENVIRONMENT = {"NVIDIA_TF32_OVERRIDE": "0"}
 _TENSORRT_MAJOR, _TENSORRT_NEXT = 10, 11
 
 
 def missing_for(provider: str) -> str | None:
     """Return what this machine lacks to run a provider, as a sentence with the remedy; None when nothing is known.
+
+    Of TensorRT it sets ``NVIDIA_TF32_OVERRIDE=0`` for the whole process, which no option can do.
 
     Raises:
         ProviderUnavailable: the name is no provider of drivetl.
@@ -57,7 +63,10 @@ def missing_for(provider: str) -> str | None:
         return None
     if not _library_loads(_DRIVER):
         return "no NVIDIA driver is installed (libcuda does not load); install the driver, then check with nvidia-smi"
-    return _missing_cuda() or (_missing_tensorrt() if provider == "tensorrt" else None)
+    if provider != "tensorrt":
+        return _missing_cuda()
+    os.environ.update(_ENVIRONMENT)
+    return _missing_cuda() or _missing_tensorrt()
 
 
 def load_fault(provider: str) -> str | None:

@@ -7,7 +7,6 @@ runs on the provider that was asked for or raises `ProviderUnavailable` with wha
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -37,8 +36,6 @@ _SAID_AT_MOST = 2000
 # By itself CUDA rounds float32 factors to TF32's 10 bits. On an H100 that moved the raw scores of yolo11n by 0.017 and
 # lost 0.7 % of its detections; without it, by 0.00002 and none. Whoever wants the speed of fewer bits exports fp16.
 _OPTIONS = {"cuda": {"use_tf32": "0"}}
-# ONNX Runtime's TensorRT provider has no such option; NVIDIA's libraries read this one when they are first used.
-_ENVIRONMENT = {"tensorrt": {"NVIDIA_TF32_OVERRIDE": "0"}}
 # What ONNX Runtime says where the library of a provider did not load: of CUDA, that the nodes have nowhere to go but
 # the CPU; of TensorRT, a page to read. Which library it was goes to its log.
 _PERHAPS_NOT_LOADED = ("assigned to the default CPU EP", "Please install TensorRT libraries")
@@ -93,7 +90,7 @@ def open_session(
 ) -> Session:
     """Open a session on exactly one provider.
 
-    On TensorRT it sets ``NVIDIA_TF32_OVERRIDE=0`` for the whole process, which no option can do.
+    On TensorRT ``NVIDIA_TF32_OVERRIDE=0`` is set for the whole process, see `drivetl.runtime.requirements.missing_for`.
 
     Args:
         model: the serialised ONNX graph.
@@ -112,7 +109,6 @@ def open_session(
     missing = missing_for(provider)
     if missing:
         raise ProviderUnavailable(f"{provider} was asked for and cannot run here: {missing}")
-    os.environ.update(_ENVIRONMENT.get(provider, {}))
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads

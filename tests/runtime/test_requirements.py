@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def make(*libraries: str, built: int | None = 13, driver: tuple[int, int] | None = (13, 0)) -> list[str]:
         preloaded: list[str] = []
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
         providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
         monkeypatch.setattr(ort, "get_available_providers", lambda: providers)
         monkeypatch.setattr(ort, "preload_dlls", lambda: preloaded.append("once"))
@@ -98,6 +100,17 @@ def test_the_libraries_of_nvidias_tensorrt_wheel_are_loaded_from_their_folder(
     monkeypatch.setattr(requirements, "_library_loads", loads)
     assert missing_for("tensorrt") is None
     assert loaded == {TRT10, "libnvinfer_plugin.so.10", PARSER}
+
+
+def test_tf32_is_off_before_the_first_of_nvidias_libraries_is_loaded_for_tensorrt(
+    machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preloaded = machine(DRIVER, *CUDA, CUDNN, TRT10, PARSER)
+    found: dict[str, str] = {}
+    monkeypatch.setattr(ort, "preload_dlls", lambda: found.setdefault("ahead", os.environ["NVIDIA_TF32_OVERRIDE"]))
+    # CUDA has an option of its own, and a process may use both.
+    assert missing_for("cuda") is None and found.pop("ahead") == "1"
+    assert missing_for("tensorrt") is None and found == {"ahead": "0"} and not preloaded
 
 
 def test_a_newer_driver_and_a_build_that_does_not_tell_are_no_fault(machine: Any) -> None:
