@@ -18,10 +18,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
-from drivetl.errors import BundleError, ConfigError, DrivetlError, ProviderUnavailable, quoted
+from drivetl.errors import BundleError, ConfigError, DeviceError, DrivetlError, ProviderUnavailable, quoted
 from drivetl.runtime.requirements import PROVIDERS, load_fault, missing_for
 
-__all__ = ["ORT_ERRORS", "Session", "open_session", "read_model", "reason_of"]
+__all__ = ["ORT_ERRORS", "Session", "device_error", "open_session", "read_model", "reason_of"]
 
 _ERRORS_ONLY = 3
 # Far beyond every machine in a car; a slip of the keyboard must not ask the system for millions.
@@ -33,6 +33,14 @@ _OWN_PLACE = re.compile(
 )
 # Enough for any of its sentences, and little enough for the pattern, whose time grows with the square.
 _SAID_AT_MOST = 2000
+# What ONNX Runtime says where it was the device and not the graph: a CUDA library's own status (CUDA, CUBLAS, CUDNN,
+# CUDNN_FE, CURAND …), the allocator above them, or TensorRT when it runs.
+_DEVICE_FAULT = re.compile(
+    r"\b[A-Z][A-Z_]{1,20} failure \d+:.*|\bCUDA error\b.*|\bFailed to allocate memory for requested buffer .*"
+    r"|\bAvailable memory of .*"
+    r"|\bTensorRT EP (?:execution context enqueue failed|failed to create context|could not build execution context).*"
+)
+_DEVICE_REMEDY = "see with nvidia-smi, on a Jetson with tegrastats, what holds its memory, and start again"
 # By itself CUDA rounds float32 factors to TF32's 10 bits. On an H100 that moved the raw scores of yolo11n by 0.017 and
 # lost 0.7 % of its detections; without it, by 0.00002 and none. Whoever wants the speed of fewer bits exports fp16.
 _OPTIONS = {"cuda": {"use_tf32": "0"}}
@@ -69,13 +77,14 @@ class Session:
 
         Raises:
             BundleError: the graph cannot compute it; a graph may load and still hold shapes that do not fit.
+            DeviceError: the GPU failed.
         """
         try:
             result: NDArray[np.float32] = self.ort_session.run([output_name], {input_name: tensor})[0]
         except ORT_ERRORS as error:
-            raise BundleError(
-                f"ONNX Runtime cannot run the graph on an input of shape {tensor.shape}: {reason_of(error)}; "
-                "export it again"
+            doing = f"run the graph on an input of shape {tensor.shape}"
+            raise device_error(error, self.provider, doing) or BundleError(
+                f"ONNX Runtime cannot {doing}: {reason_of(error)}; export it again"
             ) from error
         return result
 
@@ -142,7 +151,30 @@ def _not_opened(error: Exception, provider: str, where: str) -> DrivetlError:
             f"{provider} was asked for and its provider did not load: {fault}; install what it lacks, or name its "
             "folder in LD_LIBRARY_PATH (PATH on Windows), then check with drivetl doctor"
         )
-    return ProviderUnavailable(f"{provider} was asked for and the session could not be made on it: {reason}")
+    fault, remedy = _device_fault(error), f"; {_DEVICE_REMEDY}"
+    return ProviderUnavailable(
+        f"{provider} was asked for and the session could not be made on it: {fault + remedy if fault else reason}"
+    )
+
+
+def device_error(error: Exception, provider: str, doing: str) -> DeviceError | None:
+    """Return the error to raise where a GPU failed, and not the graph; None where it was the graph, or a CPU.
+
+    Args:
+        error: one of `ORT_ERRORS`.
+        provider: where the session runs.
+        doing: what was to be done, as a verb in its plain form and what belongs to it.
+    """
+    fault = None if provider == "cpu" else _device_fault(error)
+    if fault is None:
+        return None
+    return DeviceError(f"the GPU failed when {provider} was to {doing}: {fault}; {_DEVICE_REMEDY}")
+
+
+def _device_fault(error: Exception) -> str | None:
+    """Return what the device said, quoted, without where in ONNX Runtime's source it was heard."""
+    found = _DEVICE_FAULT.search(str(error)[:_SAID_AT_MOST])
+    return None if found is None else quoted(found[0].partition(" ; hostname=")[0].strip(), 200)
 
 
 def reason_of(error: Exception) -> str:

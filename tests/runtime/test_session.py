@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +16,10 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from drivetl.doctor import PROBE_GRAPH, _try_provider
-from drivetl.errors import BundleError, ConfigError, ProviderUnavailable
+from drivetl.errors import BundleError, ConfigError, DeviceError, ProviderUnavailable
 from drivetl.runtime import open_bundle, open_session
 from drivetl.runtime.requirements import missing_for
 from drivetl.runtime.session import reason_of
@@ -233,6 +236,75 @@ def test_open_dimensions_are_refused_on_cuda_before_onnxruntime_is_asked(
     assert given == [{"cudnn_conv_algo_search": "EXHAUSTIVE"}]
     with pytest.raises(_Recorded):
         many.session("tensorrt")
+
+
+# As a session of 1.31 says it that runs out of memory; on a GPU that is not there, the same with another number.
+PLACE = (
+    "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:146 std::conditional_t<THRW, void, onnxruntime::"
+    "common::Status> onnxruntime::CudaCall(ERRTYPE, const char*, const char*, SUCCTYPE, const char*, const char*, int) "
+    "[with ERRTYPE = cudaError; bool THRW = true; SUCCTYPE = cudaError; std::conditional_t<THRW, void, common::Status> "
+    "= void]"
+)
+BEGUN = (
+    "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Conv node. Name:'/model.0/conv/Conv' "
+    "Status Message: "
+)
+ARENA = "/a/bfc_arena.cc:359 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool)"
+FAULTS = [
+    (
+        f"{BEGUN}{PLACE} CUDA failure 2: out of memory ; GPU=0 ; hostname=car ; file=/a.cc ; line=9 ; expr=cuda; \n",
+        "CUDA failure 2: out of memory ; GPU=0",
+    ),
+    (
+        f"{BEGUN}CUDNN_FE failure 11: CUDNN_BACKEND_API_FAILED ; GPU=0 ; hostname=car",
+        "CUDNN_FE failure 11: CUDNN_BACKEND_API_FAILED ; GPU=0",
+    ),
+    (
+        f"{PLACE} CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=1 ; hostname=car",
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=1",
+    ),
+    (
+        f"{BEGUN}{ARENA} Failed to allocate memory for requested buffer of size 838860800\n",
+        "Failed to allocate memory for requested buffer of size 838860800",
+    ),
+    (
+        f"{BEGUN}TensorRT EP execution context enqueue failed.",
+        "TensorRT EP execution context enqueue failed.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("said", "kept"), FAULTS, ids=range(len(FAULTS)))
+def test_a_fault_of_the_gpu_is_not_laid_to_the_bundle(
+    said: str, kept: str, tiny_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ort_state.Fail(said)
+
+    session = open_bundle(tiny_bundle()).session()
+    tensor = np.zeros((1, 3, 64, 64), np.float32)
+    failing = replace(session, ort_session=SimpleNamespace(run=fail), provider="cuda")
+    with pytest.raises(DeviceError) as caught:
+        failing.run("output0", "images", tensor)
+    sentence = str(caught.value)
+    assert sentence.startswith("the GPU failed when cuda was to run the graph on an input of shape (1, 3, 64, 64): ")
+    assert f": '{kept}'; see with nvidia-smi" in sentence and sentence.endswith("and start again")
+    assert caught.value.exit_status == 2 and "export" not in sentence
+    # A processor has none of these.
+    with pytest.raises(BundleError, match="export it again"):
+        replace(failing, provider="cpu").run("output0", "images", tensor)
+    monkeypatch.setattr("drivetl.runtime.session.missing_for", lambda provider: None)
+    monkeypatch.setattr(ort, "InferenceSession", fail)
+    with pytest.raises(
+        ProviderUnavailable, match=rf"could not be made on it: '{re.escape(kept)}'; see with nvidia-smi"
+    ):
+        open_session(b"", "cuda")
+
+
+def test_a_graph_that_cannot_compute_stays_the_bundles_fault_on_a_gpu(tiny_bundle: Callable[..., Path]) -> None:
+    session = replace(open_bundle(tiny_bundle()).session(), provider="cuda")
+    with pytest.raises(BundleError, match="export it again"):
+        session.run("output0", "images", np.zeros((1, 3, 64, 72), np.float32))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the name of the library is Linux's")
