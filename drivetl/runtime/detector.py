@@ -57,6 +57,9 @@ class Detector:
             ConfigError: the threshold is none.
             DeviceError: the GPU has no memory for the buffers of a CUDA graph, or failed.
             ProviderUnavailable: the provider cannot run here, or has no CUDA graph.
+
+        Warns:
+            RuntimeWarning: TensorRT cannot read the engine that it kept, and builds it once more.
         """
         if confidence is not None and not 0 <= confidence <= 1:
             raise ConfigError(f"confidence is {confidence:g}; it is a share from 0 to 1, such as 0.25")

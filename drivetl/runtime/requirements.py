@@ -16,7 +16,7 @@ import onnxruntime as ort
 
 from drivetl.errors import ProviderUnavailable, quoted
 
-__all__ = ["PROVIDERS", "load_fault", "missing_for"]
+__all__ = ["PROVIDERS", "driver", "load_fault", "missing_for", "tensorrt"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -67,6 +67,21 @@ def missing_for(provider: str) -> str | None:
         return _missing_cuda()
     os.environ.update(_ENVIRONMENT)
     return _missing_cuda() or _missing_tensorrt()
+
+
+def driver() -> ctypes.CDLL | None:
+    """Return the library of NVIDIA's driver; None where there is none."""
+    return _library(_DRIVER)
+
+
+def tensorrt() -> ctypes.CDLL | None:
+    """Return the library of the TensorRT that ONNX Runtime will use; None where there is none.
+
+    It sets ``NVIDIA_TF32_OVERRIDE=0`` for the whole process, like `missing_for`.
+    """
+    os.environ.update(_ENVIRONMENT)
+    _load_tensorrt_wheel()
+    return _library(_TENSORRT.format(_TENSORRT_MAJOR))
 
 
 def load_fault(provider: str) -> str | None:
@@ -151,18 +166,21 @@ def _built_for_cuda() -> int | None:
 
 def _driver_cuda() -> tuple[int, int] | None:
     """Return the newest CUDA that the driver knows, as major and minor version; None where it does not tell."""
-    version = ctypes.c_int()
+    version, library = ctypes.c_int(), driver()
     try:
-        if ctypes.CDLL(_DRIVER).cuDriverGetVersion(ctypes.byref(version)):
+        if library is None or library.cuDriverGetVersion(ctypes.byref(version)):
             return None
-    except (OSError, AttributeError):
+    except AttributeError:
         return None
     return version.value // 1000, version.value % 1000 // 10
 
 
 def _library_loads(name: str) -> bool:
+    return _library(name) is not None
+
+
+def _library(name: str) -> ctypes.CDLL | None:
     try:
-        ctypes.CDLL(name)
+        return ctypes.CDLL(name)
     except OSError:
-        return False
-    return True
+        return None

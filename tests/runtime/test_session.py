@@ -347,37 +347,6 @@ class _Recorded(Exception):
     """Raised in place of a session, with what ONNX Runtime would have been given."""
 
 
-def test_tensorrt_keeps_its_engines_by_graph(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Callable[..., Path]
-) -> None:
-    given: list[dict[str, str]] = []
-
-    def record(model: bytes, provider: str, *, provider_options: dict[str, str], **_: Any) -> None:
-        given.append(provider_options)
-        raise _Recorded
-
-    monkeypatch.setattr("drivetl.runtime.bundle.open_session", record)
-    bundle = open_bundle(tiny_bundle())
-    for provider, cache in (("tensorrt", tmp_path / "engines"), ("tensorrt", None), ("cuda", tmp_path / "other")):
-        with pytest.raises(_Recorded):
-            bundle.session(provider, engine_cache=cache)
-    folder = tmp_path / "engines" / bundle.contract.model_sha256[:16]
-    assert folder.is_dir() and not (tmp_path / "other").exists()
-    assert given == [
-        {
-            "trt_engine_cache_enable": "True",
-            "trt_engine_cache_path": str(folder),
-            "trt_timing_cache_enable": "True",
-            "trt_timing_cache_path": str(folder),
-        },
-        {},
-        {"cudnn_conv_algo_search": "EXHAUSTIVE"},
-    ]
-    (tmp_path / "file").touch()
-    with pytest.raises(BundleError, match=r"engine cache .* cannot be made"):
-        bundle.session("tensorrt", engine_cache=tmp_path / "file")
-
-
 def test_importing_the_runtime_loads_neither_torch_nor_ultralytics() -> None:
     code = "import drivetl.runtime, sys; assert not {'torch', 'ultralytics', 'onnx', 'pydantic'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
