@@ -7,6 +7,7 @@
     ├── DatasetError        dataset files are missing or malformed
     ├── WeightsError        a checkpoint is missing, not a checkpoint, or refused as unsafe
     ├── BundleError         a bundle is missing, altered or of an unknown schema
+    ├── DeviceError         a GPU failed while it computed: out of memory, or lost; the bundle may be whole
     ├── ImageError          a picture cannot be used (unreadable, wrong dtype or shape, too large)
     ├── VideoError          a video, camera or stream cannot be used
     ├── OutputError         a result cannot be written (exists, no permission, disk full)
@@ -26,6 +27,7 @@ __all__ = [
     "BundleError",
     "ConfigError",
     "DatasetError",
+    "DeviceError",
     "DownloadError",
     "DrivetlError",
     "GateFailed",
@@ -63,6 +65,10 @@ class WeightsError(DrivetlError):
 
 class BundleError(DrivetlError):
     """A bundle is missing, incomplete, altered since export, or of a schema this version does not read."""
+
+
+class DeviceError(DrivetlError):
+    """A GPU failed while a bundle ran on it: its memory is full, its driver lost it, or a library of it gave up."""
 
 
 class ImageError(DrivetlError):

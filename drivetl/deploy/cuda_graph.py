@@ -42,8 +42,8 @@ def cuda_graph(bundle: Path, *, runs: int = _RUNS) -> dict[str, Any]:
         of ``graph``, and ``nodes_per_provider``.
 
     Raises:
-        BundleError: the bundle cannot be used, has open dimensions, or gives the same output whatever it sees.
-        ProviderUnavailable: CUDA cannot run here, or not every node runs on it.
+        BundleError: the bundle cannot be used, or gives the same output whatever it sees.
+        ProviderUnavailable: CUDA cannot run here, or not every node of the bundle runs on it.
     """
     opened = open_bundle(bundle)
     recorded = _tensor(opened, synthetic_frame())

@@ -39,7 +39,7 @@ class GraphOptions:
         precision: ``fp32``, ``fp16`` or ``int8``; the decoding tail, input and output stay in float32 in each.
         int8: how to quantise; needed for int8 and for nothing else.
         batch: pictures in a run; of a dynamic graph, the most.
-        dynamic: leave batch, height and width open.
+        dynamic: leave batch, height and width open; CUDA runs no such graph, see `drivetl.runtime.Bundle.session`.
         size_range_hw: smallest and largest input (height, width) of a dynamic graph, for engines that need to know.
         one_to_one: take the one-to-one head of YOLO26.
         in_graph_nms: suppress inside the graph, see `drivetl.deploy.nms`.

@@ -50,8 +50,8 @@ def check_for(name: str, profile: Profile, options: GraphOptions, size_hw: tuple
         size_hw: height and width of the input, None where the weights decide.
 
     Raises:
-        ConfigError: precision or size are not the profile's, TensorRT would not know the range of open dimensions, or
-            cannot take the graph.
+        ConfigError: precision or size are not the profile's, CUDA cannot run open dimensions, TensorRT would not know
+            their range, or cannot take the graph.
     """
     if profile.precision not in (None, options.precision):
         raise ConfigError(
@@ -65,6 +65,11 @@ def check_for(name: str, profile: Profile, options: GraphOptions, size_hw: tuple
         raise ConfigError(
             f"CUDA, which {quoted(name)} runs on, has no kernel for some operators of drivetl's int8 graphs, which are "
             "made for processors; ship fp16 there"
+        )
+    if profile.provider == "cuda" and options.dynamic:
+        raise ConfigError(
+            f"CUDA, which {quoted(name)} runs on, leaves the arithmetic of open dimensions to the CPU, where no "
+            "part of a bundle runs unasked; leave --dynamic out and give --imgsz the size that the camera needs"
         )
     if profile.provider != "tensorrt":
         return

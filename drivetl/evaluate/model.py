@@ -62,6 +62,7 @@ def open_model(
     device: str = "cpu",
     threads: int | None = None,
     one_to_one: bool = False,
+    engine_cache: Path | None = None,
 ) -> Model:
     """Open a bundle folder, a checkpoint, or the name of published weights.
 
@@ -71,6 +72,7 @@ def open_model(
         device: ``cpu``, ``cuda`` or ``cuda:N``; ``tensorrt`` for bundles.
         threads: CPU threads; None leaves the library's choice.
         one_to_one: of a YOLO26 checkpoint, take the one-to-one head. A bundle has its own.
+        engine_cache: of a bundle on ``tensorrt``, a folder where its engines are kept; None builds one each time.
 
     Raises:
         WeightsError, BundleError: the model cannot be used.
@@ -79,18 +81,20 @@ def open_model(
     """
     path = Path(model)
     if path.is_dir():
-        return _open_bundle(path, size_hw, device, threads or 0)
+        return _open_bundle(path, size_hw, device, threads or 0, engine_cache)
     return _open_checkpoint(model, size_hw, device, threads, one_to_one)
 
 
-def _open_bundle(path: Path, size_hw: tuple[int, int] | None, device: str, threads: int) -> Model:
+def _open_bundle(
+    path: Path, size_hw: tuple[int, int] | None, device: str, threads: int, engine_cache: Path | None
+) -> Model:
     provider, _, index = device.partition(":")
     if index not in ("", "0"):
         raise ConfigError(
             f"--device {quoted(device)}: a bundle runs on the first device that is visible; give --device "
             f"{quoted(provider)}, with CUDA_VISIBLE_DEVICES={quoted(index)} in the environment for another GPU"
         )
-    detector = Detector(path, provider=provider, threads=threads)
+    detector = Detector(path, provider=provider, threads=threads, engine_cache=engine_cache)
     contract = detector.contract
     if size_hw not in (None, contract.input_size_hw):
         raise ConfigError(

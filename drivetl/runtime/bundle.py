@@ -11,6 +11,7 @@ from pathlib import Path
 from drivetl.errors import BundleError, ProviderUnavailable, quoted
 from drivetl.runtime.contract import METADATA_KEY, Contract
 from drivetl.runtime.decode import BOX_ROWS
+from drivetl.runtime.engines import discard_engines, engine_folder, engine_options, is_unreadable
 from drivetl.runtime.replay import CUDA_GRAPH, check_replayable
 from drivetl.runtime.session import Session, open_session, read_model
 
@@ -54,52 +55,70 @@ class Bundle:
             provider: ``cpu``, ``cuda`` or ``tensorrt``.
             threads: threads of one operator, 0 for ONNX Runtime's choice.
             engine_cache: a folder for TensorRT's engines and timings, so that only the first start on a board takes
-                the minutes of a build; other providers have nothing to keep.
+                the minutes of a build; each graph, GPU and TensorRT has a folder of its own in there. Other providers
+                have nothing to keep.
             cuda_graph: let CUDA record a run for `drivetl.runtime.replay.Replay`.
 
         Raises:
-            ProviderUnavailable: the provider cannot run here, not in the bundle's precision, or has no CUDA graph.
-            BundleError: the graph's inputs, outputs or stored contract differ from ``contract.json``, the engine
-                cache cannot be made, or open shapes cannot be recorded.
+            ProviderUnavailable: the provider cannot run here, not in the bundle's precision, not with its open
+                dimensions, or has no CUDA graph.
+            BundleError: the graph's inputs, outputs or stored contract differ from ``contract.json``, or the engine
+                cache cannot be made.
+
+        Warns:
+            RuntimeWarning: the engine in the cache cannot be read; it is deleted and built once more.
         """
-        if provider != "cpu" and self.contract.precision == "int8":
-            raise ProviderUnavailable(
-                f"{provider} was asked for and {quoted(self.path)} is int8, made for processors: CUDA has no kernel "
-                "for some of its operators, TensorRT no unsigned activations; for GPUs export with --precision fp16"
-            )
-        if provider == "tensorrt" and self.contract.dynamic and self.contract.size_range_hw is None:
-            raise BundleError(
-                f"{quoted(self.path)} has open dimensions and TensorRT builds its engine for a range of them, which "
-                "nobody gave; export it again with --size-range, or without --dynamic"
-            )
+        self._check_fits(provider)
         options: dict[str, str] = {}
         if cuda_graph:
             check_replayable(self.contract, provider, str(self.path))
             options = CUDA_GRAPH
         if provider == "cuda":
-            # Trying every algorithm pays off for one shape; for each new one it would take half a second.
-            options = {"cudnn_conv_algo_search": "HEURISTIC" if self.contract.dynamic else "EXHAUSTIVE", **options}
+            # Trying every algorithm takes half a second for each shape, and a graph has one here.
+            options = {"cudnn_conv_algo_search": "EXHAUSTIVE", **options}
+        engines = None
         if provider == "tensorrt":
-            options = {**_engine_ranges(self.contract), **self._engine_cache(engine_cache)}
-        where = str(self.path / MODEL_FILE)
-        session = open_session(self.model, provider, threads=threads, where=where, provider_options=options)
+            options = _engine_ranges(self.contract)
+            if engine_cache is not None:
+                engines = engine_folder(engine_cache, self.contract.model_sha256)
+                options |= engine_options(engines)
+        session = self._opened(provider, threads, options, engines)
         self._check_graph(session)
         return session
 
-    def _engine_cache(self, folder: Path | None) -> dict[str, str]:
-        """Return the options that keep engines, in a folder of this very graph: names inside it may repeat."""
-        if folder is None:
-            return {}
-        own = folder / self.contract.model_sha256[:16]
-        try:
-            own.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+    def _check_fits(self, provider: str) -> None:
+        """Refuse what a provider cannot run of this graph, before ONNX Runtime says so in words of its own."""
+        if provider != "cpu" and self.contract.precision == "int8":
+            raise ProviderUnavailable(
+                f"{provider} was asked for and {quoted(self.path)} is int8, made for processors: CUDA has no kernel "
+                "for some of its operators, TensorRT no unsigned activations; for GPUs export with --precision fp16"
+            )
+        if not self.contract.dynamic:
+            return
+        if provider == "cuda":
+            # Shape, and what computes with its result, goes to the CPU on purpose (ONNX Runtime's
+            # GetCpuPreferredNodes), and a session here has no CPU to fall back to.
+            raise ProviderUnavailable(
+                f"cuda was asked for and {quoted(self.path)} has open dimensions, whose arithmetic ONNX Runtime leaves "
+                "to the CPU, where no part of a bundle runs unasked; export it without --dynamic for the size that "
+                "the camera gives, or with --size-range for --provider tensorrt"
+            )
+        if provider == "tensorrt" and self.contract.size_range_hw is None:
             raise BundleError(
-                f"the engine cache {quoted(own)} cannot be made: {error.strerror or error}; name another folder"
-            ) from error
-        kept = {"trt_engine_cache_path": str(own), "trt_timing_cache_path": str(own)}
-        # Of TensorRT, ONNX Runtime's Python binding takes no "1", which it takes of CUDA.
-        return {"trt_engine_cache_enable": "True", "trt_timing_cache_enable": "True", **kept}
+                f"{quoted(self.path)} has open dimensions and TensorRT builds its engine for a range of them, which "
+                "nobody gave; export it again with --size-range, or without --dynamic"
+            )
+
+    def _opened(self, provider: str, threads: int, options: dict[str, str], engines: Path | None) -> Session:
+        """Open the session; where a kept engine cannot be read, once more without it."""
+        where = str(self.path / MODEL_FILE)
+        try:
+            return open_session(self.model, provider, threads=threads, where=where, provider_options=options)
+        except ProviderUnavailable as error:
+            if engines is None or not is_unreadable(error):
+                raise
+        discard_engines(engines)
+        return open_session(self.model, provider, threads=threads, where=where, provider_options=options)
 
     def _check_graph(self, session: Session) -> None:
         contract, graph = self.contract, session.ort_session

@@ -55,7 +55,11 @@ class Detector:
         Raises:
             BundleError: the bundle cannot be used, at that size or at all.
             ConfigError: the threshold is none.
+            DeviceError: the GPU has no memory for the buffers of a CUDA graph, or failed.
             ProviderUnavailable: the provider cannot run here, or has no CUDA graph.
+
+        Warns:
+            RuntimeWarning: TensorRT cannot read the engine that it kept, and builds it once more.
         """
         if confidence is not None and not 0 <= confidence <= 1:
             raise ConfigError(f"confidence is {confidence:g}; it is a share from 0 to 1, such as 0.25")
@@ -95,6 +99,7 @@ class Detector:
 
         Raises:
             ImageError: the array is not such a picture.
+            BundleError, DeviceError: see `infer`.
         """
         tensor, geometry = self.preprocess(image_bgr)
         return self.postprocess(self.infer(tensor), geometry)
@@ -104,6 +109,7 @@ class Detector:
 
         Raises:
             ImageError: an array is no picture, see `__call__`.
+            BundleError, DeviceError: see `infer`.
         """
         found: list[Detections] = []
         for start in range(0, len(images_bgr), self.contract.batch):
@@ -128,6 +134,11 @@ class Detector:
         """Return the output for a tensor of pictures, float32; see `drivetl.runtime.decode` for its layouts.
 
         A graph of a fixed batch runs with it also for fewer pictures, and only theirs are returned.
+
+        Raises:
+            BundleError: the graph cannot compute it.
+            DeviceError: the GPU failed.
+            ProviderUnavailable: of a CUDA graph, another thread has recorded it.
         """
         count = len(tensor)
         if count < self.contract.batch and not self.contract.dynamic:

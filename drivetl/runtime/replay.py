@@ -13,9 +13,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from drivetl.errors import BundleError, ProviderUnavailable, quoted
+from drivetl.errors import BundleError, DeviceError, ProviderUnavailable, quoted
 from drivetl.runtime.contract import Contract
-from drivetl.runtime.session import ORT_ERRORS, Session, reason_of
+from drivetl.runtime.session import ORT_ERRORS, Session, device_error, reason_of
 
 __all__ = ["CUDA_GRAPH", "Replay", "check_replayable"]
 
@@ -28,16 +28,12 @@ def check_replayable(contract: Contract, provider: str, where: str) -> None:
 
     Raises:
         ProviderUnavailable: the provider is not CUDA.
-        BundleError: the graph has open dimensions, or suppresses inside, where sizes depend on the picture.
+        BundleError: the graph suppresses inside, where sizes depend on the picture.
     """
     if provider != "cuda":
         raise ProviderUnavailable(
             f"a CUDA graph was asked for on {provider}, and drivetl replays CUDA graphs with --provider cuda only; ask "
             "for that, or leave the graph out"
-        )
-    if contract.dynamic:
-        raise BundleError(
-            f"a CUDA graph has fixed shapes and {quoted(where)} has open ones; export it without --dynamic"
         )
     if contract.decoding == "xyxy_nms":
         # ONNX Runtime's CUDA kernel reads the number of boxes back to the host, which a recording does not permit.
@@ -59,6 +55,7 @@ class Replay:
 
         Raises:
             BundleError: they cannot be reserved.
+            DeviceError: the GPU failed, or has no memory for them.
         """
         self._session = session
         self._thread: int | None = None
@@ -72,13 +69,16 @@ class Replay:
             self._binding.bind_ortvalue_input(contract.input_name, self._input)
             self._binding.bind_ortvalue_output(contract.output_name, self._output)
         except ORT_ERRORS as error:
-            raise BundleError(f"no buffers for the graph on {device}: {reason_of(error)}") from error
+            raise device_error(error, device, "reserve buffers for the graph") or BundleError(
+                f"no buffers for the graph on {device}: {reason_of(error)}"
+            ) from error
 
     def __call__(self, tensor: NDArray[Any]) -> NDArray[np.float32]:
         """Return the output for one input tensor of the contract's shape and type.
 
         Raises:
-            BundleError: the graph cannot compute it.
+            BundleError: the graph cannot compute it, or does not take it.
+            DeviceError: the GPU failed.
             ProviderUnavailable: another thread has recorded it.
         """
         self.write(tensor)
@@ -89,28 +89,52 @@ class Replay:
         """Copy a tensor into the input buffer.
 
         Raises:
+            BundleError: the tensor is larger or smaller than the buffer.
+            DeviceError: the GPU failed.
             ProviderUnavailable: another thread has recorded the graph; its picture is left alone.
         """
         self._claimed()
-        self._input.update_inplace(np.ascontiguousarray(tensor))
+        try:
+            self._input.update_inplace(np.ascontiguousarray(tensor))
+        except ORT_ERRORS as error:
+            raise self._device_error(error, "take the input of the graph") or BundleError(
+                f"the graph's input buffer does not take a tensor of shape {tensor.shape}: {reason_of(error)}; give it "
+                "the shape of the contract"
+            ) from error
 
     def run(self) -> None:
         """Compute the output buffer from the input buffer.
 
         Raises:
             BundleError: the graph cannot compute it.
+            DeviceError: the GPU failed.
             ProviderUnavailable: another thread has recorded it.
         """
         self._claimed()
         try:
             self._session.ort_session.run_with_iobinding(self._binding)
         except ORT_ERRORS as error:
-            raise BundleError(f"ONNX Runtime cannot replay the graph: {reason_of(error)}; export it again") from error
+            raise self._device_error(error, "replay the graph") or BundleError(
+                f"ONNX Runtime cannot replay the graph: {reason_of(error)}; export it again"
+            ) from error
 
     def read(self) -> NDArray[np.float32]:
-        """Return the output: copied from the device, or on the CPU the buffer itself, which the next run overwrites."""
-        result: NDArray[np.float32] = self._output.numpy()
+        """Return the output: copied from the device, or on the CPU the buffer itself, which the next run overwrites.
+
+        Raises:
+            BundleError: ONNX Runtime does not give it.
+            DeviceError: the GPU failed; what goes wrong in a run may come out only here.
+        """
+        try:
+            result: NDArray[np.float32] = self._output.numpy()
+        except ORT_ERRORS as error:
+            raise self._device_error(error, "give the output of the graph") or BundleError(
+                f"ONNX Runtime cannot give the output of the graph: {reason_of(error)}; export it again"
+            ) from error
         return result
+
+    def _device_error(self, error: Exception, doing: str) -> DeviceError | None:
+        return device_error(error, self._session.provider, doing)
 
     def _claimed(self) -> None:
         """Make the first thread that comes the owner of the buffers, and refuse every other."""

@@ -7,7 +7,6 @@ runs on the provider that was asked for or raises `ProviderUnavailable` with wha
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
-from drivetl.errors import BundleError, ConfigError, ProviderUnavailable, quoted
-from drivetl.runtime.requirements import PROVIDERS, missing_for
+from drivetl.errors import BundleError, ConfigError, DeviceError, DrivetlError, ProviderUnavailable, quoted
+from drivetl.runtime.requirements import PROVIDERS, load_fault, missing_for
 
-__all__ = ["ORT_ERRORS", "Session", "open_session", "read_model", "reason_of"]
+__all__ = ["ORT_ERRORS", "Session", "device_error", "open_session", "read_model", "reason_of"]
 
 _ERRORS_ONLY = 3
 # Far beyond every machine in a car; a slip of the keyboard must not ask the system for millions.
@@ -34,11 +33,20 @@ _OWN_PLACE = re.compile(
 )
 # Enough for any of its sentences, and little enough for the pattern, whose time grows with the square.
 _SAID_AT_MOST = 2000
+# What ONNX Runtime says where it was the device and not the graph: a CUDA library's own status (CUDA, CUBLAS, CUDNN,
+# CUDNN_FE, CURAND …), the allocator above them, or TensorRT when it runs.
+_DEVICE_FAULT = re.compile(
+    r"\b[A-Z][A-Z_]{1,20} failure \d+:.*|\bCUDA error\b.*|\bFailed to allocate memory for requested buffer .*"
+    r"|\bAvailable memory of .*"
+    r"|\bTensorRT EP (?:execution context enqueue failed|failed to create context|could not build execution context).*"
+)
+_DEVICE_REMEDY = "see with nvidia-smi, on a Jetson with tegrastats, what holds its memory, and start again"
 # By itself CUDA rounds float32 factors to TF32's 10 bits. On an H100 that moved the raw scores of yolo11n by 0.017 and
 # lost 0.7 % of its detections; without it, by 0.00002 and none. Whoever wants the speed of fewer bits exports fp16.
 _OPTIONS = {"cuda": {"use_tf32": "0"}}
-# ONNX Runtime's TensorRT provider has no such option; NVIDIA's libraries read this one when they are first used.
-_ENVIRONMENT = {"tensorrt": {"NVIDIA_TF32_OVERRIDE": "0"}}
+# What ONNX Runtime says where the library of a provider did not load: of CUDA, that the nodes have nowhere to go but
+# the CPU; of TensorRT, a page to read. Which library it was goes to its log.
+_PERHAPS_NOT_LOADED = ("assigned to the default CPU EP", "Please install TensorRT libraries")
 # ONNX Runtime's exceptions share no base class below Exception, and which of them exist differs between versions, so
 # they are collected where they are defined. Its wrapper adds RuntimeError and ValueError (a graph with broken text).
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -69,13 +77,14 @@ class Session:
 
         Raises:
             BundleError: the graph cannot compute it; a graph may load and still hold shapes that do not fit.
+            DeviceError: the GPU failed.
         """
         try:
             result: NDArray[np.float32] = self.ort_session.run([output_name], {input_name: tensor})[0]
         except ORT_ERRORS as error:
-            raise BundleError(
-                f"ONNX Runtime cannot run the graph on an input of shape {tensor.shape}: {reason_of(error)}; "
-                "export it again"
+            doing = f"run the graph on an input of shape {tensor.shape}"
+            raise device_error(error, self.provider, doing) or BundleError(
+                f"ONNX Runtime cannot {doing}: {reason_of(error)}; export it again"
             ) from error
         return result
 
@@ -90,7 +99,7 @@ def open_session(
 ) -> Session:
     """Open a session on exactly one provider.
 
-    On TensorRT it sets ``NVIDIA_TF32_OVERRIDE=0`` for the whole process, which no option can do.
+    On TensorRT ``NVIDIA_TF32_OVERRIDE=0`` is set for the whole process, see `drivetl.runtime.requirements.missing_for`.
 
     Args:
         model: the serialised ONNX graph.
@@ -109,7 +118,6 @@ def open_session(
     missing = missing_for(provider)
     if missing:
         raise ProviderUnavailable(f"{provider} was asked for and cannot run here: {missing}")
-    os.environ.update(_ENVIRONMENT.get(provider, {}))
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads
@@ -124,17 +132,49 @@ def open_session(
         chosen = [(PROVIDERS[provider], {**_OPTIONS.get(provider, {}), **(provider_options or {})})]
         session = ort.InferenceSession(model, sess_options=options, providers=chosen, enable_fallback=0)
     except ORT_ERRORS as error:
-        reason = reason_of(error)
-        if provider == "cpu":
-            raise BundleError(f"ONNX Runtime does not accept {quoted(where)}: {reason}; export it again") from error
-        raise ProviderUnavailable(
-            f"{provider} was asked for and the session could not be made on it: {reason}"
-        ) from error
+        raise _not_opened(error, provider, where) from error
     nodes = _nodes_per_provider(session, provider)
     foreign = {name: count for name, count in nodes.items() if name != PROVIDERS[provider]}
     if PROVIDERS[provider] not in session.get_providers() or foreign or not nodes:
         raise ProviderUnavailable(f"{provider} was asked for, but the graph's nodes were assigned to {nodes}")
     return Session(session, provider, nodes, threads)
+
+
+def _not_opened(error: Exception, provider: str, where: str) -> DrivetlError:
+    """Return the sentence for a session that could not be made."""
+    reason = reason_of(error)
+    if provider == "cpu":
+        return BundleError(f"ONNX Runtime does not accept {quoted(where)}: {reason}; export it again")
+    fault = load_fault(provider) if any(words in str(error) for words in _PERHAPS_NOT_LOADED) else None
+    if fault is not None:
+        return ProviderUnavailable(
+            f"{provider} was asked for and its provider did not load: {fault}; install what it lacks, or name its "
+            "folder in LD_LIBRARY_PATH (PATH on Windows), then check with drivetl doctor"
+        )
+    fault, remedy = _device_fault(error), f"; {_DEVICE_REMEDY}"
+    return ProviderUnavailable(
+        f"{provider} was asked for and the session could not be made on it: {fault + remedy if fault else reason}"
+    )
+
+
+def device_error(error: Exception, provider: str, doing: str) -> DeviceError | None:
+    """Return the error to raise where a GPU failed, and not the graph; None where it was the graph, or a CPU.
+
+    Args:
+        error: one of `ORT_ERRORS`.
+        provider: where the session runs.
+        doing: what was to be done, as a verb in its plain form and what belongs to it.
+    """
+    fault = None if provider == "cpu" else _device_fault(error)
+    if fault is None:
+        return None
+    return DeviceError(f"the GPU failed when {provider} was to {doing}: {fault}; {_DEVICE_REMEDY}")
+
+
+def _device_fault(error: Exception) -> str | None:
+    """Return what the device said, quoted, without where in ONNX Runtime's source it was heard."""
+    found = _DEVICE_FAULT.search(str(error)[:_SAID_AT_MOST])
+    return None if found is None else quoted(found[0].partition(" ; hostname=")[0].strip(), 200)
 
 
 def reason_of(error: Exception) -> str:
@@ -148,7 +188,8 @@ def _nodes_per_provider(session: Any, provider: str) -> dict[str, int]:
     if not hasattr(session, "get_provider_graph_assignment_info"):
         raise ProviderUnavailable(
             f"{provider} was asked for, and this onnxruntime {ort.__version__} cannot say which nodes ran on it; "
-            "without that proof nothing is run: install onnxruntime 1.24.1 or newer"
+            "without that proof nothing is run: install onnxruntime 1.24.1 or newer (on a Jetson a build for its GPU, see "
+            "export/README.md)"
         )
     # It notes every part of the graph when it assigns it, with the nodes that the part has then, and compiles it after
     # that: an engine of TensorRT counts as the nodes it was built from, never as nothing. So no nodes are no proof.

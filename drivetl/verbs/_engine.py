@@ -21,15 +21,20 @@ EngineCacheOption = Annotated[
 _EVERY_S = 15.0
 
 
-def refuse_idle_cache(provider: str | None, cache: Path | None) -> None:
+def refuse_idle_cache(provider: str | None, cache: Path | None, option: str = "--provider") -> None:
     """Refuse an ``--engine-cache`` where nothing builds an engine.
 
+    Args:
+        provider: what is asked for; None is ``cpu``.
+        cache: the folder, if one was given.
+        option: of the verb, the one that asks for a provider.
+
     Raises:
-        ConfigError: the provider is not ``tensorrt``; None is ``cpu``.
+        ConfigError: the provider is not ``tensorrt``.
     """
     if cache is not None and provider != "tensorrt":
         raise ConfigError(
-            f"--engine-cache keeps engines of TensorRT, and {provider or 'cpu'} has none; give --provider tensorrt, or "
+            f"--engine-cache keeps engines of TensorRT, and {provider or 'cpu'} has none; give {option} tensorrt, or "
             "leave it out"
         )
 

@@ -12,7 +12,7 @@ from drivetl.errors import ConfigError, quoted
 
 __all__ = ["DeviceOption", "ImgszOption", "ThreadsOption", "percent", "refuse_without", "score_lines", "size_from"]
 
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N; of a bundle also tensorrt.")]
 ImgszOption = Annotated[
     str | None, typer.Option("--imgsz", help="Input size in pixels: 640, or 384x640 (height x width).")
 ]

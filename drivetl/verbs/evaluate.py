@@ -11,6 +11,7 @@ import typer
 
 from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
+from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
 from drivetl.verbs._options import DeviceOption, ImgszOption, ThreadsOption, percent, score_lines, size_from
 from drivetl.verbs._slices import agreement_lines, error_lines, slice_lines
 
@@ -70,6 +71,7 @@ def evaluate(
     imgsz: ImgszOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
+    engine_cache: EngineCacheOption = None,
     weather: _Weather = False,
     slices: _Slices = False,
     errors: _Errors = False,
@@ -88,6 +90,7 @@ def evaluate(
 
     Example: drivetl evaluate yolo11n --data datasets/fog --split test --slices
     """
+    refuse_idle_cache(device.partition(":")[0], engine_cache, "--device")
     if predictions is not None:
         _check_predictions(predictions, data, overwrite)
     if not errors and (recall, false_alarms) != (None, None):
@@ -104,15 +107,24 @@ def evaluate(
                     raise ConfigError(f"{option} is for a model, and {quoted(model)} is a file of predictions")
             documents = [_recorded(Path(model), data, request, reporter)]
         else:
-            from drivetl.evaluate import open_model
-
-            opened = open_model(model, size_hw=size_from(imgsz), device=device, threads=threads)
+            opened = _opened(model, imgsz, device, threads, engine_cache, reporter)
             documents = [_measured(opened, path, request, reporter) for path in data]
     lines: list[str] = []
     for document in documents:
         lines += ["", f"{document['model']} on {document['data']} ({document['split']}, {document['images']} pictures)"]
         lines += _lines(document)
     reporter.finish({**documents[0], "datasets": documents} if len(documents) > 1 else documents[0], lines[1:])
+
+
+def _opened(
+    model: str, imgsz: str | None, device: str, threads: int | None, engine_cache: Path | None, reporter: Reporter
+) -> Model:
+    """Open the model, and say so while TensorRT builds an engine for it; a checkpoint has none."""
+    from drivetl.evaluate import open_model
+
+    provider = device.partition(":")[0] if Path(model).is_dir() else None
+    with EngineWatch(reporter, provider, engine_cache):
+        return open_model(model, size_hw=size_from(imgsz), device=device, threads=threads, engine_cache=engine_cache)
 
 
 def _lines(document: dict[str, Any]) -> list[str]:

@@ -54,7 +54,9 @@ _Head = Annotated[
     typer.Option("--head", help="Of YOLO26: one-to-many wants NMS like the others, one-to-one answers once."),
 ]
 _Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures in a run; with --dynamic, the most.")]
-_Dynamic = Annotated[bool, typer.Option("--dynamic", help="Leave batch, height and width open.")]
+_Dynamic = Annotated[
+    bool, typer.Option("--dynamic", help="Leave batch, height and width open: for the CPU and TensorRT, not CUDA.")
+]
 _SizeRange = Annotated[
     str | None,
     typer.Option("--size-range", help="Of --dynamic: smallest and largest input, such as 320x320,640x640."),

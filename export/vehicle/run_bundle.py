@@ -4,8 +4,8 @@
 
 Needs numpy, OpenCV, ONNX Runtime and drivetl.runtime (see requirements.txt beside this file). Before the first frame
 the bundle's golden frames must give the detections that were recorded at export; otherwise it ends with status 1 and
-detects nothing. Other exit states: 0 the source ended, 2 the bundle or the source cannot be used, or a recording ends
-before its time.
+detects nothing. Other exit states: 0 the source ended, 2 the bundle or the source cannot be used, a recording ends
+before its time, or the GPU fails.
 """
 
 from __future__ import annotations

@@ -71,6 +71,8 @@ def test_unsigned_activations_and_another_size_are_refused() -> None:
         check_for("mine", orin, GraphOptions(precision="int8"), None)
     with pytest.raises(ConfigError, match=r"CUDA, which 'rtx-workstation' runs on, has no kernel .* ship fp16 there"):
         check_for(RTX, load_profile(RTX).model_copy(update={"precision": None}), GraphOptions(precision="int8"), None)
+    with pytest.raises(ConfigError, match=r"CUDA, which 'rtx-workstation' runs on, .*leave --dynamic out"):
+        check_for(RTX, load_profile(RTX), replace(FP16, dynamic=True, size_range_hw=((64, 64), (96, 96))), None)
     sized = load_profile(X86).model_copy(update={"input_size_hw": (384, 640)})
     with pytest.raises(ConfigError, match="give --imgsz 384x640"):
         check_for("mine", sized, GraphOptions(), (640, 640))

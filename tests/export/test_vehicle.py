@@ -9,7 +9,11 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+<<<<<<< HEAD
 from importlib import metadata
+=======
+from dataclasses import replace
+>>>>>>> 9cbde021ffbfde9c6eecb13e40bf29f05e75a301
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -98,6 +102,28 @@ def test_what_cannot_be_used_is_one_sentence(
     assert program.main([str(bundle), "--source", "rtsp://me:geheim@127.0.0.1:9/live?key=geheim"]) == 2
     said = capfd.readouterr().err
     assert "rtsp://…@127.0.0.1:9/live?…' cannot be opened" in said and "geheim" not in said
+
+
+def test_a_gpu_that_fails_on_the_road_ends_it_with_status_2_and_one_sentence(
+    bundle: Path, clip: Path, program: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    session = Detector(bundle).session
+    runs = iter(range(99))
+
+    def run(*words: Any) -> Any:
+        if next(runs) < 2:  # the self-test and the first frame
+            return session.ort_session.run(*words)
+        raise RuntimeError(
+            "CUDA failure 2: out of memory ; GPU=0 ; hostname=car ; file=/a.cc ; line=9 ; expr=cudaMalloc"
+        )
+
+    failing = replace(session, provider="cuda", ort_session=SimpleNamespace(run=run))
+    monkeypatch.setattr("drivetl.runtime.bundle.Bundle.session", lambda self, provider, **_: failing)
+    assert program.main([str(bundle), "--source", str(clip), "--provider", "cuda"]) == 2
+    said = capfd.readouterr()
+    assert len(said.out.splitlines()) == 2
+    assert said.err.startswith("run_bundle: the GPU failed when cuda was to run the graph")
+    assert "'CUDA failure 2: out of memory ; GPU=0'; see" in said.err and said.err.count("\n") == 1
 
 
 def test_a_file_may_have_a_pipeline_s_letters_in_its_name(program: ModuleType, tmp_path: Path) -> None:

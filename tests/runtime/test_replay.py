@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
-from drivetl.errors import BundleError, ProviderUnavailable
+from drivetl.errors import BundleError, DeviceError, ProviderUnavailable
 from drivetl.runtime import Detector, open_bundle
 from drivetl.runtime.replay import CUDA_GRAPH, Replay, check_replayable
 
@@ -72,9 +74,7 @@ def test_only_cuda_records(provider: str, tiny_bundle: Make) -> None:
         Detector(tiny_bundle(), provider=provider, cuda_graph=True)
 
 
-def test_cuda_is_told_to_record_fixed_shapes_and_open_ones_are_refused(
-    tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cuda_is_told_to_record(tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[dict[str, str]] = []
 
     class Opened(Exception):
@@ -90,12 +90,6 @@ def test_cuda_is_told_to_record_fixed_shapes_and_open_ones_are_refused(
         bundle.session("cuda", cuda_graph=True)
     assert given == [{"cudnn_conv_algo_search": "EXHAUSTIVE", **CUDA_GRAPH}]
 
-    def open_shape(document: dict[str, Any]) -> None:
-        document["input"]["dynamic"] = {"sizes_hw": [[64, 64], [64, 128]]}
-
-    with pytest.raises(BundleError, match="without --dynamic"):
-        open_bundle(tiny_bundle("open", change=open_shape)).session("cuda", cuda_graph=True)
-
 
 def test_suppression_in_the_graph_is_not_recorded(tiny_bundle: Make) -> None:
     contract = replace(open_bundle(tiny_bundle()).contract, decoding="xyxy_nms")
@@ -107,6 +101,51 @@ def test_a_device_that_is_not_there_is_one_sentence(tiny_bundle: Make) -> None:
     bundle = open_bundle(tiny_bundle())
     with pytest.raises(BundleError, match="no buffers for the graph on cuda"):
         Replay(bundle.session(threads=1), bundle.contract, "cuda")
+
+
+@pytest.mark.parametrize(("part", "call"), [("_input", "update_inplace"), ("_output", "numpy"), ("_session", "run")])
+def test_a_gpu_that_fails_in_any_part_of_a_replay_is_one_sentence(part: str, call: str, tiny_bundle: Make) -> None:
+    said = "/a/cuda_call.cc:146 bool onnxruntime::CudaCall(int) CUDA failure 700: an illegal memory access ; GPU=0"
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError(said)
+
+    bundle = open_bundle(tiny_bundle())
+    session, tensor = bundle.session(threads=1), np.zeros(bundle.contract.input_shape, np.float32)
+    replay = Replay(replace(session, provider="cuda"), bundle.contract, "cpu")
+    failing = SimpleNamespace(**{call: fail})
+    if part == "_session":
+        failing = replace(session, provider="cuda", ort_session=SimpleNamespace(run_with_iobinding=fail))
+    setattr(replay, part, failing)
+    with pytest.raises(
+        DeviceError, match=r"the GPU failed .*: 'CUDA failure 700: an illegal memory access ; GPU=0'; see"
+    ):
+        replay(tensor)
+    said = "something else"
+    with pytest.raises(BundleError, match="'something else'"):
+        replay(tensor)
+
+
+def test_a_gpu_without_memory_for_the_buffers_is_not_laid_to_the_bundle(
+    tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("CUDA failure 2: out of memory ; GPU=0 ; hostname=car")
+
+    bundle = open_bundle(tiny_bundle())
+    session = bundle.session(threads=1)
+    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", fail)
+    with pytest.raises(
+        DeviceError, match=r"was to reserve buffers for the graph: 'CUDA failure 2: out of memory ; GPU=0'"
+    ):
+        Replay(session, bundle.contract)
+
+
+def test_a_tensor_of_another_size_is_refused(tiny_bundle: Make) -> None:
+    bundle = open_bundle(tiny_bundle())
+    replay = Replay(bundle.session(threads=1), bundle.contract, "cpu")
+    with pytest.raises(BundleError, match=r"does not take a tensor of shape \(1, 3, 64, 72\)"):
+        replay.write(np.zeros((1, 3, 64, 72), np.float32))
 
 
 def test_a_detector_with_a_graph_detects_through_it(tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch) -> None:

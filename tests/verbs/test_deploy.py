@@ -79,6 +79,7 @@ def test_options_without_effect_are_refused(words: str, sentence: str) -> None:
     ("words", "sentence"),
     [
         (("--precision", "fp16", "--dynamic", "--for", "jetson-orin-nano"), "give --size-range SMALLEST,LARGEST"),
+        (("--dynamic", "--for", "rtx-workstation"), "leave --dynamic out and give --imgsz"),
         (("--for", "jetson-orin-nano"), "give --precision fp16"),
         (("--dynamic", "--size-range", "640,320"), "--size-range takes the smallest and the largest size"),
         (("--dynamic", "--size-range", "small,large"), "--size-range takes 640, or 384x640"),

@@ -1,0 +1,115 @@
+"""Where TensorRT's engines are kept: never one of another machine, and never one that cannot be read.
+
+ONNX Runtime names the file of an engine after the graph, the GPU's compute capability and the TensorRT that ONNX
+Runtime itself was compiled with. TensorRT wants the very GPU and TensorRT that built it: an Orin Nano, NX and AGX share
+the capability 8.7, and a board's TensorRT is updated without ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import warnings
+from pathlib import Path
+
+from drivetl.errors import BundleError, quoted
+from drivetl.runtime.requirements import driver, tensorrt
+
+__all__ = ["discard_engines", "engine_folder", "engine_options", "is_unreadable"]
+
+# The driver calls every Orin just that; the kernel's device tree knows the board.
+_BOARD = Path("/proc/device-tree/model")
+_NAME_BYTES = 256
+_MULTIPROCESSOR_COUNT = 16  # of the driver's CUdevice_attribute; power modes of a Jetson switch some of them off
+_UNREADABLE = "could not deserialize engine from cache"
+
+
+def engine_folder(cache: Path, model_sha256: str) -> Path:
+    """Make and return the folder in a cache for the engines of one graph on this GPU with this TensorRT.
+
+    What the machine does not tell is left out of its name.
+
+    Raises:
+        BundleError: it cannot be made.
+    """
+    traits = (*_gpu(), _board(), _tensorrt_version())
+    words = (re.sub(r"[^A-Za-z0-9.]+", "-", trait).strip("-") for trait in traits if trait is not None)
+    own = cache / "-".join((model_sha256[:16], *words))
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BundleError(
+            f"the engine cache {quoted(own)} cannot be made: {error.strerror or error}; name another folder"
+        ) from error
+    return own
+
+
+def engine_options(folder: Path) -> dict[str, str]:
+    """Return the options of ONNX Runtime's TensorRT provider that keep engines and timings in a folder."""
+    kept = {"trt_engine_cache_path": str(folder), "trt_timing_cache_path": str(folder)}
+    # Of TensorRT, ONNX Runtime's Python binding takes no "1", which it takes of CUDA.
+    return {"trt_engine_cache_enable": "True", "trt_timing_cache_enable": "True", **kept}
+
+
+def is_unreadable(error: Exception) -> bool:
+    """Whether a session was not made because TensorRT cannot read the engine in the cache."""
+    return _UNREADABLE in str(error.__cause__)
+
+
+def discard_engines(folder: Path) -> None:
+    """Delete what lies in the folder of an engine that cannot be read, and say so, because building takes minutes.
+
+    Warns:
+        RuntimeWarning: always.
+
+    Raises:
+        BundleError: a file cannot be deleted.
+    """
+    try:
+        for file in folder.iterdir():
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise BundleError(
+            f"TensorRT cannot read the engine in {quoted(folder)}, and it cannot be deleted: "
+            f"{error.strerror or error}; delete it, or name another folder for the engine cache"
+        ) from error
+    warnings.warn(
+        f"TensorRT cannot read the engine in {quoted(folder)}, which was cut off or built elsewhere; it is deleted and "
+        "built once more, which takes minutes",
+        RuntimeWarning,
+        stacklevel=4,  # who opened the session
+    )
+
+
+def _gpu() -> tuple[str, ...]:
+    """Return the name of the first GPU and how many multiprocessors of it run; nothing where the driver tells none."""
+    library = driver()
+    device, count, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
+    try:
+        if library is None or library.cuInit(0) or library.cuDeviceGet(ctypes.byref(device), 0):
+            return ()
+        if library.cuDeviceGetName(name, _NAME_BYTES, device):
+            return ()
+        told = name.value.decode(errors="replace")
+        if library.cuDeviceGetAttribute(ctypes.byref(count), _MULTIPROCESSOR_COUNT, device):
+            return (told,)
+    except AttributeError:
+        return ()
+    return told, f"{count.value}sm"
+
+
+def _board() -> str | None:
+    try:
+        return _BOARD.read_bytes().decode(errors="replace").strip("\0\n ")
+    except OSError:
+        return None
+
+
+def _tensorrt_version() -> str | None:
+    """Return the version of the TensorRT that will run, such as ``trt10.3.0``; None where it does not tell."""
+    library = tensorrt()
+    try:
+        version = 0 if library is None else int(library.getInferLibVersion())
+    except AttributeError:
+        return None
+    return f"trt{version // 10_000}.{version // 100 % 100}.{version % 100}" if version else None
