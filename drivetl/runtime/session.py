@@ -188,8 +188,8 @@ def _nodes_per_provider(session: Any, provider: str) -> dict[str, int]:
     if not hasattr(session, "get_provider_graph_assignment_info"):
         raise ProviderUnavailable(
             f"{provider} was asked for, and this onnxruntime {ort.__version__} cannot say which nodes ran on it; "
-            "without that proof nothing is run: install onnxruntime 1.24.1 or newer (on a Jetson a build for its GPU, see "
-            "export/README.md)"
+            "without that proof nothing is run: install onnxruntime 1.24.1 or newer (on a Jetson a build for its "
+            "GPU, see export/README.md)"
         )
     # It notes every part of the graph when it assigns it, with the nodes that the part has then, and compiles it after
     # that: an engine of TensorRT counts as the nodes it was built from, never as nothing. So no nodes are no proof.

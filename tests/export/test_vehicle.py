@@ -9,11 +9,8 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-<<<<<<< HEAD
-from importlib import metadata
-=======
 from dataclasses import replace
->>>>>>> 9cbde021ffbfde9c6eecb13e40bf29f05e75a301
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
