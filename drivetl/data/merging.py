@@ -20,7 +20,7 @@ HELD_OUT = "held_out"
 
 @dataclasses.dataclass(frozen=True)
 class MergeResult:
-    """The merged dataset, and sentences about what the union of classes means."""
+    """The merged dataset, and sentences about what the union of classes means and about what was merged."""
 
     dataset: Dataset
     notes: tuple[str, ...]
@@ -78,6 +78,7 @@ def merge_datasets(
         for name in classes
         if name not in dataset.names
     ]
+    notes += [note for dataset in datasets.values() for note in dataset.notes]
     return MergeResult(merged, tuple(notes))
 
 

@@ -35,6 +35,7 @@ def split_dataset(
 
     What stays together: pictures of one recorded group, and near-identical pictures. Every class keeps examples in
     ``from_``. The same dataset and seed give the same split. ``out`` may be the dataset itself, with ``overwrite``.
+    What is returned has the notes of the dataset.
 
     Raises:
         ConfigError: the fraction is not between 0 and 1.
@@ -65,7 +66,9 @@ def split_dataset(
         for sample, group in zip(samples, groups, strict=True)
     ]
     others = [sample for split in source.splits if split != from_ for sample in source.samples(split)]
-    return write_dataset(out, moved + others, source.names, read_origin(source), overwrite=overwrite, progress=progress)
+    origin = read_origin(source)
+    written = write_dataset(out, moved + others, source.names, origin, overwrite=overwrite, progress=progress)
+    return Dataset(written.yaml_path, source.notes)
 
 
 def move_listed(
@@ -106,7 +109,9 @@ def move_listed(
         )
     moved = [dataclasses.replace(sample, split=into) if sample.image.name in wanted else sample for sample in samples]
     others = [sample for split in source.splits if split != from_ for sample in source.samples(split)]
-    return write_dataset(out, moved + others, source.names, read_origin(source), overwrite=overwrite, progress=progress)
+    origin = read_origin(source)
+    written = write_dataset(out, moved + others, source.names, origin, overwrite=overwrite, progress=progress)
+    return Dataset(written.yaml_path, source.notes)
 
 
 def _refuse_holder(source: Dataset, out: Path) -> None:
