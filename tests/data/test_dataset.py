@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -275,6 +276,21 @@ def test_a_dataset_of_poses_gives_its_boxes(yolo_source: Path) -> None:
         yaml.write_text(f"{text}kpt_shape: {shape}\n")
         with pytest.raises(DatasetError, match=r"'kpt_shape' is .*, not \[number of keypoints, 2 or 3\]"):
             open_dataset(yolo_source)
+
+
+def test_a_picture_whose_name_is_not_utf8(yolo_source: Path, tmp_path: Path) -> None:
+    for path in (yolo_source / "images/train/a.jpg", yolo_source / "labels/train/a.txt"):
+        path.rename(os.fsdecode(os.fsencode(path.parent / "stra") + b"\xdfe" + os.fsencode(path.suffix)))
+    dataset = open_dataset(yolo_source)
+    assert len(dataset.fingerprint) == 64 and len(list(dataset.samples("train"))) == 3
+    assert check_dataset(yolo_source).ok
+    import_dataset("yolo", yolo_source, tmp_path / "out")
+    assert check_dataset(tmp_path / "out").ok
+    assert split_dataset(yolo_source, tmp_path / "cut", into="test", fraction=0.4).splits == {
+        "train": 2,
+        "val": 1,
+        "test": 1,
+    }
 
 
 @pytest.fixture
