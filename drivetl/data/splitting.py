@@ -1,9 +1,10 @@
-"""Cut a new split out of an existing one, never dividing a group."""
+"""Cut a new split out of an existing one: by chance, never dividing a group, or by a list, which may and is told of."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.grouping import content_groups, take_groups
 from drivetl.data.layout import MARKER, read_origin, refuse_nesting, write_dataset
+from drivetl.data.records import Sample
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import read_limited, refuse_existing_dir
 from drivetl.progress import Progress, silent
@@ -83,6 +85,9 @@ def move_listed(
 ) -> Dataset:
     """Write ``dataset`` to ``out`` with the pictures that a list names moved from one split to another.
 
+    The list is obeyed also where it divides a recorded group; the notes of what is returned say so, after those of the
+    dataset.
+
     Args:
         dataset, out, overwrite, progress: as in `split_dataset`.
         names: a text file with one file name a line, folders left out; lines that begin with ``#`` are comments.
@@ -111,7 +116,19 @@ def move_listed(
     others = [sample for split in source.splits if split != from_ for sample in source.samples(split)]
     origin = read_origin(source)
     written = write_dataset(out, moved + others, source.names, origin, overwrite=overwrite, progress=progress)
-    return Dataset(written.yaml_path, source.notes)
+    divided = _divided({sample.group for sample in samples if sample.image.name in wanted}, moved + others, into)
+    return Dataset(written.yaml_path, (*source.notes, *divided))
+
+
+def _divided(groups: Collection[str], samples: Iterable[Sample], into: str) -> list[str]:
+    """Return a sentence on those of the moved ``groups`` that also stand in another split than ``into``."""
+    found = sorted({sample.group for sample in samples if sample.split != into and sample.group in groups})
+    if not found:
+        return []
+    return [
+        f"The list divides {len(found)} groups of pictures that belong together, such as {quoted(found[0])}: what is "
+        f"learned in one split is met again in {quoted(into)}. They are named by: drivetl data check"
+    ]
 
 
 def _refuse_holder(source: Dataset, out: Path) -> None:
