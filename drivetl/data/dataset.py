@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from drivetl.config import load_yaml
+from drivetl.data.clipping import Clipping, clipping_notes
 from drivetl.data.labels import read_boxes
 from drivetl.data.pictures import UNREAD_ENDINGS, is_picture, picture_size_hw
+from drivetl.data.places import exists, listed_in, place_of
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import fingerprint, picture_of, sample_from, stored_lines
 from drivetl.data.text import plain
 from drivetl.errors import DatasetError, quoted
-from drivetl.files import files_below, read_limited
+from drivetl.files import files_below
 
 __all__ = ["Dataset", "find_yaml", "label_path", "leave_out", "open_dataset", "unread_note", "unread_pictures"]
 
@@ -24,10 +26,6 @@ SAMPLES_FILE = "samples.jsonl"
 YAML_FILE = "data.yaml"
 
 _SPLITS = ("train", "val", "test", "minival")
-_LIST_LIMIT_BYTES = 256 << 20
-# Linux's limits; those of other systems are no wider.
-_NAME_LIMIT_BYTES = 255
-_PATH_LIMIT_BYTES = 4095
 
 
 def find_yaml(path: Path) -> Path | None:
@@ -69,7 +67,7 @@ def open_dataset(path: Path) -> Dataset:
         ConfigError: ``data.yaml`` is not readable YAML.
     """
     path = Path(path)
-    if not _exists(path):
+    if not exists(path):
         raise DatasetError(
             f"there is no dataset {quoted(path)}; make one with: drivetl data import FORMAT SOURCE --out DATASET"
         )
@@ -96,12 +94,18 @@ class Dataset:
             prefer `training_document`: it has absolute paths and no ``download``.
         root: the folder of the YAML.
         names: class names in the order of their ids.
-        notes: sentences about what was ignored, for the verbs to print.
+        notes: sentences about what was ignored, and about boxes of a stranger's that left their pictures, as far as
+            they were read; for the verbs to print.
         keypoint_columns: how many columns of keypoints follow each box, in a stranger's dataset of poses.
         made_by_drivetl: whether ``samples.jsonl`` is there, with groups, ignore regions and conditions.
     """
 
-    def __init__(self, yaml_path: Path) -> None:
+    def __init__(self, yaml_path: Path, notes: Sequence[str] = ()) -> None:
+        """Open the dataset of a YAML; ``notes`` are more sentences, on what became of the dataset it was made from.
+
+        Raises:
+            DatasetError, ConfigError: as `open_dataset`.
+        """
         self.yaml_path = yaml_path.absolute()
         self.root = self.yaml_path.parent
         self.samples_path = self.root / SAMPLES_FILE
@@ -111,12 +115,17 @@ class Dataset:
             self._document.setdefault("val", self._document["validation"])
         self.names = self._read_names()
         self.keypoint_columns = 0 if self.made_by_drivetl else self._read_keypoint_columns()
-        self.notes: tuple[str, ...] = ()
+        self._notes = list(notes)
+        self._clipping: dict[str, Clipping] = {}
         if "download" in self._document:
-            self.notes = (
+            self._notes.append(
                 f"The key 'download' of {quoted(yaml_path)} is ignored: drivetl neither fetches nor runs what a "
-                "dataset file names.",
+                "dataset file names."
             )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self._notes, *clipping_notes(self._clipping.values(), f" of {quoted(self.root)}"))
 
     @cached_property
     def splits(self) -> dict[str, int]:
@@ -163,9 +172,16 @@ class Dataset:
     def samples(self, split: str) -> Iterator[Sample]:
         """Yield the pictures of a split one by one, in a fixed order. Memory does not grow with their number.
 
+        A stranger's boxes are cut to their pictures; of what has no area there, ``notes`` tells.
+
         Raises:
             DatasetError: there is no such split (raised at once), or, while iterating, a file cannot be used.
         """
+        samples = self.unclipped(split)
+        return samples if self.made_by_drivetl else self._cut(samples, split)
+
+    def unclipped(self, split: str) -> Iterator[Sample]:
+        """Yield what `samples` does, with boxes as the label files have them; errors as there."""
         if split not in self.splits:
             raise DatasetError(
                 f"the dataset {quoted(self.root)} has no split {quoted(split)}; it has {', '.join(self.splits)}"
@@ -232,6 +248,13 @@ class Dataset:
             group = f"{split}/{path.stem}" if path.stem in self._shared_names else path.stem
             yield Sample(path, size_hw, split, group, boxes)
 
+    def _cut(self, samples: Iterator[Sample], split: str) -> Iterator[Sample]:
+        clipping = self._clipping[split] = Clipping()  # a split that is read again is counted anew
+        for sample in samples:
+            inside = ((box, clipping.inside(box.xyxy_px, sample.image, sample.size_hw)) for box in sample.boxes)
+            boxes = tuple(replace(box, xyxy_px=xyxy_px) for box, xyxy_px in inside if xyxy_px is not None)
+            yield replace(sample, boxes=boxes)
+
     @cached_property
     def _shared_names(self) -> set[str]:
         """Names that several splits have: many sets number each split's pictures from zero, which says nothing."""
@@ -284,9 +307,9 @@ class Dataset:
         """Return the folders and list files of a split. They may lie anywhere: they are only read."""
         values: Any = self._document[split]
         base = self.root / str(self._document.get("path") or "")
-        places = [_place(base, str(value)) for value in (values if isinstance(values, list) else [values])]
+        places = [place_of(base, str(value)) for value in (values if isinstance(values, list) else [values])]
         for place in places:
-            if not _exists(place):
+            if not exists(place):
                 raise DatasetError(
                     f"{quoted(self.yaml_path)}: {quoted(split)} names {quoted(place)}, which does not exist; "
                     "correct the path"
@@ -299,50 +322,5 @@ class Dataset:
             if place.is_dir():
                 found += [path.absolute() for path in files_below(place) if is_picture(path)]
             else:
-                found += _from_list(place)
+                found += listed_in(place)
         return found
-
-
-def _place(base: Path, value: str) -> Path:
-    """Return where a split lies; ``../train/images`` of a YAML that Roboflow wrote stands beside it, not above."""
-    place = base / value
-    if value.startswith("../") and not _exists(place) and _exists(base / value.removeprefix("../")):
-        return base / value.removeprefix("../")
-    return place
-
-
-def _exists(path: Path) -> bool:
-    """Say whether a path exists.
-
-    Raises:
-        DatasetError: the system will not even look, because the path is too long or not allowed.
-    """
-    try:
-        return path.exists()
-    except OSError as error:
-        raise DatasetError(f"cannot look for {quoted(path)}: {error.strerror or error}; correct the path") from error
-
-
-def _from_list(path: Path) -> list[Path]:
-    """Return the pictures of a text file, one path a line, relative to the file as Ultralytics reads ``./``."""
-    if not path.is_file():
-        raise DatasetError(f"{quoted(path)} is neither a folder nor a text file that lists pictures; correct the path")
-    try:
-        lines = read_limited(path, _LIST_LIMIT_BYTES).decode("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{quoted(path)} cannot be read as a list of pictures in UTF-8: {quoted(error)}") from error
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if picture := line.strip():
-            place = (path.parent / picture).absolute()
-            _refuse_impossible(place, f"{quoted(path)}, line {number}")
-            found.append(place)
-    return found
-
-
-def _refuse_impossible(path: Path, where: str) -> None:
-    """Refuse what no file system can hold, here, where the line is known; every later look at it would fail."""
-    encoded = os.fsencode(path)
-    longest = max(len(name) for name in encoded.split(os.fsencode(os.sep)))
-    if longest > _NAME_LIMIT_BYTES or len(encoded) > _PATH_LIMIT_BYTES or b"\0" in encoded:
-        raise DatasetError(f"{where}: {quoted(path)} cannot be the path of a picture; correct the list")
