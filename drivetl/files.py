@@ -131,13 +131,30 @@ def read_limited(path: Path, limit_bytes: int) -> bytes:
 
 
 @contextlib.contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write ``target`` into an `OutputError` with a remedy."""
+def writing(target: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Turn the operating system's refusal to write ``target`` into an `OutputError` with a remedy.
+
+    ``temporary`` stands for the target while a block runs that may read other files too: a refusal that names one of
+    those passes as it is. A full disk names no file.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
     try:
         yield
     except OSError as error:
+        if temporary is not None and _names_another(error, temporary):
+            raise
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write {quoted(target)}: {reason}; free space or choose another place") from error
+
+
+def _names_another(error: OSError, temporary: Path) -> bool:
+    """Say whether the system named files: neither ``temporary`` nor what lies below it, or has its name and more."""
+    # A copy that fails half-way names its source first and then what it writes.
+    named = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
+    own = str(temporary.absolute())
+    return bool(named) and not any(str(Path(os.fsdecode(name)).absolute()).startswith(own) for name in named)
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
@@ -169,8 +186,9 @@ def atomic_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         os.close(descriptor)
     temporary = Path(name)
     try:
-        with writing(target):
+        with writing(target, temporary):
             yield temporary
+        with writing(target):
             # mkstemp makes files that only their owner can read; a result follows the user's umask instead.
             umask = os.umask(0)
             os.umask(umask)
@@ -208,8 +226,9 @@ def atomic_dir(target: Path, *, marker: str, overwrite: bool = False) -> Iterato
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        with writing(target):
+        with writing(target, temporary):
             yield temporary
+        with writing(target):
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o777 & ~umask)
@@ -224,14 +243,18 @@ def _swap(temporary: Path, target: Path) -> None:
         temporary.replace(target)
         return
     retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.replace(retired / target.name)
     try:
+        target.replace(retired / target.name)
         temporary.replace(target)
-    except OSError:
-        (retired / target.name).replace(target)
+    except BaseException:
+        # Ctrl-C between the two renames is no OSError, and would leave nothing at ``target``.
+        if not target.exists():
+            (retired / target.name).replace(target)
         raise
     finally:
-        shutil.rmtree(retired, ignore_errors=True)
+        # Where neither stands, because the old one could not be put back, this is all that is left of it.
+        if target.exists():
+            shutil.rmtree(retired, ignore_errors=True)
 
 
 @contextlib.contextmanager
