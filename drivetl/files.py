@@ -23,6 +23,7 @@ __all__ = [
     "git_commit",
     "json_bytes",
     "locked_dir",
+    "locked_file",
     "read_limited",
     "refuse_existing_dir",
     "sha256_file",
@@ -267,27 +268,57 @@ def locked_dir(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: another process holds it.
     """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    descriptor = -1
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-        _locks.add(descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        _let_go(descriptor)
-        raise OutputError(
-            f"another process is at work in {quoted(folder)}; wait for it, end it, or choose another --out"
-        ) from error
-    except OSError:
-        pass
+    refusal = f"another process is at work in {quoted(folder)}; wait for it, end it, or choose another --out"
+    descriptor = _lock(folder, os.O_RDONLY, refusal)
     try:
         yield
     finally:
         _let_go(descriptor)
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, refusal: str) -> Iterator[None]:
+    """Keep other processes that ask for it away from a file, as `locked_dir` does; where there is none, it is made.
+
+    Raises:
+        OutputError: another process holds it; ``refusal`` says what that does, and the remedy.
+    """
+    descriptor = _lock(path, os.O_RDWR | os.O_CREAT, refusal)
+    # Whoever held it before may have moved the file away just then, and the lock lies on what was moved.
+    while descriptor >= 0 and not _stands_at(path, descriptor):
+        _let_go(descriptor)
+        descriptor = _lock(path, os.O_RDWR | os.O_CREAT, refusal)
+    try:
+        yield
+    finally:
+        _let_go(descriptor)
+
+
+def _lock(path: Path, flags: int, refusal: str) -> int:
+    """Return the descriptor that holds a lock; -1 where there are no locks."""
+    if sys.platform == "win32":
+        return -1
+    import fcntl
+
+    descriptor = -1
+    try:
+        descriptor = os.open(path, flags, 0o666)
+        _locks.add(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        _let_go(descriptor)
+        raise OutputError(refusal) from error
+    except OSError:
+        _let_go(descriptor)
+        return -1
+    return descriptor
+
+
+def _stands_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _let_go(*descriptors: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import socket
@@ -21,6 +22,7 @@ from drivetl.files import (
     files_below,
     git_commit,
     locked_dir,
+    locked_file,
     read_limited,
     sha256_file,
     write_json,
@@ -277,10 +279,35 @@ def test_a_locked_folder_is_kept_until_its_process_ends_however_it_ends(tmp_path
         holder.stdout.close()
 
 
+def test_a_locked_file_is_the_one_that_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f.part"
+    with locked_file(path, "busy; wait"):
+        with pytest.raises(OutputError, match=r"^busy; wait$"), locked_file(path, "busy; wait"):
+            pass
+        assert path.read_bytes() == b""
+    with locked_file(path, "busy"):
+        path.replace(tmp_path / "f")
+        with locked_file(path, "busy"):  # another file by now
+            pass
+    flock, calls = fcntl.flock, []
+
+    def slow(descriptor: int, how: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:  # whoever held it until now has just taken it away
+            path.unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr("fcntl.flock", slow)
+    with locked_file(path, "busy"):
+        assert len(calls) == 2 and path.is_file()
+
+
 def test_where_there_are_no_locks_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with locked_dir(tmp_path), locked_dir(tmp_path):
+        pass
+    with locked_file(tmp_path / "f", "busy"), locked_file(tmp_path / "f", "busy"):
         pass
