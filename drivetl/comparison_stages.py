@@ -10,7 +10,7 @@ from typing import Any
 from drivetl.comparison_recipe import TARGET, ZERO_SHOT, ComparisonRecipe, SourceStage
 from drivetl.recipe import TRAIN_DATASETS, TRAIN_FILES, Stage, dataset_folders, named_files
 
-__all__ = ["comparison_stages", "labels_of", "runs_of", "zero_shot_runs"]
+__all__ = ["comparison_stages", "labels_of", "runs_by_seed", "runs_of", "zero_shot_runs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,13 @@ def labels_of(recipe: ComparisonRecipe) -> tuple[str, ...]:
 
 def runs_of(recipe: ComparisonRecipe, arm: str) -> tuple[str, ...]:
     """Return the names under which a trained arm was measured: one for each seed and fold."""
-    return tuple(f"{arm}_{seed}{part.suffix}" for seed in recipe.seeds for part in _parts(recipe, Path()))
+    return tuple(name for names in runs_by_seed(recipe, arm) for name in names)
+
+
+def runs_by_seed(recipe: ComparisonRecipe, arm: str) -> tuple[tuple[str, ...], ...]:
+    """Return the same for each seed: one name, or one for each fold."""
+    parts = _parts(recipe, Path())
+    return tuple(tuple(f"{arm}_{seed}{part.suffix}" for part in parts) for seed in recipe.seeds)
 
 
 def zero_shot_runs(recipe: ComparisonRecipe, label: str) -> tuple[str, ...]:

@@ -247,3 +247,50 @@ def test_threads_hold_for_every_arm_whoever_trains_it() -> None:
 def test_folds_that_cannot_be_compared_are_an_error(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         folded(**changes)
+
+
+def summary(recipe: ComparisonRecipe, measured: dict[str, float | None]) -> list[str]:
+    results: dict[str, Any] = {name: {"map50_95": value, "images": 10} for name, value in measured.items()}
+    for arm, seconds in (("ours", (100, 110, 100, 110)), ("theirs", (50, 50, 50, 50))):
+        names = [f"train_{arm}_{seed}_fold{fold}" for seed in (0, 1) for fold in (0, 1)]
+        results |= {name: {"seconds": value} for name, value in zip(names, seconds, strict=True)}
+    return _comparison._summary(recipe, results)
+
+
+def test_the_spread_is_that_of_seeds_and_not_of_folds() -> None:
+    recipe = folded(compare=[], arms={"ours": {"wise_ft": 0.5}, "theirs": {"trainer": "ultralytics"}})
+    figures = {
+        # Two folds, one easy and one hard; the seeds differ by 0.02.
+        **{"zero_shot_fold0_target": 0.2, "zero_shot_fold1_target": 0.6, "zero_shot_kept": 0.5},
+        **{"ours_0_fold0_target": 0.3, "ours_0_fold1_target": 0.7, "ours_1_fold0_target": 0.34},
+        **{"ours_1_fold1_target": 0.7, "ours_0_fold0_alone_target": None, "ours_0_fold1_alone_target": 0.7},
+        **{"ours_1_fold0_alone_target": None, "ours_1_fold1_alone_target": 0.7},
+        **{f"theirs_{seed}_fold{fold}_target": None for seed in (0, 1) for fold in (0, 1)},
+        **{f"{arm}_{seed}_fold{fold}_kept": 0.4 for arm in ("ours", "theirs") for seed in (0, 1) for fold in (0, 1)},
+    }
+    lines = summary(recipe, figures)
+    found = {words.strip(): figure for words, figure in (line.rsplit("  ", 1) for line in lines[2:6])}
+    assert lines[1] == (
+        "target: 20 pictures in 2 folds, mAP50-95 over all classes, mean of 2 folds, "
+        "2 seeds (±: standard deviation over them)"
+    )
+    assert found == {
+        "zero-shot": "0.400",
+        "ours": "0.510 ± 0.014",
+        "ours, not mixed with the start": "0.700 ± 0.000",
+        "theirs": "no figure: the model has no class of the dataset",
+    }
+    assert lines[7].startswith("kept: 10 pictures, mAP50-95 over all classes, mean of 2 folds, 2 seeds")
+    assert lines[8:10] == [f"  {'zero-shot':<28}  0.500", f"  {'ours':<28}  0.400 ± 0.000"]
+    assert lines[-2:] == [f"  {'ours':<28}  105 ± 6", f"  {'theirs':<28}  50 ± 0"]
+
+
+def test_one_seed_has_no_spread() -> None:
+    recipe = plan(compare=[], seeds=[0], arms={"ours": {"wise_ft": 1.0}}, train={})
+    results = {"zero_shot_fog": {"map50_95": 0.2, "images": 9}, "ours_0_fog": {"map50_95": 0.3}}
+    lines = _comparison._summary(recipe, {**results, "train_ours_0": {"seconds": 9.7}})
+    assert lines[1:4] == [
+        "fog: 9 pictures, mAP50-95 over all classes, 1 seed",
+        f"  {'zero-shot':<28}  0.200",
+        f"  {'ours':<28}  0.300",
+    ]
