@@ -40,8 +40,8 @@ def carry_out_comparison(
     plan = arms_at_home(plan, path)
     weights = resolve_weights(plan.weights).absolute()
     folder = out.absolute() / plan.name
+    stages = comparison_stages(plan, folder, weights, path.absolute().parent)
     with begun(folder, json.loads(plan.model_dump_json())):
-        stages = comparison_stages(plan, folder, weights, path.absolute().parent)
         results = carry_out_all(stages, folder, reporter, jobs)
         picture = _picture(plan, results, folder / "comparison.png")
     return folder, results, [*_summary(plan, results), *picture]
