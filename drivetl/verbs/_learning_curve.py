@@ -162,13 +162,12 @@ def _train(config: TrainConfig, folder: RunFolder, reporter: Reporter) -> dict[s
     """Train on one subset, or return what it gave when it was finished before."""
     from drivetl.adapt.training import train
 
-    done = folder.root / "result.json"
-    if done.is_file():
-        kept: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+    if folder.result.is_file():
+        kept: dict[str, Any] = json.loads(folder.result.read_text(encoding="utf-8"))
         return kept
-    begun = folder.config.is_file() and not folder.adapted.is_file()
+    # Killed between its last weights and its result, it still has the state that gives both once more.
+    begun = folder.config.is_file() and (folder.state.is_file() or not folder.adapted.is_file())
     if not begun:
-        # Killed before its settings were written, or between its weights and its result.
         shutil.rmtree(folder.root, ignore_errors=True)
     result = train(
         config,
@@ -178,7 +177,6 @@ def _train(config: TrainConfig, folder: RunFolder, reporter: Reporter) -> dict[s
         progress=under(f"{config.pictures} pictures", reporter),
         say=reporter.say,
     )
-    write_json(done, result.document(), overwrite=True)
     return result.document()
 
 
