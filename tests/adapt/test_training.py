@@ -96,6 +96,8 @@ def test_a_resumed_run_ends_in_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         train(configure(), run, progress=interrupt_at(3))
     assert not RunFolder(run).adapted.exists()
+    with RunFolder(run).log.open("a") as log:
+        log.write('{"epoch": 2, "sec')  # killed while it wrote
     with pytest.raises(KeyboardInterrupt):
         train(configure(), run, resume=True, progress=interrupt_at(5))
     result = train(configure(), run, resume=True)
