@@ -12,7 +12,7 @@ from drivetl import __version__
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import write_json
 from drivetl.verbs._console import Reporter
-from drivetl.verbs._train_figures import judge_of, selecting_split, under
+from drivetl.verbs._train_figures import judge_of, under
 
 if TYPE_CHECKING:
     from drivetl.adapt.config import TrainConfig
@@ -214,7 +214,7 @@ def _notes(
     kept = [str(size) for size, (result, _) in trained.items() if result["share"] == 0]
     if kept:
         notes.append(f"The start was kept with {', '.join(kept)} pictures, because nothing trained was better.")
-    choosing = selecting_split(config, dataset)
+    choosing = config.selecting_split(dataset.splits)
     if choosing is not None:
         notes.append(
             f"The {dataset.splits[choosing]} labelled pictures of {choosing!r} choose the epoch and are not counted."

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.errors import ConfigError, DatasetError, OutputError
+from drivetl.files import write_json
 from drivetl.verbs import train
 
 from .conftest import draw_dataset
@@ -101,10 +102,18 @@ def test_a_training_that_is_done_but_for_its_result_is_not_done_again(
         assert invoke(*words).exit_code == 130
     subset = RunFolder(out).subset(2)
     assert subset.adapted.is_file() and subset.state.is_file() and not subset.result.is_file()
+    own: list[str] = []
+
+    def note(target: Path, document: Any, *, overwrite: bool) -> None:
+        own.append(target.name)
+        write_json(target, document, overwrite=overwrite)
+
     with monkeypatch.context() as patch:
         patch.setattr(AdaptTrainer, "optimizer_step", stop)
+        patch.setattr("drivetl.verbs._learning_curve.write_json", note)
         document = document_of(invoke("--resume", "--out", out, "--json"))
     assert document["optimiser_steps"] > 0 and json.loads(subset.result.read_text())["weights"] == document["weights"]
+    assert own == ["evaluation.json", "learning_curve.json"], "the training wrote its result itself"
     # Where its result was deleted, nothing is left that could give it again.
     (subset.root / "evaluation.json").unlink()
     subset.result.unlink()
