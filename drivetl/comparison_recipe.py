@@ -6,12 +6,15 @@ person could type: import, folds, train, evaluate, compare. Which ones is in `dr
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from drivetl.config import StrictModel
+from drivetl.errors import quoted
+from drivetl.recipe import Seed
 
 __all__ = ["TARGET", "ZERO_SHOT", "ComparisonRecipe"]
 
@@ -19,6 +22,9 @@ __all__ = ["TARGET", "ZERO_SHOT", "ComparisonRecipe"]
 ZERO_SHOT = "zero_shot"
 # The name of the test pictures of the folds among what is reported on.
 TARGET = "target"
+
+# Three of them and a few words of drivetl's make the longest name of a file, which most file systems hold to 255 bytes.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
 
 class MoveStage(StrictModel):
@@ -72,9 +78,9 @@ class ComparisonRecipe(StrictModel):
     device: str = "cpu"
     imgsz: int = Field(default=640, ge=64, le=4096, multiple_of=32)
     threads: int | None = Field(default=None, ge=1)
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     sources: dict[str, SourceStage]
-    train_on: tuple[str, ...] = Field(min_length=1)
+    train_on: tuple[str, ...]
     folds: FoldsStage | None = Field(default=None, description="train and test on folds of the one source")
     report_on: dict[str, ReportStage] = Field(default_factory=dict)
     min_boxes: int = Field(default=20, ge=1, description="boxes that a class of the headline needs")
@@ -84,6 +90,33 @@ class ComparisonRecipe(StrictModel):
         description="arm → its own settings; with 'trainer: ultralytics' Ultralytics' own, and no shared ones",
     )
     compare: tuple[PairStage, ...] = ()
+
+    @field_validator("sources", "report_on", "arms")
+    @classmethod
+    def _name_files(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"files are called after {quoted(name)}, so it must be 1 to 60 letters from A to Z, digits, dots, "
+                    "underscores and hyphens, a letter or digit first; choose another name"
+                )
+        return value
+
+    @field_validator("arms")
+    @classmethod
+    def _start_is_no_arm(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if ZERO_SHOT in value:
+            raise ValueError(f"{ZERO_SHOT!r} stands for the start, which is always measured; choose another name")
+        return value
+
+    @field_validator("seeds", "train_on")
+    @classmethod
+    def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            raise ValueError("name at least one")
+        if twice := [entry for number, entry in enumerate(value) if entry in value[:number]]:
+            raise ValueError(f"{quoted(twice[0])} stands there twice; name it once")
+        return value
 
     @model_validator(mode="after")
     def _names_exist(self) -> ComparisonRecipe:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from drivetl.comparison_recipe import TARGET, ZERO_SHOT, ComparisonRecipe, SourceStage
+from drivetl.errors import ConfigError, quoted
 from drivetl.recipe import TRAIN_DATASETS, TRAIN_FILES, Stage, dataset_folders, named_files
 
-__all__ = ["comparison_stages", "labels_of", "runs_of", "zero_shot_runs"]
+__all__ = ["comparison_stages", "labels_of", "runs_by_seed", "runs_of", "zero_shot_runs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ def comparison_stages(recipe: ComparisonRecipe, folder: Path, weights: Path, bas
         folder: where the run keeps its results.
         weights: the resolved checkpoint that every arm starts from.
         base: the recipe's own folder, from which relative files are meant.
+
+    Raises:
+        ConfigError: two stages would have the same name or write to the same place.
     """
     found = [stage for name in recipe.sources for stage in _source(name, recipe.sources[name], folder, base)]
     if recipe.folds is not None:
@@ -47,7 +51,24 @@ def comparison_stages(recipe: ComparisonRecipe, folder: Path, weights: Path, bas
         for seed in recipe.seeds:
             for part in _parts(recipe, folder):
                 found += _trained(recipe, folder, weights, base, (arm, seed, part))
-    return [*found, *_compared(recipe, folder)]
+    found += _compared(recipe, folder)
+    _refuse_twins(found)
+    return found
+
+
+def _refuse_twins(stages: list[Stage]) -> None:
+    """Names are put together from several, so that the arms ``a`` and ``a_0`` may come to the same one."""
+    taken: set[str | Path] = set()
+    for stage in stages:
+        places: tuple[str | Path, ...] = (stage.name, *stage.outputs)
+        for place in places:
+            if place in taken:
+                raise ConfigError(
+                    f"two stages of the comparison would be called, or write to, {quoted(place)}; give another name to "
+                    "a source, an arm or a set of pictures that it is put together from, and name no pair of 'compare' "
+                    "twice"
+                )
+            taken.add(place)
 
 
 def labels_of(recipe: ComparisonRecipe) -> tuple[str, ...]:
@@ -57,7 +78,13 @@ def labels_of(recipe: ComparisonRecipe) -> tuple[str, ...]:
 
 def runs_of(recipe: ComparisonRecipe, arm: str) -> tuple[str, ...]:
     """Return the names under which a trained arm was measured: one for each seed and fold."""
-    return tuple(f"{arm}_{seed}{part.suffix}" for seed in recipe.seeds for part in _parts(recipe, Path()))
+    return tuple(name for names in runs_by_seed(recipe, arm) for name in names)
+
+
+def runs_by_seed(recipe: ComparisonRecipe, arm: str) -> tuple[tuple[str, ...], ...]:
+    """Return the same for each seed: one name, or one for each fold."""
+    parts = _parts(recipe, Path())
+    return tuple(tuple(f"{arm}_{seed}{part.suffix}" for part in parts) for seed in recipe.seeds)
 
 
 def zero_shot_runs(recipe: ComparisonRecipe, label: str) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ __all__ = [
     "git_commit",
     "json_bytes",
     "locked_dir",
+    "locked_file",
     "read_limited",
     "refuse_existing_dir",
     "sha256_file",
@@ -131,13 +132,30 @@ def read_limited(path: Path, limit_bytes: int) -> bytes:
 
 
 @contextlib.contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write ``target`` into an `OutputError` with a remedy."""
+def writing(target: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Turn the operating system's refusal to write ``target`` into an `OutputError` with a remedy.
+
+    ``temporary`` stands for the target while a block runs that may read other files too: a refusal that names one of
+    those passes as it is. A full disk names no file.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
     try:
         yield
     except OSError as error:
+        if temporary is not None and _names_another(error, temporary):
+            raise
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write {quoted(target)}: {reason}; free space or choose another place") from error
+
+
+def _names_another(error: OSError, temporary: Path) -> bool:
+    """Say whether the system named files: neither ``temporary`` nor what lies below it, or has its name and more."""
+    # A copy that fails half-way names its source first and then what it writes.
+    named = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
+    own = str(temporary.absolute())
+    return bool(named) and not any(str(Path(os.fsdecode(name)).absolute()).startswith(own) for name in named)
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
@@ -169,8 +187,9 @@ def atomic_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         os.close(descriptor)
     temporary = Path(name)
     try:
-        with writing(target):
+        with writing(target, temporary):
             yield temporary
+        with writing(target):
             # mkstemp makes files that only their owner can read; a result follows the user's umask instead.
             umask = os.umask(0)
             os.umask(umask)
@@ -208,8 +227,9 @@ def atomic_dir(target: Path, *, marker: str, overwrite: bool = False) -> Iterato
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        with writing(target):
+        with writing(target, temporary):
             yield temporary
+        with writing(target):
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o777 & ~umask)
@@ -224,14 +244,18 @@ def _swap(temporary: Path, target: Path) -> None:
         temporary.replace(target)
         return
     retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.replace(retired / target.name)
     try:
+        target.replace(retired / target.name)
         temporary.replace(target)
-    except OSError:
-        (retired / target.name).replace(target)
+    except BaseException:
+        # Ctrl-C between the two renames is no OSError, and would leave nothing at ``target``.
+        if not target.exists():
+            (retired / target.name).replace(target)
         raise
     finally:
-        shutil.rmtree(retired, ignore_errors=True)
+        # Where neither stands, because the old one could not be put back, this is all that is left of it.
+        if target.exists():
+            shutil.rmtree(retired, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -244,27 +268,57 @@ def locked_dir(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: another process holds it.
     """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    descriptor = -1
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-        _locks.add(descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        _let_go(descriptor)
-        raise OutputError(
-            f"another process is at work in {quoted(folder)}; wait for it, end it, or choose another --out"
-        ) from error
-    except OSError:
-        pass
+    refusal = f"another process is at work in {quoted(folder)}; wait for it, end it, or choose another --out"
+    descriptor = _lock(folder, os.O_RDONLY, refusal)
     try:
         yield
     finally:
         _let_go(descriptor)
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, refusal: str) -> Iterator[None]:
+    """Keep other processes that ask for it away from a file, as `locked_dir` does; where there is none, it is made.
+
+    Raises:
+        OutputError: another process holds it; ``refusal`` says what that does, and the remedy.
+    """
+    descriptor = _lock(path, os.O_RDWR | os.O_CREAT, refusal)
+    # Whoever held it before may have moved the file away just then, and the lock lies on what was moved.
+    while descriptor >= 0 and not _stands_at(path, descriptor):
+        _let_go(descriptor)
+        descriptor = _lock(path, os.O_RDWR | os.O_CREAT, refusal)
+    try:
+        yield
+    finally:
+        _let_go(descriptor)
+
+
+def _lock(path: Path, flags: int, refusal: str) -> int:
+    """Return the descriptor that holds a lock; -1 where there are no locks."""
+    if sys.platform == "win32":
+        return -1
+    import fcntl
+
+    descriptor = -1
+    try:
+        descriptor = os.open(path, flags, 0o666)
+        _locks.add(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        _let_go(descriptor)
+        raise OutputError(refusal) from error
+    except OSError:
+        _let_go(descriptor)
+        return -1
+    return descriptor
+
+
+def _stands_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _let_go(*descriptors: int) -> None:

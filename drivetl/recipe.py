@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,7 @@ __all__ = [
     "FallbackStage",
     "Recipe",
     "ScenesStage",
+    "Seed",
     "Stage",
     "TrainSettings",
     "WeatherStage",
@@ -51,6 +52,8 @@ TrainSettings = dict[str, Any]
 # Those that name a file, and those that name a dataset.
 TRAIN_FILES = ("albumentations",)
 TRAIN_DATASETS = ("replay", "retention")
+# As `drivetl.adapt.config.TrainConfig` takes it, which is told of it after the import only.
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class DataStage(StrictModel):
@@ -146,7 +149,7 @@ class Recipe(StrictModel):
     weights: str
     device: str = "cpu"
     imgsz: int = Field(default=640, ge=64, le=4096, multiple_of=32)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     input_size: str | None = Field(
         default=None, pattern=r"^\d+x\d+$", description="height x width that is measured and exported; null: square"
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from drivetl.files import (
     files_below,
     git_commit,
     locked_dir,
+    locked_file,
     read_limited,
     sha256_file,
     write_json,
@@ -102,6 +105,70 @@ def test_atomic_dir_keeps_the_old_folder_after_a_failure(tmp_path: Path) -> None
         raise OSError(errno.ENOSPC, "No space left on device")
     assert (target / "m").read_text() == "first"
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, OSError])
+@pytest.mark.parametrize("done", [False, True])
+def test_an_interrupted_swap_leaves_a_whole_folder(
+    kind: type[BaseException], done: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "bundle"
+    with atomic_dir(target, marker="m") as folder:
+        (folder / "m").write_text("first")
+    replace, calls = Path.replace, []
+
+    def interrupted(path: Path, to: Path) -> Path:
+        calls.append(path)
+        if len(calls) == 2:  # the first takes the old folder away, the second brings the new one
+            if done:
+                replace(path, to)
+            raise kind
+        return replace(path, to)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    wanted = OutputError if kind is OSError else kind
+    with pytest.raises(wanted), atomic_dir(target, marker="m", overwrite=True) as folder:
+        (folder / "m").write_text("second")
+    assert (target / "m").read_text() == ("second" if done else "first")
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_an_old_folder_that_cannot_be_put_back_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "bundle"
+    with atomic_dir(target, marker="m") as folder:
+        (folder / "m").write_text("first")
+    replace, calls = Path.replace, []
+
+    def gone_after_one(path: Path, to: Path) -> Path:
+        calls.append(path)
+        if len(calls) > 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return replace(path, to)
+
+    monkeypatch.setattr(Path, "replace", gone_after_one)
+    with pytest.raises(OutputError), atomic_dir(target, marker="m", overwrite=True) as folder:
+        (folder / "m").write_text("second")
+    assert [path.read_text() for path in tmp_path.glob(".bundle-old-*/bundle/m")] == ["first"]
+
+
+def test_a_missing_input_is_not_said_to_be_the_output(tmp_path: Path) -> None:
+    for missing in (tmp_path / "in.txt", tmp_path / "out.txt.in"):
+        with pytest.raises(FileNotFoundError, match=missing.name), atomic_file(tmp_path / "out.txt") as temporary:
+            temporary.write_bytes(missing.read_bytes())
+        with pytest.raises(FileNotFoundError, match=missing.name), atomic_dir(tmp_path / "out", marker="m") as folder:
+            shutil.copyfile(missing, folder / "copy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_of_the_output_is_the_output(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write '.*out'"), atomic_dir(tmp_path / "out", marker="m") as folder:
+        (folder / "no" / "such").write_text("")
+    # As shutil says it of a full disk: the source first.
+    with pytest.raises(OutputError, match=r"No space left"), atomic_file(tmp_path / "out") as temporary:
+        raise OSError(errno.ENOSPC, "No space left on device", "in", None, str(temporary))
+    with pytest.raises(OutputError, match=r"cannot write"), atomic_file(tmp_path / "out") as temporary:
+        Path(f"{temporary}.d/data").write_text("")  # ONNX keeps large weights beside the file
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unwritable_place_is_one_sentence(tmp_path: Path) -> None:
@@ -212,10 +279,35 @@ def test_a_locked_folder_is_kept_until_its_process_ends_however_it_ends(tmp_path
         holder.stdout.close()
 
 
+def test_a_locked_file_is_the_one_that_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f.part"
+    with locked_file(path, "busy; wait"):
+        with pytest.raises(OutputError, match=r"^busy; wait$"), locked_file(path, "busy; wait"):
+            pass
+        assert path.read_bytes() == b""
+    with locked_file(path, "busy"):
+        path.replace(tmp_path / "f")
+        with locked_file(path, "busy"):  # another file by now
+            pass
+    flock, calls = fcntl.flock, []
+
+    def slow(descriptor: int, how: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:  # whoever held it until now has just taken it away
+            path.unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr("fcntl.flock", slow)
+    with locked_file(path, "busy"):
+        assert len(calls) == 2 and path.is_file()
+
+
 def test_where_there_are_no_locks_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with locked_dir(tmp_path), locked_dir(tmp_path):
+        pass
+    with locked_file(tmp_path / "f", "busy"), locked_file(tmp_path / "f", "busy"):
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -187,6 +188,18 @@ class TrainConfig(StrictModel):
             f"patience is {self.patience}, but selection_split is null, so that no epoch is measured and nothing tells "
             "a gain; name a selection_split, or set patience to 0"
         )
+
+    def selecting_split(self, splits: Mapping[str, int]) -> str | None:
+        """Return the split that chooses the epoch; None where the training pictures choose, or nothing does.
+
+        Args:
+            splits: pictures of each split that there is.
+        """
+        split = self.selection_split
+        if split is None or split not in splits:
+            return None
+        enough = self.wise_ft != "select" or splits[split] >= self.min_selection_pictures
+        return split if enough else None
 
     @property
     def average_share(self) -> float:

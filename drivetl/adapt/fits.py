@@ -16,6 +16,7 @@ from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.selection import ClassFigures, Judge, SharePoint, Trial, choose_share, class_mean, difference
 from drivetl.data import stratified_folds
 from drivetl.data.dataset import Dataset
+from drivetl.data.grouping import content_groups
 from drivetl.data.records import Sample
 from drivetl.errors import BundleError, ConfigError, DatasetError, quoted
 from drivetl.files import atomic_file
@@ -91,11 +92,19 @@ class Fits:
         return tuple(choose_share(crossed, config.max_forgetting, price, weather_share=weather_share, most=most))
 
     def cross_validated(self) -> list[list[Trial]]:
-        """Return the trials of each fold of the training pictures; none where a split selects, or nothing does."""
+        """Return the trials of each fold of the training pictures; none where a split selects, or nothing does.
+
+        Pictures that belong together are in one fold; see `_groups`.
+
+        Raises:
+            PictureError: a training picture cannot be decoded.
+        """
         config = self._config
         if config.wise_ft != "select" or config.selection_split is not None:
             return []
-        groups = [sample.group for sample in self._samples]
+        began = time.monotonic()
+        groups = _groups(self._samples, list(self._dataset.samples("train")), self._progress)
+        self.selection_seconds += time.monotonic() - began
         folds = min(config.selection_folds, len(set(groups)))
         if folds < 2:
             self.notes.append(
@@ -245,6 +254,27 @@ def _worthless(share: float, start: Trial) -> Trial:
     """Return the figures of weights that find nothing."""
     retention = None if start.retention is None else _zeros(start.retention)
     return Trial(share, _zeros(start.target), retention, {name: _zeros(entry) for name, entry in start.weather.items()})
+
+
+def _groups(samples: Sequence[Sample], split: Sequence[Sample], progress: Progress) -> list[str]:
+    """Return the group of each picture: the recorded one, joined by content where a dataset of them records none.
+
+    An import that keeps its source's splits gives every picture a group of its own, and a picture whose twin was
+    trained on says nothing of others. A dataset that puts some of its pictures together has been looked through: there,
+    comparing would only add its false alarms.
+
+    Args:
+        samples: the pictures.
+        split: the split that they are of, which tells what is recorded.
+        progress: told the comparing.
+
+    Raises:
+        PictureError: a picture cannot be decoded.
+    """
+    sizes = Counter((sample.attributes.get("dataset"), sample.group) for sample in split)
+    unrecorded = {dataset for dataset, _ in sizes} - {dataset for (dataset, _), size in sizes.items() if size > 1}
+    recorded = [sample.group for sample in samples]
+    return content_groups([sample.image for sample in samples], recorded, progress) if unrecorded else recorded
 
 
 def _under(name: str, progress: Progress) -> Progress:

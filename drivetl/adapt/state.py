@@ -120,20 +120,25 @@ def load_state(path: Path) -> RunState:
 def trim_log(path: Path, epochs: int) -> None:
     """Drop log lines after the first ``epochs``: an interruption may fall between the log line and the state.
 
+    It may also fall into the writing of a line, so a last one that cannot be read is dropped too.
+
     Raises:
-        DrivetlError: the log holds a line that is not JSON.
+        DrivetlError: the log holds another line that is not JSON.
     """
     if not path.is_file():
         return
     kept = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
-            epoch = json.loads(line)["epoch"]
+            epoch = int(json.loads(line)["epoch"])
         except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
             raise DrivetlError(
                 f"{quoted(path)}, line {number} is not a line of a training log; start again with --overwrite"
             ) from error
         if epoch <= epochs:
-            kept.append(line)
+            kept.append(line + b"\n")  # which a torn line lacks
     with atomic_file(path, overwrite=True) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.write_bytes(b"".join(kept))

@@ -142,6 +142,7 @@ def train(
 
     Raises:
         DatasetError: the dataset cannot be used.
+        PictureError: a picture of it cannot be decoded.
         WeightsError: the weights cannot be used.
         ConfigError: a setting does not fit this machine, or training diverged.
         OutputError: ``out`` holds something else or a run that another process trains, or cannot be written.
@@ -259,17 +260,17 @@ def _selection(config: TrainConfig, dataset: Dataset, resume: bool) -> tuple[Tra
             "make one with: drivetl data split"
         )
     split = config.selection_split
+    if split is None or split == config.selecting_split(dataset.splits):
+        return config, []
     without = config.model_copy(update={"selection_split": None})
     idle = f" So patience ({config.patience}) has nothing to count by and stops nothing." * (config.patience > 0)
-    if split is not None and split not in dataset.splits:
+    if split not in dataset.splits:
         if split != "val":
             raise ConfigError(
                 f"the selection split {quoted(split)} is not in {quoted(config.data)}, which has "
                 f"{', '.join(dataset.splits)}"
             )
         return without, ["The dataset has no split 'val' to choose the epoch by, so the last epoch is taken." + idle]
-    if split is None or config.wise_ft != "select" or dataset.splits[split] >= config.min_selection_pictures:
-        return config, []
     return without, [
         f"The split {split!r} has {dataset.splits[split]} pictures, under {config.min_selection_pictures}: the share "
         f"is chosen by cross-validation of the training pictures instead, and the last epoch is taken.{idle}"

@@ -20,7 +20,7 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from drivetl.errors import DownloadError, OutputError, quoted
-from drivetl.files import sha256_file, writing
+from drivetl.files import locked_file, sha256_file, writing
 from drivetl.progress import Progress, silent
 
 __all__ = ["fetch", "without_credentials"]
@@ -28,6 +28,8 @@ __all__ = ["fetch", "without_credentials"]
 _CHUNK = 1 << 18
 _ATTEMPTS_WITHOUT_PROGRESS = 3
 _MESSAGES = {404: "there is no such file", 403: "access is refused", 401: "it wants a login"}
+# What a connection ends with: beside refusals of its own the system's, such as no route to the host, and those of TLS.
+_BROKEN = (OSError, http.client.HTTPException)
 
 
 class _Interrupted(Exception):
@@ -59,7 +61,8 @@ def fetch(
 
     Raises:
         DownloadError: not http(s), the server refuses or keeps breaking off, or the hash is another.
-        OutputError: ``target`` exists with another hash (or no wanted hash), or cannot be written.
+        OutputError: ``target`` exists with another hash (or no wanted hash), cannot be written, or another process is
+            fetching it.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise DownloadError(f"{quoted(url)} is not an http or https address")
@@ -70,20 +73,38 @@ def fetch(
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     part = _Part(target, url)
+    # Two would append to one file, and it would have no hash to betray it.
+    with locked_file(part.path, f"another process is fetching {quoted(target)}; wait for it, or end it"):
+        try:
+            if target.exists():  # by the process that fetched it until now
+                return _existing(target, sha256)
+            _gather(part, authorization, opener, progress, timeout_s)
+            return part.accept(sha256)
+        finally:
+            part.forget_if_empty()
+
+
+def _gather(
+    part: _Part,
+    authorization: str | None,
+    opener: urllib.request.OpenerDirector,
+    progress: Progress,
+    timeout_s: float,
+) -> None:
+    """Make requests until the unfinished file is whole."""
     idle = 0
     while True:
         before = part.size()
         try:
-            _continue(_request(url, authorization), opener, part, progress, timeout_s)
-            break
+            _continue(_request(part.url, authorization), opener, part, progress, timeout_s)
+            return
         except _Interrupted as error:
             idle = 0 if part.size() > before else idle + 1
             if idle >= _ATTEMPTS_WITHOUT_PROGRESS:
                 raise DownloadError(
-                    f"the connection for {quoted(url)} broke off after {part.size()} bytes ({error}); run the command "
-                    "again to continue there"
+                    f"the connection for {quoted(part.url)} broke off after {part.size()} bytes ({error}); run the "
+                    "command again to continue there"
                 ) from error
-    return part.accept(sha256)
 
 
 def _existing(target: Path, sha256: str | None) -> str:
@@ -119,6 +140,13 @@ class _Part:
         with writing(self.target):
             self.path.write_bytes(b"")
             self._about.write_text(json.dumps({"url": self.url, "validator": validator}), encoding="utf-8")
+
+    def forget_if_empty(self) -> None:
+        """Leave nothing where nothing came."""
+        with writing(self.target):
+            if self.path.is_file() and not self.size():
+                self.path.unlink()
+                self._about.unlink(missing_ok=True)
 
     def accept(self, sha256: str | None) -> str:
         found = sha256_file(self.path)
@@ -182,30 +210,41 @@ def _continue(
                 raise _Interrupted("the server no longer knows that part") from error
             reason = _MESSAGES.get(error.code, error.reason)
             raise DownloadError(f"{quoted(url)} cannot be fetched: {reason} (HTTP {error.code})") from error
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise _Interrupted(str(getattr(error, "reason", "") or error or type(error).__name__)) from error
+    except _BROKEN as error:
+        raise _interrupted(error) from error
+
+
+def _interrupted(error: Exception) -> _Interrupted:
+    return _Interrupted(str(getattr(error, "reason", "") or error or type(error).__name__))
 
 
 def _append(response: IO[bytes], part: _Part, done: int, total: int | None, progress: Progress) -> None:
     label = f"fetching {part.target.name}"
     progress(label, done, total)
-    with writing(part.target):
-        handle = part.path.open("ab")
-    with handle:
+    # Around the whole, because what the buffer still holds is written when it is closed.
+    with writing(part.target), part.path.open("ab") as handle:
         for chunk in _chunks(response):
-            with writing(part.target):
-                handle.write(chunk)
+            handle.write(chunk)
             done += len(chunk)
             progress(label, done, total)
-    if total is not None and done < total:
+    size = part.size()
+    if size == done and total is not None and done < total:
         raise _Interrupted(f"{total - done} bytes are missing")
-    if total is not None and done > total:
+    if size != done or (total is not None and done > total):
         part.restart(None)
-        raise _Interrupted("more bytes came than the server had announced")
+        raise _Interrupted(
+            "more bytes came than the server had announced" if size == done else "something else wrote to the file"
+        )
 
 
 def _chunks(response: IO[bytes]) -> Iterator[bytes]:
-    while chunk := response.read(_CHUNK):
+    while True:
+        try:
+            chunk = response.read(_CHUNK)
+        except _BROKEN as error:
+            raise _interrupted(error) from error
+        if not chunk:
+            return
         yield chunk
 
 

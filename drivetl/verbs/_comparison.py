@@ -40,8 +40,8 @@ def carry_out_comparison(
     plan = arms_at_home(plan, path)
     weights = resolve_weights(plan.weights).absolute()
     folder = out.absolute() / plan.name
+    stages = comparison_stages(plan, folder, weights, path.absolute().parent)
     with begun(folder, json.loads(plan.model_dump_json())):
-        stages = comparison_stages(plan, folder, weights, path.absolute().parent)
         results = carry_out_all(stages, folder, reporter, jobs)
         picture = _picture(plan, results, folder / "comparison.png")
     return folder, results, [*_summary(plan, results), *picture]
@@ -67,26 +67,43 @@ def _check_settings(plan: ComparisonRecipe, path: Path) -> None:
 
 def _summary(plan: ComparisonRecipe, results: dict[str, Any]) -> list[str]:
     """Return the tables: every arm on every set of pictures, then every pair with its interval."""
-    from drivetl.comparison_stages import labels_of, runs_of, zero_shot_runs
+    from drivetl.comparison_stages import labels_of, runs_by_seed, runs_of, zero_shot_runs
 
     lines: list[str] = []
     for label in labels_of(plan):
         first = [results[f"{name}_{label}"] for name in zero_shot_runs(plan, label)]
-        folds = f" in {len(first)} folds" if len(first) > 1 else ""
-        pictures = sum(entry["images"] for entry in first)
-        lines += ["", f"{label}: {pictures} pictures{folds}, mAP50-95 over all classes, {len(plan.seeds)} seeds"]
-        lines.append(f"  {'zero-shot':<28}  {_spread([entry['map50_95'] for entry in first])}")
+        lines += ["", _heading(plan, label, sum(entry["images"] for entry in first))]
+        # The start has no seeds, and what its folds differ by is the pictures.
+        lines.append(f"  {'zero-shot':<28}  {_spread([_mean([entry['map50_95'] for entry in first])])}")
         for arm in plan.arms:
             for suffix, words in (("", arm), ("_alone", f"{arm}, not mixed with the start")):
-                names = [f"{name}{suffix}_{label}" for name in runs_of(plan, arm)]
-                if names[0] in results:
-                    lines.append(f"  {words:<28}  {_spread([results[name]['map50_95'] for name in names])}")
+                seeds = [[f"{name}{suffix}_{label}" for name in names] for names in runs_by_seed(plan, arm)]
+                if seeds[0][0] in results:
+                    means = [_mean([results[name]["map50_95"] for name in names]) for names in seeds]
+                    lines.append(f"  {words:<28}  {_spread(means)}")
         for pair in plan.compare:
             lines += _pair_lines(pair.before, pair.after, results[f"compare_{pair.before}_{pair.after}_{label}"])
-    lines += ["", "Training time in seconds, selection included:"]
+    lines += ["", "Training time of one run in seconds, selection included; ± over all runs:"]
     for arm in plan.arms:
         lines.append(f"  {arm:<28}  {_spread([results[f'train_{name}']['seconds'] for name in runs_of(plan, arm)], 0)}")
     return lines
+
+
+def _heading(plan: ComparisonRecipe, label: str, pictures: int) -> str:
+    from drivetl.comparison_recipe import TARGET
+
+    where = f"{label}: {pictures} pictures"
+    what = "mAP50-95 over all classes"
+    if plan.folds is not None:
+        where += f" in {plan.folds.count} folds" if label == TARGET else ""
+        what += f", mean of {plan.folds.count} folds"
+    seeds = len(plan.seeds)
+    return f"{where}, {what}, {'1 seed' if seeds == 1 else f'{seeds} seeds (±: standard deviation over them)'}"
+
+
+def _mean(measured: list[float | None]) -> float | None:
+    values = [value for value in measured if value is not None]
+    return statistics.mean(values) if values else None
 
 
 def _picture(plan: ComparisonRecipe, results: dict[str, Any], target: Path) -> list[str]:

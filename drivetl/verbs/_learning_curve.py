@@ -12,7 +12,7 @@ from drivetl import __version__
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import write_json
 from drivetl.verbs._console import Reporter
-from drivetl.verbs._train_figures import judge_of, selecting_split, under
+from drivetl.verbs._train_figures import judge_of, under
 
 if TYPE_CHECKING:
     from drivetl.adapt.config import TrainConfig
@@ -162,13 +162,12 @@ def _train(config: TrainConfig, folder: RunFolder, reporter: Reporter) -> dict[s
     """Train on one subset, or return what it gave when it was finished before."""
     from drivetl.adapt.training import train
 
-    done = folder.root / "result.json"
-    if done.is_file():
-        kept: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+    if folder.result.is_file():
+        kept: dict[str, Any] = json.loads(folder.result.read_text(encoding="utf-8"))
         return kept
-    begun = folder.config.is_file() and not folder.adapted.is_file()
+    # Killed between its last weights and its result, it still has the state that gives both once more.
+    begun = folder.config.is_file() and (folder.state.is_file() or not folder.adapted.is_file())
     if not begun:
-        # Killed before its settings were written, or between its weights and its result.
         shutil.rmtree(folder.root, ignore_errors=True)
     result = train(
         config,
@@ -178,7 +177,6 @@ def _train(config: TrainConfig, folder: RunFolder, reporter: Reporter) -> dict[s
         progress=under(f"{config.pictures} pictures", reporter),
         say=reporter.say,
     )
-    write_json(done, result.document(), overwrite=True)
     return result.document()
 
 
@@ -216,7 +214,7 @@ def _notes(
     kept = [str(size) for size, (result, _) in trained.items() if result["share"] == 0]
     if kept:
         notes.append(f"The start was kept with {', '.join(kept)} pictures, because nothing trained was better.")
-    choosing = selecting_split(config, dataset)
+    choosing = config.selecting_split(dataset.splits)
     if choosing is not None:
         notes.append(
             f"The {dataset.splits[choosing]} labelled pictures of {choosing!r} choose the epoch and are not counted."

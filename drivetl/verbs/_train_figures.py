@@ -26,7 +26,6 @@ __all__ = [
     "retention_document",
     "retention_lines",
     "retention_of",
-    "selecting_split",
     "under",
     "usage_lines",
 ]
@@ -167,21 +166,12 @@ def under(name: str, reporter: Reporter) -> Progress:
     return progress
 
 
-def selecting_split(config: TrainConfig, dataset: Dataset) -> str | None:
-    """Return the split that chooses the epoch; None where the training pictures choose, or nothing does."""
-    split = config.selection_split
-    if split is None or split not in dataset.splits:
-        return None
-    enough = config.wise_ft != "select" or dataset.splits[split] >= config.min_selection_pictures
-    return split if enough else None
-
-
 def figure_notes(reported: str | None, config: TrainConfig, dataset: Dataset) -> list[str]:
     """Return what limits the figures before and after."""
     notes = []
     if reported is None:
         notes.append("The dataset has neither 'test' nor 'val', so there are no figures before and after.")
-    elif reported == selecting_split(config, dataset):
+    elif reported == config.selecting_split(dataset.splits):
         notes.append(f"The split {reported!r} also chose the epoch, so the adapted figure is slightly too good on it.")
     elif reported == "train":
         notes.append("The split 'train' was trained on, so the adapted figure says nothing of other pictures.")

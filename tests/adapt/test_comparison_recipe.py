@@ -13,12 +13,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from drivetl.adapt.config import TrainConfig
 from drivetl.cli import app
 from drivetl.comparison_recipe import ComparisonRecipe
 from drivetl.comparison_stages import comparison_stages
 from drivetl.config import load_model, parse_model
 from drivetl.errors import ConfigError, DrivetlError
-from drivetl.recipe import Stage
+from drivetl.recipe import Recipe, Stage
 from drivetl.resources import resource_dir
 from drivetl.verbs import _comparison
 from drivetl.verbs._console import Reporter
@@ -137,7 +138,17 @@ def test_paths_are_those_of_the_user_and_names_those_of_the_recipe(
     [
         ({"train_on": ["c"]}, "'c' is not among the sources: a, b"),
         ({"compare": [{"before": "plain", "after": "fancy"}]}, "no arm 'fancy' to compare"),
-        ({"seeds": []}, "seeds"),
+        ({"seeds": []}, "'seeds' is '.*': value error, name at least one"),
+        ({"train_on": []}, "'train_on' is '.*': value error, name at least one"),
+        ({"seeds": [0, 1, 0]}, "'seeds' is '.*': value error, '0' stands there twice; name it once"),
+        ({"train_on": ["a", "a"]}, "'a' stands there twice"),
+        ({"seeds": [0, -1]}, r"'seeds\.1' is '-1': input should be greater than or equal to 0$"),
+        ({"seeds": [2**40]}, r"'seeds\.0' is '1099511627776': input should be less than or equal to 2147483647$"),
+        ({"arms": {"zero_shot": {}}}, "'arms' is .*'zero_shot' stands for the start, .*; choose another name"),
+        ({"arms": {"a/b": {}}}, "'arms' is .*files are called after 'a/b', so it must be .*; choose another name"),
+        ({"report_on": {"..": {"data": "b", "split": "test"}}}, "'report_on' is .*files are called after '..', so"),
+        ({"sources": {"../../a": {"format": "yolo", "source": "A"}}}, "files are called after '../../a', so"),
+        ({"arms": {"x" * 61: {}}}, "so it must be 1 to 60 letters"),
         ({"armz": {}}, "did you mean 'arms'"),
         ({"arms": {"plain": {"trainer": "ultralytics"}}, "train": {"epochs": 9}, "compare": []}, "into each arm"),
     ],
@@ -145,6 +156,41 @@ def test_paths_are_those_of_the_user_and_names_those_of_the_recipe(
 def test_a_comparison_that_cannot_be_made_is_an_error(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan(**changes)
+
+
+def test_seeds_are_those_that_training_takes() -> None:
+    most = TrainConfig(data=Path(), weights="w", seed=2**31 - 1).seed
+    assert plan(seeds=[0, most]).seeds == (0, most)
+    scenes = {"preset": "x", "train": 1, "val": 1, "test": 1}
+    parse_model(Recipe, {"name": "n", "weights": "w", "scenes": scenes, "seed": most}, "recipe.yaml")
+    for seed in (-1, most + 1, 2**40):
+        with pytest.raises(ValueError, match="seed"):
+            TrainConfig(data=Path(), weights="w", seed=seed)
+        with pytest.raises(ConfigError, match=r"'seed' is '-?\d+': input should be"):
+            parse_model(Recipe, {"name": "n", "weights": "w", "scenes": scenes, "seed": seed}, "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"arms": {"x": {}, "x_0": {}}, "report_on": {f: {"data": "b", "split": "test"} for f in ("fog", "0_fog")}},
+            r"two stages .* would be called, or write to, 'x_0_0_fog'; give another name to a source, an arm",
+        ),
+        (
+            {"compare": [{"before": "zero_shot", "after": "plain"}] * 2},
+            "'compare_zero_shot_plain_fog'; .* name no pair of 'compare' twice$",
+        ),
+        (
+            {"folds": {"count": 2}, "sources": {n: {"format": "yolo", "source": "A"} for n in ("a", "b", "a_folds")}},
+            r"write to, '/run/data/a_folds'; ",
+        ),
+    ],
+)
+def test_stages_that_would_write_over_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
+    recipe = plan(**{"compare": [], **changes})
+    with pytest.raises(ConfigError, match=message):
+        comparison_stages(recipe, Path("/run"), Path("/w.pt"), Path("/recipes"))
 
 
 def test_the_shipped_comparisons_load_and_their_files_exist() -> None:
@@ -247,3 +293,50 @@ def test_threads_hold_for_every_arm_whoever_trains_it() -> None:
 def test_folds_that_cannot_be_compared_are_an_error(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         folded(**changes)
+
+
+def summary(recipe: ComparisonRecipe, measured: dict[str, float | None]) -> list[str]:
+    results: dict[str, Any] = {name: {"map50_95": value, "images": 10} for name, value in measured.items()}
+    for arm, seconds in (("ours", (100, 110, 100, 110)), ("theirs", (50, 50, 50, 50))):
+        names = [f"train_{arm}_{seed}_fold{fold}" for seed in (0, 1) for fold in (0, 1)]
+        results |= {name: {"seconds": value} for name, value in zip(names, seconds, strict=True)}
+    return _comparison._summary(recipe, results)
+
+
+def test_the_spread_is_that_of_seeds_and_not_of_folds() -> None:
+    recipe = folded(compare=[], arms={"ours": {"wise_ft": 0.5}, "theirs": {"trainer": "ultralytics"}})
+    figures = {
+        # Two folds, one easy and one hard; the seeds differ by 0.02.
+        **{"zero_shot_fold0_target": 0.2, "zero_shot_fold1_target": 0.6, "zero_shot_kept": 0.5},
+        **{"ours_0_fold0_target": 0.3, "ours_0_fold1_target": 0.7, "ours_1_fold0_target": 0.34},
+        **{"ours_1_fold1_target": 0.7, "ours_0_fold0_alone_target": None, "ours_0_fold1_alone_target": 0.7},
+        **{"ours_1_fold0_alone_target": None, "ours_1_fold1_alone_target": 0.7},
+        **{f"theirs_{seed}_fold{fold}_target": None for seed in (0, 1) for fold in (0, 1)},
+        **{f"{arm}_{seed}_fold{fold}_kept": 0.4 for arm in ("ours", "theirs") for seed in (0, 1) for fold in (0, 1)},
+    }
+    lines = summary(recipe, figures)
+    found = {words.strip(): figure for words, figure in (line.rsplit("  ", 1) for line in lines[2:6])}
+    assert lines[1] == (
+        "target: 20 pictures in 2 folds, mAP50-95 over all classes, mean of 2 folds, "
+        "2 seeds (±: standard deviation over them)"
+    )
+    assert found == {
+        "zero-shot": "0.400",
+        "ours": "0.510 ± 0.014",
+        "ours, not mixed with the start": "0.700 ± 0.000",
+        "theirs": "no figure: the model has no class of the dataset",
+    }
+    assert lines[7].startswith("kept: 10 pictures, mAP50-95 over all classes, mean of 2 folds, 2 seeds")
+    assert lines[8:10] == [f"  {'zero-shot':<28}  0.500", f"  {'ours':<28}  0.400 ± 0.000"]
+    assert lines[-2:] == [f"  {'ours':<28}  105 ± 6", f"  {'theirs':<28}  50 ± 0"]
+
+
+def test_one_seed_has_no_spread() -> None:
+    recipe = plan(compare=[], seeds=[0], arms={"ours": {"wise_ft": 1.0}}, train={})
+    results = {"zero_shot_fog": {"map50_95": 0.2, "images": 9}, "ours_0_fog": {"map50_95": 0.3}}
+    lines = _comparison._summary(recipe, {**results, "train_ours_0": {"seconds": 9.7}})
+    assert lines[1:4] == [
+        "fog: 9 pictures, mAP50-95 over all classes, 1 seed",
+        f"  {'zero-shot':<28}  0.200",
+        f"  {'ours':<28}  0.300",
+    ]

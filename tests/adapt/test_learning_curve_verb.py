@@ -11,8 +11,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.errors import ConfigError, DatasetError, OutputError
+from drivetl.files import write_json
 from drivetl.verbs import train
 
 from .conftest import draw_dataset
@@ -84,6 +86,38 @@ def test_nested_subsets_are_trained_measured_and_drawn_and_resumed(
         path.unlink()
     lines = invoke("--resume", "--out", out).stdout
     assert "4 labelled" in lines and "8 labelled would give about" in lines
+
+
+def test_a_training_that_is_done_but_for_its_result_is_not_done_again(
+    drawn_six: Path, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "curve"
+    words = ("--data", drawn_six, "--weights", random_weights, *SMALL, "--out", out, "--learning-curve", "2")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("drivetl.adapt.training.write_json", stop)
+        assert invoke(*words).exit_code == 130
+    subset = RunFolder(out).subset(2)
+    assert subset.adapted.is_file() and subset.state.is_file() and not subset.result.is_file()
+    own: list[str] = []
+
+    def note(target: Path, document: Any, *, overwrite: bool) -> None:
+        own.append(target.name)
+        write_json(target, document, overwrite=overwrite)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AdaptTrainer, "optimizer_step", stop)
+        patch.setattr("drivetl.verbs._learning_curve.write_json", note)
+        document = document_of(invoke("--resume", "--out", out, "--json"))
+    assert document["optimiser_steps"] > 0 and json.loads(subset.result.read_text())["weights"] == document["weights"]
+    assert own == ["evaluation.json", "learning_curve.json"], "the training wrote its result itself"
+    # Where its result was deleted, nothing is left that could give it again.
+    (subset.root / "evaluation.json").unlink()
+    subset.result.unlink()
+    assert document_of(invoke("--resume", "--out", out, "--json"))["optimiser_steps"] == document["optimiser_steps"]
 
 
 def test_overwrite_starts_again_with_other_numbers(drawn_six: Path, random_weights: Path, tmp_path: Path) -> None:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from drivetl.adapt.config import TrainConfig
+from drivetl.adapt.fits import Fits
 from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.selection import ClassFigures, Trial, choose_share, class_mean
 from drivetl.adapt.training import train
+from drivetl.data import merge_datasets, open_dataset, stratified_folds
+from drivetl.data.layout import Origin, write_dataset
 from drivetl.errors import BundleError, ConfigError
+from drivetl.progress import Progress, silent
 from drivetl.yolo import load_checkpoint
 
 from .conftest import draw_dataset
@@ -168,6 +176,81 @@ def test_a_small_split_leaves_it_to_folds_of_the_training_pictures(
     assert len(halves) == 2 and len(frozenset.union(*halves)) == 4 and not frozenset.intersection(*halves)
     assert any("cross-validation" in note for note in result.notes)
     assert not (tmp_path / "run" / "folds").exists()
+
+
+def folds_of(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the fold of each training picture that the share is chosen by."""
+    asked: list[Sequence[int]] = []
+
+    def note(self: Fits, number: int, folds: int, fold_of: Sequence[int]) -> list[Trial]:
+        asked.append(fold_of)
+        return []
+
+    monkeypatch.setattr(Fits, "_fold", note)
+    Fits(config, open_dataset(config.data), RunFolder(Path("nowhere")), None, False, silent).cross_validated()
+    return list(asked[0])
+
+
+def test_near_identical_pictures_are_in_one_fold_also_where_nobody_recorded_it(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = draw_dataset(tmp_path / "drives", train=6)
+    pictures = data / "images" / "train"
+    for number in (0, 1, 2):  # twice the same, and of one class, which is spread over both folds unless that is seen
+        shutil.copyfile(pictures / f"{number}.jpg", pictures / f"{5 - number}.jpg")
+        (data / "labels" / "train" / f"{number}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+        (data / "labels" / "train" / f"{5 - number}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    for seed in range(4):
+        config = configure(data=data, wise_ft="select", selection_split=None, selection_folds=2, seed=seed)
+        found = folds_of(config, monkeypatch)
+        assert found == found[::-1] and len(set(found)) == 2
+        assert found == folds_of(config, monkeypatch)
+
+
+def expected_folds(data: Path, config: TrainConfig) -> list[int]:
+    """Return the folds by what is recorded alone."""
+    samples = list(open_dataset(data).samples("train"))
+    counts = [Counter(box.class_name for box in sample.boxes) for sample in samples]
+    groups = [sample.group for sample in samples]
+    return stratified_folds(groups, counts, config.selection_folds, np.random.default_rng(config.seed))
+
+
+def test_pictures_that_are_all_different_are_dealt_out_as_they_are(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = draw_dataset(tmp_path / "drawn", train=12)
+    config = configure(data=data, wise_ft="select", selection_split=None, seed=7)
+    assert folds_of(config, monkeypatch) == expected_folds(data, config)
+
+
+def test_groups_that_are_recorded_are_taken_as_they_are_unless_another_dataset_records_none(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(name: str, groups: Sequence[str]) -> Path:
+        drawn = open_dataset(draw_dataset(tmp_path / f"{name}_drawn", train=len(groups)))
+        shutil.copyfile(drawn.root / "images/train/0.jpg", drawn.root / "images/train/1.jpg")
+        samples = [replace(s, group=group) for s, group in zip(drawn.samples("train"), groups, strict=True)]
+        origin = Origin("yolo", "none", "native", 0)
+        return write_dataset(tmp_path / name, samples, drawn.names, origin).root
+
+    looked_through, bare = write("looked_through", ["a", "b", "c", "c"]), write("bare", ["a", "b", "c"])
+    merged = merge_datasets([looked_through, bare], tmp_path / "merged").dataset.root
+    told: list[int] = []
+
+    def compare(paths: Sequence[Path], groups: Sequence[str], progress: Progress) -> list[str]:
+        told.append(len(paths))
+        return list(groups)
+
+    monkeypatch.setattr("drivetl.adapt.fits.content_groups", compare)
+    for data, compared in ((looked_through, []), (bare, [3]), (merged, [7])):
+        told.clear()
+        config = configure(data=data, wise_ft="select", selection_split=None, selection_folds=2)
+        assert folds_of(config, monkeypatch) == expected_folds(data, config)
+        assert told == compared
+    # A few of them tell nothing of what the dataset records.
+    told.clear()
+    folds_of(configure(data=looked_through, pictures=2, wise_ft="select", selection_split=None), monkeypatch)
+    assert told == []
 
 
 def test_a_start_that_nothing_beats_is_kept(configure: Configure, random_weights: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from drivetl.adapt.training import TrainResult, _selection, check_run, train
 from drivetl.data import open_dataset
 from drivetl.errors import ConfigError, DatasetError, OutputError, WeightsError
 from drivetl.verbs._stages import check_train_settings
+from drivetl.verbs._train_figures import figure_notes
 from drivetl.yolo import load_checkpoint
 from drivetl.yolo.ultra import DetectionTrainer
 
@@ -96,6 +97,8 @@ def test_a_resumed_run_ends_in_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         train(configure(), run, progress=interrupt_at(3))
     assert not RunFolder(run).adapted.exists()
+    with RunFolder(run).log.open("a") as log:
+        log.write('{"epoch": 2, "sec')  # killed while it wrote
     with pytest.raises(KeyboardInterrupt):
         train(configure(), run, resume=True, progress=interrupt_at(5))
     result = train(configure(), run, resume=True)
@@ -378,6 +381,26 @@ def test_patience_without_anything_to_count_by_is_refused_or_said(
         assert note.endswith("So patience (3) has nothing to count by and stops nothing.")
         assert _selection(chosen, dataset, resume=True) == (chosen, [])
         assert "patience" not in _selection(config.model_copy(update={"patience": 0}), dataset, False)[1][0]
+
+
+def test_what_is_said_to_choose_is_what_chooses(configure: Configure, drawn: Path, tmp_path: Path) -> None:
+    """The notes on the figures ask the settings, and training acts on them."""
+    bare = draw_dataset(tmp_path / "bare", train=2)
+    cases: list[tuple[dict[str, Any], str | None]] = [
+        ({}, "val"),
+        ({"selection_split": None}, None),
+        ({"data": bare}, None),
+        ({"wise_ft": "select"}, None),
+        ({"wise_ft": "select", "min_selection_pictures": 2}, "val"),
+        ({"selection_split": "train"}, "train"),
+    ]
+    for changes, expected in cases:
+        config = configure(**changes)
+        dataset = open_dataset(config.data)
+        chosen, _ = _selection(config, dataset, resume=False)
+        assert chosen.selection_split == config.selecting_split(dataset.splits) == expected
+        notes = figure_notes(expected or "train", config, dataset)
+        assert ("also chose the epoch" in notes[0]) == (expected is not None)
 
 
 def test_without_selection_split_the_last_epoch_is_taken_and_said(

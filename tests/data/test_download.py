@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import http.client
+import ssl
 import threading
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +35,8 @@ class Server:
     status: int | None = None
     location: str | None = None
     ranges: list[str | None] = field(default_factory=list)
+    asked: threading.Event = field(default_factory=threading.Event)
+    may_answer: threading.Event | None = None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -61,6 +69,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = state.content[start:]
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        state.asked.set()
+        if state.may_answer is not None:
+            self.wfile.write(body[:1000])
+            body = body[1000:]
+            state.may_answer.wait(20)
         if state.drop_after:
             body = body[: state.drop_after.pop(0)]
             self.close_connection = True
@@ -178,3 +191,99 @@ def test_an_unwritable_target(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         fetch(server.url, tmp_path / "file" / "f", sha256=None)
+
+
+def test_two_at_a_time_do_not_write_to_one_file(server: Server, tmp_path: Path) -> None:
+    server.may_answer = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(fetch, server.url, tmp_path / "f", sha256=None)
+        server.asked.wait(20)
+        try:
+            with pytest.raises(OutputError, match=r"another process is fetching '.*f'; wait for it, or end it"):
+                fetch(server.url, tmp_path / "f", sha256=None)
+        finally:
+            server.may_answer.set()
+        assert first.result() == SHA256
+    assert [path.name for path in tmp_path.iterdir()] == ["f"] and len(server.ranges) == 1
+
+
+def test_what_another_process_has_just_fetched_is_taken(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:  # the other one ends between our look at the target and the lock
+        part = tmp_path / ".f.part"
+        if not (tmp_path / "f").exists():
+            part.write_bytes(CONTENT)
+            part.replace(tmp_path / "f")
+        flock(descriptor, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    assert fetch(server.url, tmp_path / "f", sha256=SHA256) == SHA256
+    assert server.ranges == [] and [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_where_there_are_no_locks_a_file_that_another_wrote_to_is_not_taken(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    left = 1
+
+    def disturb(label: str, done: int, total: int | None) -> None:
+        nonlocal left
+        if left and done:
+            left -= 1
+            with (tmp_path / ".f.part").open("ab") as handle:
+                handle.write(b"of the other")
+
+    assert fetch(server.url, tmp_path / "f", sha256=None, progress=disturb) == SHA256
+    with pytest.raises(DownloadError, match="something else wrote to the file"):
+        fetch(server.url, tmp_path / "g", sha256=None, progress=lambda *a: (tmp_path / ".g.part").write_bytes(b"x"))
+    assert not (tmp_path / "g").exists()
+
+
+BROKEN = [OSError(errno.EHOSTUNREACH, "No route to host"), ssl.SSLError(1, "decryption failed or bad record mac")]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_connection_that_breaks_in_any_way_is_taken_up(
+    broken: OSError, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, calls = http.client.HTTPResponse.read, []
+
+    def sometimes(response: http.client.HTTPResponse, size: int | None = None) -> bytes:
+        calls.append(size)
+        if len(calls) == 2:
+            raise broken
+        return read(response, size)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", sometimes)
+    assert fetch(server.url, tmp_path / "f", sha256=SHA256) == SHA256
+    assert server.ranges == [None, "bytes=262144-"]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("place", ["open", "read"])
+def test_a_connection_that_keeps_breaking_is_one_sentence(
+    place: str, broken: OSError, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> bytes:
+        raise broken
+
+    monkeypatch.setattr(urllib.request.OpenerDirector if place == "open" else http.client.HTTPResponse, place, refuse)
+    with pytest.raises(
+        DownloadError, match=rf"broke off after 0 bytes \(.*{broken.strerror}.*\); run the command again"
+    ):
+        fetch(server.url, tmp_path / "f", sha256=None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_no_broken_connection(server: Server, tmp_path: Path) -> None:
+    (tmp_path / ".f.part").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"cannot write '.*f': No space left on device"):
+        fetch(server.url, tmp_path / "f", sha256=None)
+    assert len(server.ranges) == 1
