@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import importlib.util
 import json
+import select
 import socket
 import sys
 import threading
@@ -222,6 +224,62 @@ def test_two_clients_and_a_slow_one(page: LivePage) -> None:
         assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (48, 64, 3)
     for client in clients:
         client.close()
+
+
+def opened_stream(page: LivePage) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", page.port), timeout=20)
+    cookie = f"{page.cookie}={page.token}"
+    client.sendall(f"GET /stream HTTP/1.0\r\nHost: 127.0.0.1:{page.port}\r\nCookie: {cookie}\r\n\r\n".encode())
+    return client
+
+
+def until(true: Callable[[], bool], within_s: float = 30.0) -> bool:
+    deadline = time.perf_counter() + within_s
+    while not (answer := true()) and time.perf_counter() < deadline:
+        time.sleep(0.05)
+    return answer
+
+
+def pictures_of(client: socket.socket, count: int) -> None:
+    data = b""
+    while data.count(b"\xff\xd9") < count:
+        part = client.recv(1 << 16)
+        assert part, "hung up"
+        data += part
+
+
+def test_a_picture_that_stands_still_is_sent_again(page: LivePage) -> None:
+    with opened_stream(page) as client:
+        pictures_of(client, 3)
+
+
+def test_browsers_that_leave_while_nothing_new_comes_make_room_for_others(page: LivePage) -> None:
+    for _ in range(8):
+        with opened_stream(page) as client:
+            assert client.recv(12) == b"HTTP/1.0 200"
+
+    def free() -> bool:
+        with opened_stream(page) as client:
+            return client.recv(12) == b"HTTP/1.0 200"
+
+    assert until(free)
+
+
+def test_idle_connections_cost_neither_the_run_nor_its_owner(page: LivePage) -> None:
+    """Nobody of them has the token; without a limit each would keep a thread and a file descriptor of the run."""
+    before = threading.active_count()
+    with contextlib.ExitStack() as stack:
+        watching = stack.enter_context(opened_stream(page))
+        assert watching.recv(12) == b"HTTP/1.0 200"
+        strangers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", page.port), timeout=20)) for _ in range(300)
+        ]
+        assert Answer(page, "GET", "/state", **pass_for(page)).status == 200
+        assert threading.active_count() - before <= 70
+        # Those that came first were hung up on; an open connection would have nothing to say.
+        assert until(lambda: len(select.select(strangers, [], [], 0)[0]) >= 230)
+        assert all(client.recv(1) == b"" for client in select.select(strangers, [], [], 0)[0])
+        pictures_of(watching, 2)
 
 
 def test_streams_are_limited(page: LivePage) -> None:
