@@ -205,7 +205,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         nonce = secrets.token_urlsafe(16)
         text = Path(__file__).with_name("live.html").read_text(encoding="utf-8").replace("NONCE", nonce)
         policy = (
-            f"default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'nonce-{nonce}'; "
+            f"default-src 'none'; img-src data:; connect-src 'self'; style-src 'nonce-{nonce}'; "
             f"script-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         extra = {"Content-Security-Policy": policy}

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["FigureLine", "Latencies", "Stopwatch"]
+__all__ = ["FigureLine", "Latencies", "Rate", "Stopwatch"]
 
 _RECENT = 30
+_RATE_WINDOW_S = 2.0
 # The figures on the picture stand still for half a second, long enough to be read.
 _REFRESH_S = 0.5
 # Bins whose edges grow by 1 % from a microsecond to beyond an hour, so percentiles are right within a percent.
@@ -78,6 +79,32 @@ class FigureLine:
                 self.shown[index] = (*times, f"{rate:.0f} FPS", f"{dropped} dropped")
         if self.shown[0]:
             self._since_s, self._frames = now_s, frames
+
+
+class Rate:
+    """How often something happens now: over the last two seconds, or the last two times where it is rarer."""
+
+    def __init__(self) -> None:
+        self._times_s: deque[float] = deque()
+
+    def note(self) -> None:
+        """Add one time."""
+        now_s = time.perf_counter()
+        self._times_s.append(now_s)
+        while len(self._times_s) > 2 and self._times_s[0] < now_s - _RATE_WINDOW_S:
+            self._times_s.popleft()
+
+    def per_s(self) -> float:
+        """Return the rate; it falls as soon as the next time is late, and is 0 before the second one."""
+        now_s = time.perf_counter()
+        times_s = list(self._times_s)
+        within_s = [time_s for time_s in times_s if time_s >= now_s - _RATE_WINDOW_S]
+        times_s = times_s[-max(2, len(within_s)) :]
+        if len(times_s) < 2:
+            return 0.0
+        intervals, lasted_s = len(times_s) - 1, max(1e-9, times_s[-1] - times_s[0])
+        # The last one is not late before as much time has passed as between the others.
+        return intervals / max(lasted_s, now_s - times_s[0] - lasted_s / intervals)
 
 
 class Stopwatch:

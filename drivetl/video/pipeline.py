@@ -70,7 +70,7 @@ def run_video(
         return controls.ended or around.stopped()
 
     with contextlib.ExitStack() as stack:
-        live = LiveOptions(settings.max_age_ms, settings.reconnect_s, around.say, stopped)
+        live = LiveOptions(settings.max_age_ms, settings.reconnect_s, around.tell, stopped)
         opened = open_source(
             source, picture_fps=settings.picture_fps, allow_truncated=settings.allow_truncated, live=live
         )
@@ -293,12 +293,10 @@ class _Run:
         """Return the figures that go with a frame, for the page."""
         latency = self._latencies["age"] if self._live else self._lanes[0].latencies["end_to_end"]
         age_ms = (time.perf_counter() - job.captured_s) * 1000
-        seconds = max(1e-9, time.perf_counter() - self._started_s)
         return {
             "frame": job.index,
             "latency_ms": age_ms if self._live else job.views[0].taken_ms["end_to_end"],
             "p99_ms": latency.percentile(0.99),
-            "fps": self._frames_out / seconds,
             "dropped": self._source.dropped,
             "views": [view.tracked for view in job.views],
         }

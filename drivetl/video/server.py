@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import threading
+import time
 from collections import Counter, deque
 from errno import EACCES, EADDRINUSE
 from types import TracebackType
@@ -25,12 +26,14 @@ from pydantic import Field
 from drivetl.config import StrictModel
 from drivetl.errors import VideoError, quoted
 from drivetl.video.answers import MOST_STREAMS, page_server
+from drivetl.video.meter import Rate
 from drivetl.video.settings import Controls, Page
 
 __all__ = ["LivePage"]
 
 _HTTP_PORT = 80
 _HISTORY = 300  # frames of the latency curve
+_MOST_NEWS = 5
 _WAIT_S = 0.5
 _FAREWELL_S = 1.0  # so that the pages hear of the end before the server is gone
 _JPEG_QUALITY = 80
@@ -81,13 +84,16 @@ class LivePage(Page):
         self.streams = threading.BoundedSemaphore(MOST_STREAMS)
         self._changed = threading.Condition()
         self._controls = Controls(0.0)
-        self._facts: dict[str, Any] = {"source": "", "models": [], "classes": []}
+        self._facts: dict[str, Any] = {"source": "", "live": False, "models": [], "classes": []}
         self._image_bgr: NDArray[np.uint8] | None = None
         self._number = 0
         self._jpeg: tuple[int, bytes] = (0, b"")
         self._encoding = threading.Lock()
         self._figures: dict[str, Any] = {}
         self._history: deque[float] = deque(maxlen=_HISTORY)
+        self._rate = Rate()
+        self._news: deque[dict[str, str]] = deque(maxlen=_MOST_NEWS)
+        self._waiting_since_s = time.perf_counter()
         self._running = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="page", daemon=True)
 
@@ -120,14 +126,22 @@ class LivePage(Page):
     def begin(self, controls: Controls, facts: dict[str, Any]) -> None:
         """Take the controls, and what stays the same throughout."""
         self._controls, self._facts = controls, facts
+        self._waiting_since_s = time.perf_counter()
 
     def publish(self, image_bgr: NDArray[np.uint8], state: dict[str, Any]) -> None:
         """Take a finished frame and its figures."""
         with self._changed:
             self._image_bgr, self._figures = image_bgr, state
             self._history.append(round(state["latency_ms"], 3))
+            self._rate.note()
+            self._waiting_since_s = time.perf_counter()
             self._number += 1
             self._changed.notify_all()
+
+    def tell(self, text: str) -> None:
+        """Take a sentence about the source."""
+        with self._changed:
+            self._news.append({"time": time.strftime("%H:%M:%S"), "text": text})
 
     def next_jpeg(self, after: int) -> tuple[int, bytes]:
         """Wait shortly for a frame newer than a number; return its number and picture, or the number and nothing.
@@ -147,9 +161,15 @@ class LivePage(Page):
             return self._jpeg
 
     def state(self) -> dict[str, Any]:
-        """Return what the page shows beside the picture."""
+        """Return what the page shows beside the picture.
+
+        ``fps`` is that of the last two seconds, ``silence_s`` how long a camera or stream has given no frame (None for
+        a file, and while the run is paused), ``news`` what was said about it last.
+        """
         with self._changed:
-            figures, history = dict(self._figures), list(self._history)
+            figures, history, news = dict(self._figures), list(self._history), list(self._news)
+            fps, waited_s = self._rate.per_s(), time.perf_counter() - self._waiting_since_s
+        waits = self._facts.get("live", False) and self._running and not self._controls.paused
         views = figures.pop("views", [])
         models = [
             {"name": name, **_seen(view, classes)}
@@ -162,6 +182,9 @@ class LivePage(Page):
             "confidence": self._controls.confidence,
             "models": models,
             "history_ms": history,
+            "fps": round(fps, 2),
+            "silence_s": round(waited_s, 1) if waits else None,
+            "news": news,
             **figures,
         }
 
@@ -173,6 +196,8 @@ class LivePage(Page):
         """
         change = _Change.model_validate_json(body, strict=True)
         if change.paused is not None:
+            if self._controls.paused and not change.paused:
+                self._waiting_since_s = time.perf_counter()  # what was held back was no silence of the source
             self._controls.paused = change.paused
         if change.confidence is not None:
             self._controls.confidence = change.confidence

@@ -104,6 +104,9 @@ class Page:
     def publish(self, image_bgr: NDArray[np.uint8], state: dict[str, Any]) -> None:
         """Take a finished frame, which must not be changed, and the figures that go with it."""
 
+    def tell(self, text: str) -> None:
+        """Take a sentence about what happens to a camera or stream."""
+
 
 @dataclass(frozen=True, slots=True)
 class Around:
@@ -113,13 +116,19 @@ class Around:
         stopped: asked before every frame; once it says yes, what was written so far becomes a playable file.
         progress: told the frames.
         say: told what happens to a camera or stream, one sentence each.
-        page: told every frame.
+        page: told every frame, and what is said.
     """
 
     stopped: Callable[[], bool] = lambda: False
     progress: Progress = silent
     say: Callable[[str], None] = lambda text: None
     page: Page | None = None
+
+    def tell(self, text: str) -> None:
+        """Pass on a sentence about the source to everybody."""
+        self.say(text)
+        if self.page is not None:
+            self.page.tell(text)
 
 
 @dataclass(frozen=True, slots=True)
