@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -26,6 +25,7 @@ from pydantic import Field
 from drivetl.config import StrictModel
 from drivetl.errors import VideoError, quoted
 from drivetl.video.answers import MOST_STREAMS, page_server
+from drivetl.video.jpeg import jpeg_bytes
 from drivetl.video.meter import Rate
 from drivetl.video.settings import Controls, Page
 
@@ -37,6 +37,7 @@ _MOST_NEWS = 5
 _WAIT_S = 0.5
 _FAREWELL_S = 1.0  # so that the pages hear of the end before the server is gone
 _JPEG_QUALITY = 80
+_MOST_PX = 16_384  # what a canvas holds in every browser
 
 
 class _Change(StrictModel):
@@ -156,8 +157,7 @@ class LivePage(Page):
             return after, b""
         with self._encoding:
             if self._jpeg[0] < number:
-                data = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
-                self._jpeg = number, data.tobytes()
+                self._jpeg = number, jpeg_bytes(image_bgr, _JPEG_QUALITY, most_px=_MOST_PX)
             return self._jpeg
 
     def state(self) -> dict[str, Any]:
