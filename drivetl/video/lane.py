@@ -129,6 +129,8 @@ class Lane:
         taken = view.taken_ms
         taken["postprocess"] = watch.lap_ms()
         taken["end_to_end"] = taken["preprocess"] + taken["inference"] + taken["postprocess"]
+        # At once, because it stands on the picture, which may be the only one.
+        self.latencies["end_to_end"].note(taken["end_to_end"])
         detections = _placed(detections, placed)
         view.raw = None
         if self.tracker is None:
@@ -152,7 +154,8 @@ class Lane:
         assert view.tracked is not None
         self.per_class.update(view.tracked.detections.class_id.tolist())
         for stage, taken_ms in view.taken_ms.items():
-            self.latencies[stage].note(taken_ms)
+            if stage != "end_to_end":
+                self.latencies[stage].note(taken_ms)
 
     def statistics(self) -> dict[str, Any]:
         """Return ``per_class``, ``tracks`` and ``latency_ms`` as `VideoResult` describes them."""

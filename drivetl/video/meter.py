@@ -50,35 +50,38 @@ class FigureLine:
     """The figures that stand on each model's picture, the most important first.
 
     Attributes:
-        shown: for each model; nothing before the first frame is through.
+        shown: for each model; two dashes stand for what is not known yet.
     """
 
     def __init__(self, models: int) -> None:
         self.shown: list[tuple[str, ...]] = [() for _ in range(models)]
-        self._since_s, self._frames = time.perf_counter(), 0
-
-    def begin(self) -> None:
-        """Count from now on."""
-        self._since_s = time.perf_counter()
+        self._since_s, self._frames = 0.0, 0
+        self._rate: float | None = None
+        self._measured = -1
 
     def refresh(self, latencies: Sequence[Latencies], frames: int, dropped: int) -> None:
-        """Renew them if they stood long enough.
+        """Renew them if they stood long enough, or if something is known that was not.
 
         Args:
             latencies: of each model.
             frames: handed on so far.
             dropped: so far.
         """
-        now_s = time.perf_counter()
-        if self.shown[0] and now_s - self._since_s < _REFRESH_S:
-            return
-        rate = (frames - self._frames) / max(1e-9, now_s - self._since_s)
-        for index, latency in enumerate(latencies):
-            if len(latency):
-                times = (f"end-to-end {np.median(latency.recent):.1f} ms", f"p99 {latency.percentile(0.99):.1f} ms")
-                self.shown[index] = (*times, f"{rate:.0f} FPS", f"{dropped} dropped")
-        if self.shown[0]:
+        now_s, measured = time.perf_counter(), sum(len(latency) > 0 for latency in latencies)
+        if frames and not self._frames:
+            self._since_s, self._frames = now_s, frames  # what comes before is the time to fill the line
+        if now_s - self._since_s >= _REFRESH_S and frames > self._frames:
+            self._rate = (frames - self._frames) / (now_s - self._since_s)
             self._since_s, self._frames = now_s, frames
+        elif measured == self._measured:
+            return
+        self._measured = measured
+        for index, latency in enumerate(latencies):
+            middle, late = "--", "--"
+            if len(latency):
+                middle, late = f"{np.median(latency.recent):.1f}", f"{latency.percentile(0.99):.1f}"
+            rate = "--" if self._rate is None else f"{self._rate:.{0 if self._rate >= 9.95 else 1}f}"
+            self.shown[index] = (f"end-to-end {middle} ms", f"p99 {late} ms", f"{rate} FPS", f"{dropped} dropped")
 
 
 class Rate:

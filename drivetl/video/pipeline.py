@@ -181,7 +181,6 @@ class _Run:
         if self._around.page is not None:
             self._around.page.begin(self._controls, facts)
         self._started_s = self._ended_s = time.perf_counter()
-        self._figures.begin()
 
     def _jobs(self, frames: Iterator[NDArray[np.uint8]], stopped: Callable[[], bool]) -> Iterator[Job]:
         """Yield the frames of the source until it ends, the limit is reached or the user has had enough."""

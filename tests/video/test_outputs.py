@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pkgutil
+import re
 import resource
 import threading
 import time
@@ -106,6 +107,26 @@ def test_two_models_side_by_side(video: Path, bundle: Path, tmp_path: Path, read
     assert coloured[:256].sum() > 200 and coloured[256:].sum() == 0  # at level 100 the second model sees nothing
     last = lines(tmp_path / "a.jsonl")[-1]["models"]
     assert [(entry["model"], len(entry["detections"])) for entry in last] == [("before", 2), ("after", 1)]
+
+
+def test_the_bar_is_whole_from_the_first_frame_on(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey
+) -> None:
+    bars: list[tuple[tuple[str, ...], str]] = []
+
+    def noting(*_: Any, figures: tuple[str, ...], badge: str = "", **__: Any) -> None:
+        bars.append((figures, badge))
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "1.png"), grey(200, (256, 128)))
+    monkeypatch.setattr("drivetl.video.lane.annotate", noting)
+    result = run_video(str(folder), [Model(detector, "known")], Outputs(tmp_path / "out.mp4"), PLAIN)
+    (_, (figures, badge)) = bars  # the first is that of the warm-up
+    assert badge == "known  fp32  cpu"
+    assert re.fullmatch(r"end-to-end \d+\.\d ms, p99 \d+\.\d ms, -- FPS, 0 dropped", ", ".join(figures))
+    # The picture's own figures, which are those of the run.
+    assert float(figures[1].split()[1]) == pytest.approx(result.latency_ms["end_to_end"]["p99"], abs=0.06)
 
 
 def test_weather_is_laid_over_before_detection(
