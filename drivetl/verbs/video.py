@@ -42,16 +42,26 @@ _Out = Annotated[
     Path | None, typer.Option("--out", help="The annotated video: .mp4, .mov or .mkv. Without it: figures only.")
 ]
 _Detections = Annotated[
-    Path | None, typer.Option("--detections", help="Write detections as JSON lines, one line a frame.")
+    Path | None,
+    typer.Option(
+        "--detections", help="Write detections as JSON lines, one a frame; 'bridged': below --confidence for a moment."
+    ),
 ]
-_Mot = Annotated[Path | None, typer.Option("--mot", help="Write tracks as MOTChallenge text.")]
+_Mot = Annotated[Path | None, typer.Option("--mot", help="Write tracks as MOTChallenge text, bridged boxes too.")]
 _Stills = Annotated[Path | None, typer.Option("--stills", help="A folder for pictures of the most interesting frames.")]
 _StillCount = Annotated[
     int | None, typer.Option("--still-count", min=1, max=1000, help="With --stills: how many; default: 6.")
 ]
 _Stats = Annotated[Path | None, typer.Option("--stats", help="Write the statistics of the run as JSON.")]
 _Confidence = Annotated[
-    float | None, typer.Option("--confidence", min=0, max=1, help="Least confidence; default: the bundle's.")
+    float | None,
+    typer.Option(
+        "--confidence",
+        min=0,
+        max=1,
+        help="Threshold; default: the bundle's. A tracked object that was above it stays for half a second down to 0.4 "
+        "of it.",
+    ),
 ]
 _Classes = Annotated[str | None, typer.Option("--classes", help="Only these classes, with commas between: car,person.")]
 _Track = Annotated[

@@ -32,6 +32,8 @@ class View:
         geometry: how the frame lies in it.
         raw: the network's output.
         tracked: what is shown, in pixels of the output.
+        bridged: bool ``(n,)``: which of it is at most as confident as the threshold, and shown because its object was
+            more so shortly before.
         taken_ms: durations by stage.
     """
 
@@ -39,6 +41,7 @@ class View:
     geometry: Geometry | None = None
     raw: NDArray[np.float32] | None = None
     tracked: Tracked | None = None
+    bridged: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     taken_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -135,8 +138,10 @@ class Lane:
         view.raw = None
         if self.tracker is None:
             view.tracked = untracked(detections)
+            view.bridged = np.zeros(len(detections), np.bool_)
             return
         view.tracked = self.tracker.update(detections, confidence, time_s)
+        view.bridged = ~(view.tracked.detections.confidence > confidence)
         taken["track"] = watch.lap_ms()
 
     def draw(self, image_bgr: NDArray[np.uint8], view: View, figures: Sequence[str], now_s: float) -> None:

@@ -27,7 +27,8 @@ class VideoSettings(StrictModel):
     """How to run; the defaults are those of ``drivetl video``.
 
     Attributes:
-        confidence: threshold in [0, 1]; None takes the detector's.
+        confidence: threshold in [0, 1]; None takes the detector's. With tracking, an object that was above it is still
+            shown for half a second down to 0.4 of it, so that boxes do not flicker.
         classes: only these, by name; empty means all.
         track: give objects ids; None does so where the package for it is installed, and says so where it is not.
         weather: a condition and its severity, as ``fog:4``, laid over the video before detection.
@@ -148,7 +149,8 @@ class VideoResult:
             postprocess of one frame, which is what a car pays; ``age``, of cameras and streams only, is the time from
             a frame's arrival until it was drawn and shown, before it is written. The first frame runs through the
             detector once more beforehand, so that no figure holds the start-up.
-        per_class: detections by class name, most frequent first, summed over frames (not distinct objects).
+        per_class: detections by class name, most frequent first, summed over frames (not distinct objects); with
+            tracking, those that are shown below the threshold for a moment included.
         tracks: distinct objects by class name; None without tracking.
         compared: ``model``, ``per_class``, ``tracks`` and ``latency_ms`` of the second model; None without one.
         live: ``reconnects`` and ``longest_silence_s`` of a camera or stream; None for files.

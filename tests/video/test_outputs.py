@@ -82,6 +82,25 @@ def test_files_that_stand_there_are_kept(video: Path, detector: Detector, tmp_pa
     assert (tmp_path / "a.jsonl").read_text() == "precious" and not (tmp_path / "out.mp4").exists()
 
 
+def test_boxes_below_the_threshold_say_that_they_bridge(
+    make_video: MakeVideo, detector: Detector, tmp_path: Path
+) -> None:
+    """The car's confidence is that of the grey level: above 0.5, for six frames below it, above it again."""
+    source = make_video("in.mp4", [200] * 5 + [90] * 6 + [200] * 4, size_wh=(256, 128))
+    settings = VideoSettings(confidence=0.5, classes=("car",))
+    tracked = settings.model_copy(update={"track": True})
+    result = run_video(str(source), [Model(detector)], Outputs(detections=tmp_path / "a.jsonl"), tracked)
+    cars = [line["detections"][0] for line in lines(tmp_path / "a.jsonl")]
+    assert [car["bridged"] for car in cars] == [False] * 5 + [True] * 6 + [False] * 4
+    assert all((car["confidence"] <= 0.5) == car["bridged"] for car in cars)
+    assert {car["track"] for car in cars[1:]} == {0} and result.per_class == {"car": 15}
+    plain = settings.model_copy(update={"track": False})
+    run_video(str(source), [Model(detector)], Outputs(detections=tmp_path / "b.jsonl"), plain)
+    found = [line["detections"] for line in lines(tmp_path / "b.jsonl")]
+    assert [len(detections) for detections in found] == [1] * 5 + [0] * 6 + [1] * 4
+    assert not any(car["bridged"] for detections in found for car in detections)
+
+
 def test_only_some_classes(video: Path, detector: Detector) -> None:
     only = VideoSettings(track=False, classes=("person",))
     assert run_video(str(video), [Model(detector)], None, only).per_class == {"person": 3}
