@@ -63,7 +63,7 @@ _Confidence = Annotated[
         "of it.",
     ),
 ]
-_Classes = Annotated[str | None, typer.Option("--classes", help="Only these classes, with commas between: car,person.")]
+_Classes = Annotated[str | None, typer.Option("--classes", help="Only these classes of either model, as car,person.")]
 _Track = Annotated[
     bool | None, typer.Option("--track/--no-track", help="Number the objects; default: if 'trackers' is installed.")
 ]

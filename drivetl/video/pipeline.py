@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from drivetl.errors import VideoError, quoted
 from drivetl.video.draw import fit_into
-from drivetl.video.lane import Job, Lane, View, percentiles
+from drivetl.video.lane import Job, View, lanes_of, percentiles
 from drivetl.video.line import Line
 from drivetl.video.meter import FigureLine, Latencies, Stopwatch
 from drivetl.video.outputs import DetectionLines, MotLines, check_outputs
@@ -90,7 +90,7 @@ class _Run:
         self._source, self._settings, self._around, self._controls = source, settings, around, controls
         self._live = source.info.live
         self._fps = source.info.fps
-        self._lanes = [Lane(model, settings, self._fps, _MOST_QUEUED + 2) for model in models]
+        self._lanes = lanes_of(models, settings, self._fps, _MOST_QUEUED + 2, around.say)
         self._weather = VideoWeather(settings.weather, self._fps)
         self._video: VideoOutput | None = None
         self._window: Window | None = None

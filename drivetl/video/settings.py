@@ -29,7 +29,7 @@ class VideoSettings(StrictModel):
     Attributes:
         confidence: threshold in [0, 1]; None takes the detector's. With tracking, an object that was above it is still
             shown for half a second down to 0.4 of it, so that boxes do not flicker.
-        classes: only these, by name; empty means all.
+        classes: only these, by name; empty means all. Of two models, either may know one.
         track: give objects ids; None does so where the package for it is installed, and says so where it is not.
         weather: a condition and its severity, as ``fog:4``, laid over the video before detection.
         show: also open a window; the key q closes it and ends the run.
@@ -116,7 +116,7 @@ class Around:
     Attributes:
         stopped: asked before every frame; once it says yes, what was written so far becomes a playable file.
         progress: told the frames.
-        say: told what happens to a camera or stream, one sentence each.
+        say: told what happens to a camera or stream and what a model does not know, one sentence each.
         page: told every frame, and what is said.
     """
 

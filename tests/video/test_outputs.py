@@ -10,6 +10,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,32 @@ def test_boxes_below_the_threshold_say_that_they_bridge(
 def test_only_some_classes(video: Path, detector: Detector) -> None:
     only = VideoSettings(track=False, classes=("person",))
     assert run_video(str(video), [Model(detector)], None, only).per_class == {"person": 3}
-    with pytest.raises(ConfigError, match=r"names 'persom', which this model does not know; did you mean 'person'\?"):
-        run_video(str(video), [Model(detector)], None, VideoSettings(classes=("persom",)))
-    with pytest.raises(ConfigError, match=r"'dinosaur', which this model does not know; it knows: car, person$"):
-        run_video(str(video), [Model(detector)], None, VideoSettings(classes=("dinosaur",)))
+    known = [Model(detector, "known")]
+    unknown = r"names 'persom', which the model 'known' does not know; did you mean 'person'\? Known are: car, person$"
+    with pytest.raises(ConfigError, match=unknown):
+        run_video(str(video), known, None, VideoSettings(classes=("persom",)))
+    with pytest.raises(ConfigError, match=r"'dinosaur', which .* 'known' does not know; known are: car, person$"):
+        run_video(str(video), known, None, VideoSettings(classes=("dinosaur",)))
+
+
+def test_a_class_that_either_model_knows(video: Path, bundle: Path, tmp_path: Path) -> None:
+    """As after adaptation, when the new model has classes that the old one never heard of."""
+    models, said = [Model(Detector(bundle, threads=1), "before"), Model(Detector(bundle, threads=1), "after")], []
+    models[1].detector._contract = replace(models[1].detector.contract, class_names=("van", "person"))
+    for classes, counts in (
+        (("van",), ({}, {"van": 5})),
+        (("car",), ({"car": 5}, {})),
+        (("van", "person"), ({"person": 3}, {"van": 5, "person": 3})),
+    ):
+        wanted = VideoSettings(track=False, classes=classes)
+        result = run_video(str(video), models, Outputs(tmp_path / f"{classes[0]}.mp4", overwrite=True), wanted)
+        assert result.compared is not None
+        assert (result.per_class, result.compared["per_class"]) == counts
+    run_video(str(video), models, None, wanted, Around(say=said.append))
+    assert said == ["note: the model 'before' does not know 'van' of --classes"]
+    neither = r"names 'vam', which neither 'before' nor 'after' knows; did you mean 'van'\? Known are: car, pers"
+    with pytest.raises(ConfigError, match=neither):
+        run_video(str(video), models, None, VideoSettings(classes=("person", "vam")))
 
 
 def test_two_models_side_by_side(video: Path, bundle: Path, tmp_path: Path, read_frames: Read) -> None:
