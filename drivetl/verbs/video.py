@@ -78,7 +78,9 @@ _Show = Annotated[bool, typer.Option("--show", help="Also open a window; the key
 _Serve = Annotated[bool, typer.Option("--serve", help="Also serve a live page; its address with a token is printed.")]
 _Host = Annotated[
     str | None,
-    typer.Option("--host", help="With --serve: listen here; default: 127.0.0.1; others open it to the network."),
+    typer.Option(
+        "--host", help="With --serve: listen here; default: 127.0.0.1; others, as 0.0.0.0, open it to the network."
+    ),
 ]
 _Port = Annotated[
     int | None, typer.Option("--port", min=0, max=65535, help="With --serve; default: 8470; 0: any free one.")
@@ -259,7 +261,9 @@ def _page(address: tuple[str, int] | None, reporter: Reporter) -> Iterator[LiveP
 
     with LivePage(*address) as page:
         if not page.local:
-            reporter.say(f"note: everybody who reaches {page.host} and has the token can watch; it travels unencrypted")
+            reporter.say(
+                f"note: everybody who reaches {page.reachable} and has the token can watch; it travels unencrypted"
+            )
         reporter.say(f"live page: {page.url}")
         yield page
 

@@ -8,6 +8,7 @@ import json
 import secrets
 import select
 import socket
+import socketserver
 import sys
 import threading
 import time
@@ -59,6 +60,11 @@ class PageServer(http.server.ThreadingHTTPServer):
         self._counting = threading.Lock()
         self._open: dict[socket.socket, bool] = {}  # the oldest first; whether it showed the token, or was hung up on
         super().__init__(*arguments)
+
+    def server_bind(self) -> None:
+        """Take the port, without looking up the machine's full name, which nobody needs and a slow network delays."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, unless there are too many already."""

@@ -8,7 +8,6 @@ every name goes into it as text, never as markup.
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import threading
 import time
@@ -24,6 +23,7 @@ from pydantic import Field
 
 from drivetl.config import StrictModel
 from drivetl.errors import VideoError, quoted
+from drivetl.video.address import is_address, is_loopback, reachable_host
 from drivetl.video.answers import MOST_STREAMS, page_server
 from drivetl.video.jpeg import jpeg_bytes
 from drivetl.video.meter import Rate
@@ -51,19 +51,26 @@ class LivePage(Page):
     """Serves a run to browsers; use it as a context manager around the run.
 
     Attributes:
-        url: what to open, token included.
+        url: what to open, token included; with a host that stands for every address, one of this machine's own.
+        reachable: what other machines may call this one.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 8470) -> None:
         """Take the port.
 
         Args:
-            host: address to listen on; anything but a loopback address opens the page to the network.
+            host: address to listen on; anything but a loopback address opens the page to the network, 0.0.0.0 on
+                every address of this machine.
             port: 0 takes any free one.
 
         Raises:
             VideoError: the port is in use, or the address is not one of this machine.
         """
+        if not host:
+            # Sockets take it for every address there is.
+            raise VideoError(
+                "--host '' names no address; give one of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them"
+            )
         self.token = secrets.token_urlsafe(24)
         self.host = host
         try:
@@ -79,7 +86,8 @@ class LivePage(Page):
             raise VideoError(f"cannot serve on {quoted(f'{host}:{port}')}: {reason}; {remedy}") from error
         self._server.page = self
         self.port = int(self._server.server_address[1])
-        shown = f"[{host}]" if ":" in host else host
+        self.reachable = reachable_host(host, str(self._server.server_address[0]))
+        shown = f"[{self.reachable}]" if ":" in self.reachable else self.reachable
         self.url = f"http://{shown}:{self.port}/?token={self.token}"
         self.cookie = f"drivetl_{self.port}"
         self.streams = threading.BoundedSemaphore(MOST_STREAMS)
@@ -117,7 +125,7 @@ class LivePage(Page):
     @property
     def local(self) -> bool:
         """Whether only this machine reaches the page."""
-        return self.host == "localhost" or (_is_address(self.host) and ipaddress.ip_address(self.host).is_loopback)
+        return is_loopback(self.host)
 
     @property
     def running(self) -> bool:
@@ -203,7 +211,7 @@ class LivePage(Page):
             self._controls.confidence = change.confidence
 
     def expects(self, host: str) -> bool:
-        """Say whether a ``Host`` header names this server by an address, ``localhost`` or the name it was given.
+        """Say whether a ``Host`` header names this server by an address, ``localhost`` or the name it was given or has.
 
         Raises:
             ValueError: it is no host.
@@ -213,7 +221,7 @@ class LivePage(Page):
         # Browsers leave out the port of http.
         if (_HTTP_PORT if port is None else port) != self.port or parts.username is not None or parts.path:
             return False
-        return name in ("localhost", self.host.lower()) or _is_address(name)
+        return name in ("localhost", self.host.lower(), self.reachable.lower()) or is_address(name)
 
 
 def _seen(view: Any, classes: list[str]) -> dict[str, Any]:
@@ -224,11 +232,3 @@ def _seen(view: Any, classes: list[str]) -> dict[str, Any]:
         for number, name, confidence in zip(view.track_id.tolist(), names, detections.confidence.tolist(), strict=True)
     ]
     return {"counts": dict(Counter(names).most_common()), "tracks": tracks}
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
