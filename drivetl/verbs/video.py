@@ -42,18 +42,28 @@ _Out = Annotated[
     Path | None, typer.Option("--out", help="The annotated video: .mp4, .mov or .mkv. Without it: figures only.")
 ]
 _Detections = Annotated[
-    Path | None, typer.Option("--detections", help="Write detections as JSON lines, one line a frame.")
+    Path | None,
+    typer.Option(
+        "--detections", help="Write detections as JSON lines, one a frame; 'bridged': below --confidence for a moment."
+    ),
 ]
-_Mot = Annotated[Path | None, typer.Option("--mot", help="Write tracks as MOTChallenge text.")]
+_Mot = Annotated[Path | None, typer.Option("--mot", help="Write tracks as MOTChallenge text, bridged boxes too.")]
 _Stills = Annotated[Path | None, typer.Option("--stills", help="A folder for pictures of the most interesting frames.")]
 _StillCount = Annotated[
     int | None, typer.Option("--still-count", min=1, max=1000, help="With --stills: how many; default: 6.")
 ]
 _Stats = Annotated[Path | None, typer.Option("--stats", help="Write the statistics of the run as JSON.")]
 _Confidence = Annotated[
-    float | None, typer.Option("--confidence", min=0, max=1, help="Least confidence; default: the bundle's.")
+    float | None,
+    typer.Option(
+        "--confidence",
+        min=0,
+        max=1,
+        help="Threshold; default: the bundle's. A tracked object that was above it stays for half a second down to 0.4 "
+        "of it.",
+    ),
 ]
-_Classes = Annotated[str | None, typer.Option("--classes", help="Only these classes, with commas between: car,person.")]
+_Classes = Annotated[str | None, typer.Option("--classes", help="Only these classes of either model, as car,person.")]
 _Track = Annotated[
     bool | None, typer.Option("--track/--no-track", help="Number the objects; default: if 'trackers' is installed.")
 ]
@@ -68,7 +78,9 @@ _Show = Annotated[bool, typer.Option("--show", help="Also open a window; the key
 _Serve = Annotated[bool, typer.Option("--serve", help="Also serve a live page; its address with a token is printed.")]
 _Host = Annotated[
     str | None,
-    typer.Option("--host", help="With --serve: listen here; default: 127.0.0.1; others open it to the network."),
+    typer.Option(
+        "--host", help="With --serve: listen here; default: 127.0.0.1; others, as 0.0.0.0, open it to the network."
+    ),
 ]
 _Port = Annotated[
     int | None, typer.Option("--port", min=0, max=65535, help="With --serve; default: 8470; 0: any free one.")
@@ -249,7 +261,9 @@ def _page(address: tuple[str, int] | None, reporter: Reporter) -> Iterator[LiveP
 
     with LivePage(*address) as page:
         if not page.local:
-            reporter.say(f"note: everybody who reaches {page.host} and has the token can watch; it travels unencrypted")
+            reporter.say(
+                f"note: everybody who reaches {page.reachable} and has the token can watch; it travels unencrypted"
+            )
         reporter.say(f"live page: {page.url}")
         yield page
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import secrets
+import select
 import socket
+import socketserver
 import sys
+import threading
+import time
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["MOST_STREAMS", "PageServer", "page_server"]
 
 MOST_STREAMS = 8
+# Each costs a thread and a file descriptor, and it takes no token to open one.
+_MOST_CONNECTIONS = 64
+# From here on, whoever has been connected longest without showing the token makes room for the next one.
+_CROWDED = 48
 _MOST_BODY_BYTES = 1000
 _SOCKET_TIMEOUT_S = 10
+# A picture that stands still is sent again, so that a browser can tell a still picture from a dead connection.
+_REPEAT_S = 1.0
 _BOUNDARY = b"--frame\r\n"
 _FORBIDDEN = "open the address that drivetl printed when it started, with its token"
 
@@ -42,7 +53,45 @@ class PageServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
     # Two runs on one port would be mixed up; a port that was just given up may be taken again all the same.
     allow_reuse_port = False
+    request_queue_size = _CROWDED
     page: LivePage
+
+    def __init__(self, *arguments: Any) -> None:
+        self._counting = threading.Lock()
+        self._open: dict[socket.socket, bool] = {}  # the oldest first; whether it showed the token, or was hung up on
+        super().__init__(*arguments)
+
+    def server_bind(self) -> None:
+        """Take the port, without looking up the machine's full name, which nobody needs and a slow network delays."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, unless there are too many already."""
+        with self._counting:
+            stranger = next((one for one, known in self._open.items() if not known), None)
+            if len(self._open) >= _CROWDED and stranger is not None:
+                self._open[stranger] = True
+                with contextlib.suppress(OSError):  # it hung up itself
+                    stranger.shutdown(socket.SHUT_RDWR)
+            full = len(self._open) >= _MOST_CONNECTIONS
+            if not full:
+                self._open[request] = False
+        if full:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        """Hang up."""
+        with self._counting:
+            self._open.pop(request, None)
+        super().close_request(request)
+
+    def welcome(self, request: socket.socket) -> None:
+        """Keep a connection that showed the token, however many others there are."""
+        with self._counting:
+            self._open[request] = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that vanish or hang are their own affair; everything else is a defect and is shown."""
@@ -134,7 +183,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         page = self.server.page
         pairs = [part.strip().partition("=") for part in self.headers.get("Cookie", "").split(";")]
         given = next((value for name, _, value in pairs if name == page.cookie), "")
-        return secrets.compare_digest(given.encode(), page.token.encode())
+        has_token = secrets.compare_digest(given.encode(), page.token.encode())
+        if has_token:
+            self.server.welcome(self.connection)
+        return has_token
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         self._answer(status, why.encode(), "text/plain; charset=utf-8")
@@ -159,7 +211,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         nonce = secrets.token_urlsafe(16)
         text = Path(__file__).with_name("live.html").read_text(encoding="utf-8").replace("NONCE", nonce)
         policy = (
-            f"default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'nonce-{nonce}'; "
+            f"default-src 'none'; img-src data:; connect-src 'self'; style-src 'nonce-{nonce}'; "
             f"script-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         extra = {"Content-Security-Policy": policy}
@@ -176,12 +228,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
             self.wfile.write(_BOUNDARY)
-            number = 0
-            while page.running:
+            number, shown, sent_s = 0, b"", 0.0
+            while page.running and not self._hung_up():
                 number, jpeg = page.next_jpeg(number)
-                if jpeg:
+                shown = jpeg or shown
+                if jpeg or (shown and time.monotonic() - sent_s >= _REPEAT_S):
                     # Browsers show a picture once the next boundary has come, so it is sent at once.
-                    head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
-                    self.wfile.write(head + jpeg + b"\r\n" + _BOUNDARY)
+                    head = f"Content-Type: image/jpeg\r\nContent-Length: {len(shown)}\r\n\r\n".encode()
+                    self.wfile.write(head + shown + b"\r\n" + _BOUNDARY)
+                    sent_s = time.monotonic()
         finally:
             page.streams.release()
+
+    def _hung_up(self) -> bool:
+        """Say whether the browser closed the connection; without anything to write, nothing else would tell."""
+        waiting = select.poll()
+        waiting.register(self.connection, select.POLLIN)
+        return bool(waiting.poll(0)) and not self.connection.recv(1, socket.MSG_PEEK)

@@ -57,7 +57,9 @@ _CLASS_COLOURS = MappingProxyType(
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _REFERENCE_HEIGHT_PX = 14.0  # of getTextSize at scale 0.5 in OpenCV 5; only the proportion matters
 _DARKENED = (np.arange(256) * 0.35).astype(np.uint8)  # by level
-_GAP = "    "
+_GAP, _NARROW_GAP = "    ", "  "
+# The strip of figures has at most so many rows, and so large a share of the frame.
+_MOST_ROWS, _STRIP_SHARE = 3, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +144,14 @@ def annotate(
     """Draw boxes, their labels (``car 87%``, ``car #12 87%``) and a line of figures onto a frame, in place.
 
     Args:
-        image_bgr: uint8 ``(height, width, 3)``; any size. What does not fit is left out: first the badge, then
-            figures from the end, and labels that are larger than the frame.
+        image_bgr: uint8 ``(height, width, 3)``; any size. What does not fit into one row of figures goes into a second
+            and third, as long as they hide no more than a quarter of the frame; then the badge is shortened, and
+            figures are left out from the end. So are labels that are larger than the frame.
         detections: boxes in pixels of this frame.
         class_names: by class id.
         track_id: int64 ``(n,)``, the number of each object, -1 for none; None leaves numbers out.
         figures: stand on a darkened strip at the top, from the left.
-        badge: stands at its right end.
+        badge: stands at its right end: a name, two spaces, and what is not to be shortened.
     """
     height, width = image_bgr.shape[:2]
     style = _Style.for_size((height, width))
@@ -247,23 +250,62 @@ def _draw_plate(image_bgr: NDArray[np.uint8], plate: _Rectangle, text: str, colo
 
 
 def _draw_strip(image_bgr: NDArray[np.uint8], figures: Sequence[str], badge: str, style: _Style) -> int:
-    """Write the line of figures; return the height of its strip, 0 if the frame is too small for any."""
-    width = image_bgr.shape[1]
+    """Write figures and badge; return the height of their strip, 0 if the frame is too small for any."""
+    height, width = image_bgr.shape[:2]
     margin = 2 * style.margin_px
-    shown = list(figures)
-    while shown and style.text_size(_GAP.join(shown))[0] + 2 * margin > width:
-        shown.pop()
-    if not shown:
+    _, ascent, depth = style.text_size("Ag")
+    row_px = ascent + depth + style.margin_px
+    most_rows = min(_MOST_ROWS, int(_STRIP_SHARE * height / row_px))
+    # A single row may hide more, because without it nothing at all could be said.
+    if not most_rows and row_px + style.margin_px <= height / 2:
+        most_rows = 1
+    rows = _rows(tuple(figures), badge, width - 2 * margin, most_rows, style)
+    if not rows:
         return 0
-    text = _GAP.join(shown)
-    text_width, ascent, depth = style.text_size(text)
-    strip_px: int = min(image_bgr.shape[0], ascent + depth + margin)
+    strip_px: int = len(rows) * row_px + style.margin_px
     strip = image_bgr[:strip_px]
     strip[:] = cv2.LUT(strip, _DARKENED)
-    baseline = strip_px - depth - style.margin_px
-    cv2.putText(image_bgr, text, (margin, baseline), _FONT, style.font_scale, _WHITE, 1, cv2.LINE_AA)
-    badge_width = style.text_size(badge)[0]
-    if badge and text_width + badge_width + 4 * margin <= width:
-        at = (width - margin - badge_width, baseline)
-        cv2.putText(image_bgr, badge, at, _FONT, style.font_scale, _WHITE, 1, cv2.LINE_AA)
+    for index, (left, right) in enumerate(rows):
+        baseline = (index + 1) * row_px - depth
+        for text, x in ((left, margin), (right, width - margin - style.text_size(right)[0])):
+            cv2.putText(image_bgr, text, (x, baseline), _FONT, style.font_scale, _WHITE, 1, cv2.LINE_AA)
     return strip_px
+
+
+def _rows(figures: Sequence[str], badge: str, room_px: int, most_rows: int, style: _Style) -> list[tuple[str, str]]:
+    """Return what stands at the left and at the right of each row of the strip, in as few rows as hold everything."""
+    for gap in (_GAP, _NARROW_GAP):
+        if most_rows and badge and style.text_size(gap.join((*figures, badge)))[0] <= room_px:
+            return [(gap.join(figures), badge)]
+    rows = _figure_rows(figures, room_px, most_rows, style)
+    if not rows or not badge:
+        return [(row, "") for row in rows]
+    *above, last = rows
+    beside_px = room_px - style.text_size(last + _GAP)[0]
+    if most_rows == 1 or style.text_size(badge)[0] <= beside_px:
+        return [*((row, "") for row in above), (last, _shortened(badge, beside_px, style))]
+    # In a row of its own, if need be in place of the figures that matter least.
+    return [*((row, "") for row in rows[: most_rows - 1]), ("", _shortened(badge, room_px, style))]
+
+
+def _figure_rows(figures: Sequence[str], room_px: int, most_rows: int, style: _Style) -> list[str]:
+    rows: list[str] = []
+    for figure in figures:
+        # Without its name where there is no room for it: the first of them is the latency.
+        text = figure if style.text_size(figure)[0] <= room_px else " ".join(figure.split(" ")[-2:])
+        if rows and style.text_size(rows[-1] + _GAP + text)[0] <= room_px:
+            rows[-1] += _GAP + text
+        elif len(rows) < most_rows and style.text_size(text)[0] <= room_px:
+            rows.append(text)
+        else:
+            break
+    return rows
+
+
+@lru_cache(maxsize=64)  # the same in every frame
+def _shortened(badge: str, room_px: int, style: _Style) -> str:
+    """Return a badge with as much of its name as there is room for; nothing if that is no more than a few letters."""
+    name, gap, rest = badge.partition("  ")
+    candidates = [badge, *(f"{name[:count]}...{gap}{rest}" for count in range(len(name) - 1, 2, -1))]
+    candidates += [f"{badge[:count]}..." for count in range(len(badge) - 1, 2, -1)]
+    return next((text for text in candidates if style.text_size(text)[0] <= room_px), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from drivetl.video.settings import Model, VideoSettings
 from drivetl.video.tails import Tails
 from drivetl.video.tracking import Tracked, Tracker, tracking_available, untracked
 
-__all__ = ["Job", "Lane", "View"]
+__all__ = ["Job", "Lane", "View", "lanes_of", "percentiles"]
 
 
 @dataclass(slots=True)
@@ -32,6 +32,8 @@ class View:
         geometry: how the frame lies in it.
         raw: the network's output.
         tracked: what is shown, in pixels of the output.
+        bridged: bool ``(n,)``: which of it is at most as confident as the threshold, and shown because its object was
+            more so shortly before.
         taken_ms: durations by stage.
     """
 
@@ -39,6 +41,7 @@ class View:
     geometry: Geometry | None = None
     raw: NDArray[np.float32] | None = None
     tracked: Tracked | None = None
+    bridged: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     taken_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -75,12 +78,11 @@ class Lane:
 
         Args:
             model: the open bundle and its name.
-            settings: of the run.
+            settings: of the run; classes that the model does not know are none of its business.
             fps: frames a second of the source.
             buffers: how many frames may be between `preprocess` and `infer`, those in hand included.
 
         Raises:
-            ConfigError: a class is not one of the model's.
             MissingExtraError: tracking was asked for and its package is missing.
         """
         self.detector, self.name = model.detector, model.name
@@ -129,12 +131,16 @@ class Lane:
         taken = view.taken_ms
         taken["postprocess"] = watch.lap_ms()
         taken["end_to_end"] = taken["preprocess"] + taken["inference"] + taken["postprocess"]
+        # At once, because it stands on the picture, which may be the only one.
+        self.latencies["end_to_end"].note(taken["end_to_end"])
         detections = _placed(detections, placed)
         view.raw = None
         if self.tracker is None:
             view.tracked = untracked(detections)
+            view.bridged = np.zeros(len(detections), np.bool_)
             return
         view.tracked = self.tracker.update(detections, confidence, time_s)
+        view.bridged = ~(view.tracked.detections.confidence > confidence)
         taken["track"] = watch.lap_ms()
 
     def draw(self, image_bgr: NDArray[np.uint8], view: View, figures: Sequence[str], now_s: float) -> None:
@@ -152,7 +158,8 @@ class Lane:
         assert view.tracked is not None
         self.per_class.update(view.tracked.detections.class_id.tolist())
         for stage, taken_ms in view.taken_ms.items():
-            self.latencies[stage].note(taken_ms)
+            if stage != "end_to_end":
+                self.latencies[stage].note(taken_ms)
 
     def statistics(self) -> dict[str, Any]:
         """Return ``per_class``, ``tracks`` and ``latency_ms`` as `VideoResult` describes them."""
@@ -164,6 +171,26 @@ class Lane:
             "tracks": tracks,
             "latency_ms": percentiles(self.latencies),
         }
+
+
+def lanes_of(
+    models: Sequence[Model], settings: VideoSettings, fps: float, buffers: int, say: Callable[[str], None]
+) -> list[Lane]:
+    """Return a lane for each model; of two, either may know a wanted class.
+
+    Args:
+        models: one or two.
+        settings: of the run.
+        fps: frames a second of the source.
+        buffers: see `Lane`.
+        say: told which model does not know a class that the other knows.
+
+    Raises:
+        ConfigError: no model knows a class.
+        MissingExtraError: tracking was asked for and its package is missing.
+    """
+    _check_classes(settings.classes, models, say)
+    return [Lane(model, settings, fps, buffers) for model in models]
 
 
 def percentiles(latencies: dict[str, Latencies]) -> dict[str, dict[str, float]]:
@@ -188,13 +215,21 @@ def _placed(detections: Detections, placed: tuple[float, int, int]) -> Detection
 
 
 def _class_ids(wanted: Sequence[str], names: Sequence[str]) -> NDArray[np.int64] | None:
-    if not wanted:
-        return None
-    unknown = [name for name in wanted if name not in names]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], names, 1)
-        hint = f"; did you mean {quoted(near[0])}? It knows" if near else "; it knows"
-        raise ConfigError(
-            f"--classes names {quoted(unknown[0])}, which this model does not know{hint}: {', '.join(names)}"
-        )
-    return np.array([names.index(name) for name in wanted], np.int64)
+    """Return the numbers of the wanted classes that a model knows; None if all are wanted."""
+    return np.array([names.index(name) for name in wanted if name in names], np.int64) if wanted else None
+
+
+def _check_classes(wanted: Sequence[str], models: Sequence[Model], say: Callable[[str], None]) -> None:
+    known = {name: None for model in models for name in model.detector.contract.class_names}
+    called = [quoted(model.name) if model.name else "without a name" for model in models]
+    unknown = next((name for name in wanted if name not in known), None)
+    if unknown is not None:
+        near = difflib.get_close_matches(unknown, known, 1)
+        one = len(models) == 1
+        who = f"the model {called[0]} does not know" if one else f"neither {called[0]} nor {called[1]} knows"
+        hint = f"; did you mean {quoted(near[0])}? Known are" if near else "; known are"
+        raise ConfigError(f"--classes names {quoted(unknown)}, which {who}{hint}: {', '.join(known)}")
+    for model, name in zip(models, called, strict=True):
+        strange = [quoted(kind) for kind in wanted if kind not in model.detector.contract.class_names]
+        if strange:
+            say(f"note: the model {name} does not know {', '.join(strange)} of --classes")

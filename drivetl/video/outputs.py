@@ -145,8 +145,10 @@ class DetectionLines(_Lines):
 
     A line holds ``schema``, ``frame`` (from 0, of the frames handed on), ``time_s`` (after the first of them),
     ``size_wh`` of the source's frame, which may change, and ``detections``: each with ``class``, ``confidence``,
-    ``xyxy_px`` in pixels of that frame, and ``track`` (None before an object has a number). With two models
-    ``detections`` is replaced by ``models``: a list of ``model`` and ``detections``.
+    ``xyxy_px`` in pixels of that frame, ``track`` (None before an object has a number) and ``bridged``: whether its
+    confidence is not above the threshold, and it is here because its track was above it up to half a second before
+    (never without tracking). With two models ``detections`` is replaced by ``models``: a list of ``model`` and
+    ``detections``.
     """
 
     def __init__(
@@ -180,7 +182,8 @@ class MotLines(_Lines):
     """Tracks of the first model as MOTChallenge has them (A. Milan et al., "MOT16", arXiv 1603.00831).
 
     ``frame,id,left,top,width,height,confidence,-1,-1,-1``: frames, ids and pixels count from 1. Boxes are in pixels of
-    the output. Objects without a number are left out.
+    the output. Objects without a number are left out; boxes that bridge a moment of low confidence are in it (see
+    `DetectionLines`), with the confidence that they have.
     """
 
     def write(self, job: Job) -> None:
@@ -209,12 +212,14 @@ def _objects(view: View, class_names: Sequence[str], placed: tuple[float, int, i
             "confidence": round(confidence, 4),
             "xyxy_px": [round(value, 2) for value in box],
             "track": number if number >= 0 else None,
+            "bridged": bridged,
         }
-        for kind, confidence, box, number in zip(
+        for kind, confidence, box, number, bridged in zip(
             tracked.detections.class_id.tolist(),
             tracked.detections.confidence.tolist(),
             boxes.tolist(),
             tracked.track_id.tolist(),
+            view.bridged.tolist(),
             strict=True,
         )
     ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from drivetl.errors import VideoError, quoted
 from drivetl.video.draw import fit_into
-from drivetl.video.lane import Job, Lane, View, percentiles
+from drivetl.video.lane import Job, View, lanes_of, percentiles
 from drivetl.video.line import Line
 from drivetl.video.meter import FigureLine, Latencies, Stopwatch
 from drivetl.video.outputs import DetectionLines, MotLines, check_outputs
@@ -70,7 +70,7 @@ def run_video(
         return controls.ended or around.stopped()
 
     with contextlib.ExitStack() as stack:
-        live = LiveOptions(settings.max_age_ms, settings.reconnect_s, around.say, stopped)
+        live = LiveOptions(settings.max_age_ms, settings.reconnect_s, around.tell, stopped)
         opened = open_source(
             source, picture_fps=settings.picture_fps, allow_truncated=settings.allow_truncated, live=live
         )
@@ -90,7 +90,7 @@ class _Run:
         self._source, self._settings, self._around, self._controls = source, settings, around, controls
         self._live = source.info.live
         self._fps = source.info.fps
-        self._lanes = [Lane(model, settings, self._fps, _MOST_QUEUED + 2) for model in models]
+        self._lanes = lanes_of(models, settings, self._fps, _MOST_QUEUED + 2, around.say)
         self._weather = VideoWeather(settings.weather, self._fps)
         self._video: VideoOutput | None = None
         self._window: Window | None = None
@@ -181,7 +181,6 @@ class _Run:
         if self._around.page is not None:
             self._around.page.begin(self._controls, facts)
         self._started_s = self._ended_s = time.perf_counter()
-        self._figures.begin()
 
     def _jobs(self, frames: Iterator[NDArray[np.uint8]], stopped: Callable[[], bool]) -> Iterator[Job]:
         """Yield the frames of the source until it ends, the limit is reached or the user has had enough."""
@@ -293,12 +292,10 @@ class _Run:
         """Return the figures that go with a frame, for the page."""
         latency = self._latencies["age"] if self._live else self._lanes[0].latencies["end_to_end"]
         age_ms = (time.perf_counter() - job.captured_s) * 1000
-        seconds = max(1e-9, time.perf_counter() - self._started_s)
         return {
             "frame": job.index,
             "latency_ms": age_ms if self._live else job.views[0].taken_ms["end_to_end"],
             "p99_ms": latency.percentile(0.99),
-            "fps": self._frames_out / seconds,
             "dropped": self._source.dropped,
             "views": [view.tracked for view in job.views],
         }

@@ -27,8 +27,9 @@ class VideoSettings(StrictModel):
     """How to run; the defaults are those of ``drivetl video``.
 
     Attributes:
-        confidence: threshold in [0, 1]; None takes the detector's.
-        classes: only these, by name; empty means all.
+        confidence: threshold in [0, 1]; None takes the detector's. With tracking, an object that was above it is still
+            shown for half a second down to 0.4 of it, so that boxes do not flicker.
+        classes: only these, by name; empty means all. Of two models, either may know one.
         track: give objects ids; None does so where the package for it is installed, and says so where it is not.
         weather: a condition and its severity, as ``fog:4``, laid over the video before detection.
         show: also open a window; the key q closes it and ends the run.
@@ -104,6 +105,9 @@ class Page:
     def publish(self, image_bgr: NDArray[np.uint8], state: dict[str, Any]) -> None:
         """Take a finished frame, which must not be changed, and the figures that go with it."""
 
+    def tell(self, text: str) -> None:
+        """Take a sentence about what happens to a camera or stream."""
+
 
 @dataclass(frozen=True, slots=True)
 class Around:
@@ -112,14 +116,20 @@ class Around:
     Attributes:
         stopped: asked before every frame; once it says yes, what was written so far becomes a playable file.
         progress: told the frames.
-        say: told what happens to a camera or stream, one sentence each.
-        page: told every frame.
+        say: told what happens to a camera or stream and what a model does not know, one sentence each.
+        page: told every frame, and what is said.
     """
 
     stopped: Callable[[], bool] = lambda: False
     progress: Progress = silent
     say: Callable[[str], None] = lambda text: None
     page: Page | None = None
+
+    def tell(self, text: str) -> None:
+        """Pass on a sentence about the source to everybody."""
+        self.say(text)
+        if self.page is not None:
+            self.page.tell(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +149,8 @@ class VideoResult:
             postprocess of one frame, which is what a car pays; ``age``, of cameras and streams only, is the time from
             a frame's arrival until it was drawn and shown, before it is written. The first frame runs through the
             detector once more beforehand, so that no figure holds the start-up.
-        per_class: detections by class name, most frequent first, summed over frames (not distinct objects).
+        per_class: detections by class name, most frequent first, summed over frames (not distinct objects); with
+            tracking, those that are shown below the threshold for a moment included.
         tracks: distinct objects by class name; None without tracking.
         compared: ``model``, ``per_class``, ``tracks`` and ``latency_ms`` of the second model; None without one.
         live: ``reconnects`` and ``longest_silence_s`` of a camera or stream; None for files.

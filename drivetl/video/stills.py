@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import cv2
 import numpy as np
 
 from drivetl.errors import OutputError, quoted
 from drivetl.files import atomic_file, json_bytes, read_limited, sha256_file
+from drivetl.video.jpeg import jpeg_bytes
 from drivetl.video.lane import Job, View
 
 __all__ = ["STILLS_LIST", "Stills", "former_stills", "interest"]
@@ -156,5 +156,4 @@ class Stills:
         if replaced is None:
             return
         self._kept = [still for still in self._kept if still not in replaced]
-        _, jpeg = cv2.imencode(".jpg", job.image_bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        self._kept.append(_Still(job.index, value, jpeg.tobytes()))
+        self._kept.append(_Still(job.index, value, jpeg_bytes(job.image_bgr, _JPEG_QUALITY)))

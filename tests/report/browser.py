@@ -58,12 +58,14 @@ class _Pipe:
         os.write(self._write, json.dumps(message).encode() + b"\0")
         deadline = time.monotonic() + _DEADLINE_S
         while time.monotonic() < deadline:
-            for found in self._messages():
+            messages = self._messages()
+            # All of them: with the answer, events may come that are asked for later.
+            self.events += [found for found in messages if found.get("id") != self._number]
+            for found in messages:
                 if found.get("id") == self._number:
                     assert "error" not in found, found
                     result: dict[str, Any] = found["result"]
                     return result
-                self.events.append(found)
             time.sleep(0.02)
         raise TimeoutError(f"chromium did not answer {method}")
 

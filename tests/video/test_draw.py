@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import cv2
 import numpy as np
@@ -152,6 +153,54 @@ def test_figures_that_do_not_fit_are_left_out_from_the_end() -> None:
     written = np.flatnonzero((narrow[:rows] > 150).any(axis=(0, 2)))
     assert written.min() > 0 and written.max() < 88  # what is shown is shown whole
     assert (wide[:rows, 650:] > 150).any()  # the badge, at the right
+
+
+FIGURES = ("end-to-end 12.3 ms", "p99 15.0 ms", "58 FPS", "0 dropped")
+
+
+def written(
+    size_wh: tuple[int, int], figures: tuple[str, ...], badge: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[str], int]:
+    """What stands in the strip, and the share of the frame that it hides in percent; each text whole in the frame."""
+    texts: list[str] = []
+    put, width = cv2.putText, size_wh[0]
+
+    def noting(image: Any, text: str, at: tuple[int, int], font: int, scale: float, *rest: Any) -> None:
+        if text:
+            texts.append(text)
+            assert at[0] >= 0 and at[0] + cv2.getTextSize(text, font, scale, 1)[0][0] <= width
+        put(image, text, at, font, scale, *rest)
+
+    frame = np.full((size_wh[1], size_wh[0], 3), 255, np.uint8)
+    with monkeypatch.context() as patch:
+        patch.setattr("drivetl.video.draw.cv2.putText", noting)
+        annotate(frame, detections(), NAMES, figures=figures, badge=badge)
+    return texts, round(100 * float((frame[:, 0, 0] < 255).mean()))
+
+
+@pytest.mark.parametrize("size_wh", [(480, 270), (320, 180), (540, 960), (960, 540), (1920, 1080), (1280, 376)])
+@pytest.mark.parametrize("badge", ["b  fp32  cpu", "b192x320-fog  int8  tensorrt", "yolo11n" * 60 + "  fp32  cpu"])
+@pytest.mark.parametrize("figures", [FIGURES, ("end-to-end -- ms", "p99 -- ms", "-- FPS", "0 dropped")])
+def test_figures_and_badge_stand_on_every_usual_size(
+    size_wh: tuple[int, int], badge: str, figures: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, hidden = written(size_wh, figures, badge, monkeypatch)
+    assert all(any(figure in text for text in texts) for figure in figures)
+    name, *facts = badge.split("  ")
+    if len(name) < 20:
+        assert badge in texts
+    else:
+        # What is shortened says so, and keeps precision and provider.
+        assert texts[-1].startswith("yolo11n") and texts[-1].endswith("...  " + "  ".join(facts))
+    assert hidden <= 25
+
+
+def test_a_thumbnail_says_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert written((64, 48), FIGURES, "b  fp32  cpu", monkeypatch)[0] == ["12.3 ms"]
+    assert written((160, 90), FIGURES, "yolo11n  fp32  cpu", monkeypatch)[0][0] == "end-to-end 12.3 ms"
+    assert written((64, 20), FIGURES, "b  fp32  cpu", monkeypatch) == ([], 0)  # it would hide the picture
+    texts, _ = written((160, 180), (*FIGURES, "more", "and more", "of it" * 5), "yolo11n  fp32  cpu", monkeypatch)
+    assert texts[0] == FIGURES[0] and texts[-1] == "yolo11n  fp32  cpu"  # rather than the figures that matter least
 
 
 def test_fit_into_says_where_the_picture_lies() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import pkgutil
+import re
 import resource
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +83,54 @@ def test_files_that_stand_there_are_kept(video: Path, detector: Detector, tmp_pa
     assert (tmp_path / "a.jsonl").read_text() == "precious" and not (tmp_path / "out.mp4").exists()
 
 
+def test_boxes_below_the_threshold_say_that_they_bridge(
+    make_video: MakeVideo, detector: Detector, tmp_path: Path
+) -> None:
+    """The car's confidence is that of the grey level: above 0.5, for six frames below it, above it again."""
+    source = make_video("in.mp4", [200] * 5 + [90] * 6 + [200] * 4, size_wh=(256, 128))
+    settings = VideoSettings(confidence=0.5, classes=("car",))
+    tracked = settings.model_copy(update={"track": True})
+    result = run_video(str(source), [Model(detector)], Outputs(detections=tmp_path / "a.jsonl"), tracked)
+    cars = [line["detections"][0] for line in lines(tmp_path / "a.jsonl")]
+    assert [car["bridged"] for car in cars] == [False] * 5 + [True] * 6 + [False] * 4
+    assert all((car["confidence"] <= 0.5) == car["bridged"] for car in cars)
+    assert {car["track"] for car in cars[1:]} == {0} and result.per_class == {"car": 15}
+    plain = settings.model_copy(update={"track": False})
+    run_video(str(source), [Model(detector)], Outputs(detections=tmp_path / "b.jsonl"), plain)
+    found = [line["detections"] for line in lines(tmp_path / "b.jsonl")]
+    assert [len(detections) for detections in found] == [1] * 5 + [0] * 6 + [1] * 4
+    assert not any(car["bridged"] for detections in found for car in detections)
+
+
 def test_only_some_classes(video: Path, detector: Detector) -> None:
     only = VideoSettings(track=False, classes=("person",))
     assert run_video(str(video), [Model(detector)], None, only).per_class == {"person": 3}
-    with pytest.raises(ConfigError, match=r"names 'persom', which this model does not know; did you mean 'person'\?"):
-        run_video(str(video), [Model(detector)], None, VideoSettings(classes=("persom",)))
-    with pytest.raises(ConfigError, match=r"'dinosaur', which this model does not know; it knows: car, person$"):
-        run_video(str(video), [Model(detector)], None, VideoSettings(classes=("dinosaur",)))
+    known = [Model(detector, "known")]
+    unknown = r"names 'persom', which the model 'known' does not know; did you mean 'person'\? Known are: car, person$"
+    with pytest.raises(ConfigError, match=unknown):
+        run_video(str(video), known, None, VideoSettings(classes=("persom",)))
+    with pytest.raises(ConfigError, match=r"'dinosaur', which .* 'known' does not know; known are: car, person$"):
+        run_video(str(video), known, None, VideoSettings(classes=("dinosaur",)))
+
+
+def test_a_class_that_either_model_knows(video: Path, bundle: Path, tmp_path: Path) -> None:
+    """As after adaptation, when the new model has classes that the old one never heard of."""
+    models, said = [Model(Detector(bundle, threads=1), "before"), Model(Detector(bundle, threads=1), "after")], []
+    models[1].detector._contract = replace(models[1].detector.contract, class_names=("van", "person"))
+    for classes, counts in (
+        (("van",), ({}, {"van": 5})),
+        (("car",), ({"car": 5}, {})),
+        (("van", "person"), ({"person": 3}, {"van": 5, "person": 3})),
+    ):
+        wanted = VideoSettings(track=False, classes=classes)
+        result = run_video(str(video), models, Outputs(tmp_path / f"{classes[0]}.mp4", overwrite=True), wanted)
+        assert result.compared is not None
+        assert (result.per_class, result.compared["per_class"]) == counts
+    run_video(str(video), models, None, wanted, Around(say=said.append))
+    assert said == ["note: the model 'before' does not know 'van' of --classes"]
+    neither = r"names 'vam', which neither 'before' nor 'after' knows; did you mean 'van'\? Known are: car, pers"
+    with pytest.raises(ConfigError, match=neither):
+        run_video(str(video), models, None, VideoSettings(classes=("person", "vam")))
 
 
 def test_two_models_side_by_side(video: Path, bundle: Path, tmp_path: Path, read_frames: Read) -> None:
@@ -106,6 +149,26 @@ def test_two_models_side_by_side(video: Path, bundle: Path, tmp_path: Path, read
     assert coloured[:256].sum() > 200 and coloured[256:].sum() == 0  # at level 100 the second model sees nothing
     last = lines(tmp_path / "a.jsonl")[-1]["models"]
     assert [(entry["model"], len(entry["detections"])) for entry in last] == [("before", 2), ("after", 1)]
+
+
+def test_the_bar_is_whole_from_the_first_frame_on(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey
+) -> None:
+    bars: list[tuple[tuple[str, ...], str]] = []
+
+    def noting(*_: Any, figures: tuple[str, ...], badge: str = "", **__: Any) -> None:
+        bars.append((figures, badge))
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "1.png"), grey(200, (256, 128)))
+    monkeypatch.setattr("drivetl.video.lane.annotate", noting)
+    result = run_video(str(folder), [Model(detector, "known")], Outputs(tmp_path / "out.mp4"), PLAIN)
+    (_, (figures, badge)) = bars  # the first is that of the warm-up
+    assert badge == "known  fp32  cpu"
+    assert re.fullmatch(r"end-to-end \d+\.\d ms, p99 \d+\.\d ms, -- FPS, 0 dropped", ", ".join(figures))
+    # The picture's own figures, which are those of the run.
+    assert float(figures[1].split()[1]) == pytest.approx(result.latency_ms["end_to_end"]["p99"], abs=0.06)
 
 
 def test_weather_is_laid_over_before_detection(

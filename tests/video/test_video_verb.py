@@ -74,9 +74,10 @@ def test_everything_at_once(bundle: Path, make_video: MakeVideo, tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--classes", "cat"], "--classes names 'cat', which this model does not know; did you mean 'car'?"),
+        (["--classes", "cat"], "--classes names 'cat', which the model 'known' does not know; did you mean 'car'?"),
         (["--weather", "fog:7"], "--weather 'fog:7': the severity is 1 to 5"),
         (["--serve", "--host", "192.0.2.1"], "cannot serve on '192.0.2.1:8470'"),
+        (["--serve", "--host", ""], "--host '' names no address; give one of this machine, such as 127.0.0.1"),
         (["--classes", " , "], "--classes ' , ' names none; give some"),
         (["--still-count", "3"], "--still-count without --stills has no effect; give --stills too, or leave it out"),
         (["--host", "0.0.0.0", "--port", "0"], "--host and --port without --serve has no effect"),
