@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ def source_of(stage: Mapping[str, Any] | None, name: str, *keys: str) -> list[So
     text = json.dumps(part, ensure_ascii=False)
     where = " → ".join((f"{name}.json", "result", *keys))
     note = f"\n… {len(text) - _MOST_TEXT} more characters in {where}" if len(text) > _MOST_TEXT else f"\n({where})"
-    return [Source(" ".join(map(str, stage.get("command", []))), text[:_MOST_TEXT] + note)]
+    return [Source(shlex.join(map(str, stage.get("command", []))), text[:_MOST_TEXT] + note)]
 
 
 def conditions_section(slices: Mapping[str, Any], sources: Sequence[Source]) -> Section:

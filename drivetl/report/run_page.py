@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from drivetl.report.learning import learning_section
 from drivetl.report.page import Bars, Figure, Page, Section, Table, jpeg_uri
 from drivetl.report.verdicts import verdicts
 
-__all__ = ["RunPictures", "run_page", "training_section"]
+__all__ = ["RunPictures", "Unfinished", "run_page", "training_section"]
 
 _WIDTH_PX = 960
 _SHEET_WIDTH_PX = 1440
@@ -51,6 +51,19 @@ class RunPictures:
     false_alarms: Sequence[tuple[Picture, str]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a run has not done.
+
+    Attributes:
+        missing: stages that it has not come to.
+        refused: stages whose verdict was no, each with the reason.
+    """
+
+    missing: Sequence[str] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
 def run_page(
     recipe: Mapping[str, Any],
     stages: Mapping[str, Any],
@@ -58,7 +71,7 @@ def run_page(
     pictures: RunPictures,
     *,
     records: Mapping[str, Any] | None = None,
-    missing: Sequence[str] = (),
+    unfinished: Unfinished | None = None,
     weight_curve: Sequence[Mapping[str, Any]] = (),
     learning_curve: Mapping[str, Any] | None = None,
 ) -> Page:
@@ -70,10 +83,11 @@ def run_page(
         log: the lines of the training log.
         pictures: what to show.
         records: what the run kept of each stage: its ``command`` and its ``result``.
-        missing: stages that the run has not come to.
+        unfinished: what is missing because the run has not come to its end, or because a gate said no.
         weight_curve: the run's ``weight_curve.json``.
         learning_curve: the run's ``learning_curve.json``, where it trained on several numbers of pictures.
     """
+    unfinished = unfinished or Unfinished()
     start, weights = _start(recipe), str(recipe["started_from"]).rpartition(".")[0]
     environment = (
         recipe["scenes"]["preset"] if recipe.get("scenes") else recipe["data"].get("card") or recipe["data"]["format"]
@@ -81,7 +95,7 @@ def run_page(
     images = stages.get("zero_shot", stages.get("adapted", {})).get("images", "no")
     records = records or {}
     sections = [
-        _missing_section(missing),
+        _missing_section(unfinished),
         _data_section(recipe, stages, pictures),
         _accuracy_section(start, stages, records),
         *_evidence_sections(stages, records, pictures),
@@ -98,14 +112,16 @@ def run_page(
         "neither has seen, and what goes into the car. Every figure was measured by this run.",
         highlights=_highlights(stages),
         sections=[section for section in sections if section is not None],
-        verdicts=verdicts(stages, log, weight_curve),
+        verdicts=verdicts(stages, log, weight_curve, unfinished.refused),
     )
 
 
-def _missing_section(missing: Sequence[str]) -> Section | None:
-    if not missing:
-        return None
-    return Section("Not in this run", [f"The run has not come as far as: {', '.join(missing)}."])
+def _missing_section(unfinished: Unfinished) -> Section | None:
+    refused = unfinished.refused.items()
+    sentences = [f"The run stopped at {name}, whose verdict is no: {reason.rstrip('.')}." for name, reason in refused]
+    if unfinished.missing:
+        sentences.append(f"The run has not come as far as: {', '.join(unfinished.missing)}.")
+    return Section("Not in this run", sentences) if sentences else None
 
 
 def _evidence_sections(
@@ -259,7 +275,8 @@ def _bundle_section(stages: Mapping[str, Any], records: Mapping[str, Any]) -> Se
     verify, bench, export = stages["verify"], stages["bench"], stages["export"]
     paragraphs = [
         f"Parity on {verify['pictures']} pictures: raw scores differ by at most "
-        f"{verify['max_abs_diff_scores']:.1e}, boxes by at most {verify['max_abs_diff_px']:.3f} px; "
+        f"{_finite(verify['max_abs_diff_scores'], '.1e')}, boxes by at most "
+        f"{_finite(verify['max_abs_diff_px'], '.3f')} px; "
         f"{verify['matched']:.2%} of the detections match.",
         f"Latency in ms on {bench['provider']}, {_hardware(bench.get('machine', {}))}:",
     ]
@@ -279,6 +296,11 @@ def _bundle_section(stages: Mapping[str, Any], records: Mapping[str, Any]) -> Se
         drawings=[chart] if chart else [],
         sources=[*source_of(records.get("verify"), "verify"), *source_of(records.get("bench"), "bench")],
     )
+
+
+def _finite(value: float | None, form: str) -> str:
+    """Return a figure of a bundle that may have been refused because it is no number."""
+    return "?" if value is None else format(value, form)
 
 
 def _hardware(machine: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from drivetl import __version__
 from drivetl.report.page import Page
+from drivetl.report.run_page import Unfinished
 
 __all__ = ["evidence_document", "markdown", "model_card"]
 
@@ -34,7 +35,7 @@ def markdown(page: Page) -> str:
     return "\n".join(out) + f"\n\nMade by drivetl {__version__}.\n"
 
 
-def evidence_document(page: Page, stages: Mapping[str, Any], missing: list[str]) -> dict[str, Any]:
+def evidence_document(page: Page, stages: Mapping[str, Any], unfinished: Unfinished) -> dict[str, Any]:
     """Return verdicts and highlights, and where in the run's folder the JSON behind them lies."""
     return {
         "schema_version": 1,
@@ -43,7 +44,8 @@ def evidence_document(page: Page, stages: Mapping[str, Any], missing: list[str])
         "verdicts": [{"mark": mark, "sentence": sentence} for mark, sentence in page.verdicts],
         "highlights": [{"value": value, "what": label} for value, label in page.highlights],
         "stages": {name: f"{name}.json" for name in stages},
-        "missing": missing,
+        "missing": list(unfinished.missing),
+        "refused": dict(unfinished.refused),
         "weakest": (stages.get("adapted", {}).get("slices") or {}).get("weakest"),
     }
 

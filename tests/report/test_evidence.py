@@ -18,7 +18,7 @@ from drivetl.cli import app
 from drivetl.errors import ConfigError, OutputError
 from drivetl.evaluate.anatomy import anatomy
 from drivetl.evaluate.benchmark import synthetic
-from drivetl.report import RunPictures, render_page, run_page
+from drivetl.report import RunPictures, Unfinished, render_page, run_page
 from drivetl.report.charts import Line, columns, heat, intervals, lines
 from drivetl.report.evidence import _confusion, conditions_section, latency_drawing, overfitting, weight_section
 from drivetl.report.learning import learning_section
@@ -124,7 +124,7 @@ def whole_page() -> Any:
     picture = np.full((180, 320, 3), 90, np.uint8)
     pictures = RunPictures(picture, [], None, [(picture, f"{EVIL} (a.jpg)")], [(picture, "car at 0.90, background")])
     return run_page(
-        RECIPE, stages(), log(), pictures, records=records, missing=("video",), weight_curve=CURVE,
+        RECIPE, stages(), log(), pictures, records=records, unfinished=Unfinished(("video",)), weight_curve=CURVE,
         learning_curve=learning_curve(),
     )  # fmt: skip
 
@@ -268,7 +268,7 @@ def test_markdown_json_and_card_say_the_same() -> None:
     page = whole_page()
     text = markdown(page)
     assert "## What goes wrong" in text and "| weather fog and scene &lt;img" in text and EVIL not in text
-    document = evidence_document(page, stages(), ["video"])
+    document = evidence_document(page, stages(), Unfinished(("video",)))
     assert document["weakest"]["value"] == ["fog"] and document["missing"] == ["video"]
     assert json.loads(json.dumps(document)) == document
     card = model_card(RECIPE, stages(), page)
