@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.cores import disturbed, load_sentence
 from drivetl.report.evidence import (
     conditions_section,
     errors_section,
@@ -170,7 +171,8 @@ def _highlights(stages: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append((change("_weather"), f"the same in {weather['condition']}, severity {weather['severity']}"))
     if "bench" in stages:
         latency = stages["bench"]["latency_ms"]["end_to_end"]
-        found.append((f"{latency['p50']:.1f} ms", f"end to end on {stages['bench']['provider']}, median"))
+        busy = ", on a disturbed machine" if disturbed(stages["bench"].get("load")) else ""
+        found.append((f"{latency['p50']:.1f} ms", f"end to end on {stages['bench']['provider']}, median{busy}"))
     if "verify" in stages:
         verdict = "verified" if stages["verify"]["passed"] else "NOT verified"
         found.append((verdict, "the bundle gives what the weights give"))
@@ -280,6 +282,8 @@ def _bundle_section(stages: Mapping[str, Any], records: Mapping[str, Any]) -> Se
         f"{verify['matched']:.2%} of the detections match.",
         f"Latency in ms on {bench['provider']}, {_hardware(bench.get('machine', {}))}:",
     ]
+    if (load := load_sentence(bench.get("load"))) is not None:
+        paragraphs.insert(1, load)
     latency = bench["latency_ms"]
     rows = [
         [name.replace("_", " "), *("–" if ms[p] is None else f"{ms[p]:.1f}" for p in _LATENCY)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from drivetl.cores import disturbed, load_sentence
 from drivetl.report.evidence import overfitting
 
 __all__ = ["refusal", "verdicts"]
@@ -114,17 +115,18 @@ def _latency(stages: Mapping[str, Any]) -> _Verdict | None:
         return None
     bench = stages["bench"]
     figures = bench["latency_ms"]["end_to_end"]
+    busy = f" {load_sentence(bench['load'])}" if disturbed(bench.get("load")) else ""
     # A bench of few frames gives no p99; the slowest frame is at least as bad.
     name, worst = ("slowest frame", figures["max"]) if figures["p99"] is None else ("p99", figures["p99"])
     if bench.get("budget_ms") is None:
         return (
             "open",
-            f"Latency: {name} {worst:.1f} ms on {bench['provider']}; the run has no budget to hold it against.",
+            f"Latency: {name} {worst:.1f} ms on {bench['provider']}; the run has no budget to hold it against.{busy}",
         )
     mark, word = ("good", "within") if bench.get("passed") else ("bad", "over")
     return (
         mark,
-        f"Latency: {name} {worst:.1f} ms on {bench['provider']}, {word} the budget of {bench['budget_ms']:g} ms.",
+        f"Latency: {name} {worst:.1f} ms on {bench['provider']}, {word} the budget of {bench['budget_ms']:g} ms.{busy}",
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from drivetl.cores import load_sentence
 from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_DISTURBED_CORES = 0.2
 _FRAMES = 300
 _WARM_UP_FRAMES = 30
 
@@ -172,7 +172,7 @@ def _versus_bundle(
     for letter, path, precision, found in zip("AB", result.bundles, result.precision, result.detections, strict=True):
         lines.append(f"{letter}: {path}, {precision}, {found} detections")
     lines.append(f"{result.frames} frames each on {result.provider}, picture {quoted(result.picture)}")
-    lines += _gpu_lines(result.machine["gpu"])
+    lines += [*_load_lines(result.load), *_gpu_lines(result.machine["gpu"])]
     reporter.finish({"bundle": str(bundle), **result.document()}, lines)
 
 
@@ -201,6 +201,7 @@ def _versus_ultralytics(
         f"{result.input_size_hw[0]}x{result.input_size_hw[1]}; detections: ours {result.detections[0]}, "
         f"Ultralytics {result.detections[1]}; outside: everything except inference; Ultralytics ran {result.theirs}"
     )
+    lines += _load_lines(result.load)
     reporter.finish({"bundle": str(bundle), **result.document()}, lines)
 
 
@@ -232,13 +233,16 @@ def _lines(result: LatencyResult) -> list[str]:
         lines.append("Fewer than 1,000 frames give no p99; with a budget, the slowest frame must keep to it.")
     if result.budget_ms is not None:
         lines.append(f"budget {result.budget_ms:g} ms")
-    others = result.load["other_programs_cores"]
-    if others is not None and others > _DISTURBED_CORES:
-        lines.append(f"Other programs kept {others:g} cores busy meanwhile: these are figures of a disturbed machine.")
+    lines += _load_lines(result.load)
     lines += [f"warning: {warning}" for warning in result.warnings]
     if result.against_bare is not None:
         lines.append(f"inference against a bare session.run loop: {result.against_bare.ratio:.3f} times")
     return lines
+
+
+def _load_lines(load: Mapping[str, Any]) -> list[str]:
+    sentence = load_sentence(load)
+    return [] if sentence is None else [sentence]
 
 
 def _gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:

@@ -264,6 +264,31 @@ def test_a_hiccup_or_a_budget_far_away_does_not_squeeze_the_histogram() -> None:
     assert found is not None and found.svg.count('class="mark"') == 1 and 'x1="-' not in found.svg
 
 
+def test_a_latency_of_a_disturbed_machine_is_called_one() -> None:
+    def page(cores: float | None) -> str:
+        found = stages()
+        found["bench"]["load"] = {"other_programs_cores": cores}
+        found["bench"]["latency_ms"]["end_to_end"] |= {"p90": 11.0, "p95": 12.0}
+        found |= {
+            "verify": {
+                "passed": True,
+                "pictures": 3,
+                "max_abs_diff_scores": 1e-6,
+                "max_abs_diff_px": 0.0,
+                "matched": 1,
+            },
+            "export": {"precision": "fp32", "bytes": 10},
+        }
+        return render_page(run_page(RECIPE, found, log(), RunPictures()))
+
+    busy = page(1.6)
+    assert busy.count("Other programs kept 1.6 cores busy meanwhile: these are figures of a disturbed machine.") == 2
+    assert "median, on a disturbed machine" in busy
+    calm = page(0.05)
+    assert "Other programs kept 0.05 cores busy meanwhile." in calm and "disturbed" not in calm
+    assert "Other programs" not in page(None)
+
+
 def test_markdown_json_and_card_say_the_same() -> None:
     page = whole_page()
     text = markdown(page)
