@@ -84,11 +84,12 @@ class Carried:
     results: dict[str, Any]
 
     def summary(self) -> list[str]:
-        """Return the lines that end a run: accuracy before and after, parity, latency, where everything lies."""
+        """Return the lines that end a run: accuracy before and after with its verdict, parity, latency, files."""
         verify, bench, video = (self.results[name] for name in ("verify", "bench", "video"))
         latency = bench["latency_ms"]["end_to_end"]
         return [
             *_accuracy(self.results),
+            *_verdict(self.results),
             "",
             f"parity   scores within {verify['max_abs_diff_scores']:.1e}, "
             f"boxes within {verify['max_abs_diff_px']:.3f} px",
@@ -177,3 +178,18 @@ def _accuracy(results: dict[str, Any]) -> list[str]:
         pair = f"{percent(one['map50_95']):>9}  {percent(other['map50_95']):>7}"
         lines.append(f"{name:<{width}}  {one['boxes']:>5}  {pair}")
     return lines
+
+
+def _verdict(results: dict[str, Any]) -> list[str]:
+    """Return what the paired comparison says of the difference: two figures alone look surer than they are."""
+    before, compared = results["zero_shot"], results["compare"]
+    if before["per_class"] and set(before["missing_classes"]) == before["per_class"].keys():
+        return ["adapted against before: nothing to compare, before it had no class of the dataset"]
+    figure = compared["headline"]["map50_95"]
+    if figure["difference"] is None:
+        return ["adapted against before: no box to compare them on"]
+    interval, chance = figure["interval"], figure["p_value"]
+    span = f", 95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}" if interval else ", no interval"
+    sure = "" if chance is None else f", p {chance:.3f}"
+    line = f"adapted against before: {figure['difference']:+.3f} mAP50-95{span}{sure}: {figure['verdict']}"
+    return [line, *(f"  {note}" for note in compared["notes"])]
