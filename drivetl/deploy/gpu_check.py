@@ -243,7 +243,7 @@ def _shown(value: object) -> str:
 def command(words: Sequence[str]) -> Answer:
     """Run ``drivetl …`` or ``python …`` in a process of this interpreter; its progress goes to this screen."""
     module = ["-m", "drivetl", *words[1:]] if words[0] == "drivetl" else list(words[1:])
-    print(f"$ {' '.join(words)}", file=sys.stderr, flush=True)
+    print(f"$ {shlex.join(words)}", file=sys.stderr, flush=True)
     last = ""
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         with subprocess.Popen(

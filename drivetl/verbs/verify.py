@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from drivetl.errors import quoted
+from drivetl.errors import DrivetlError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
 
@@ -64,9 +64,16 @@ def verify(
                 accuracy=lambda detector: _accuracy(detector, checkpoint, data, split, reporter),
                 progress=watch.progress,
             )
+    document = {"bundle": str(bundle), "weights": str(checkpoint), "data": str(data), **result.document()}
+    try:
         record_verification(bundle, result)
+    except DrivetlError:
+        # The disk may have filled meanwhile; what was found out is worth more than the file.
+        verdict = "passed" if result.passed else f"not passed: {'; '.join(result.problems)}"
+        reporter.finish(document, [*_lines(result), f"{verdict}; it stands here only, not in the bundle"])
+        raise
     reporter.gate(
-        {"bundle": str(bundle), "weights": str(checkpoint), "data": str(data), **result.document()},
+        document,
         _lines(result),
         result.passed,
         f"{quoted(bundle)} is not the model that it was exported from: {'; '.join(result.problems)}",
