@@ -9,6 +9,7 @@ from typing import Any
 
 from drivetl.report.charts import Line, columns, heat, intervals, lines
 from drivetl.report.page import Bars, Drawing, Section, Source, Table
+from drivetl.wording import counted
 
 __all__ = [
     "conditions_section",
@@ -90,7 +91,7 @@ def conditions_section(slices: Mapping[str, Any], sources: Sequence[Source]) -> 
 
 
 def _note(entry: Mapping[str, Any]) -> str:
-    return f"{entry['boxes']} boxes"
+    return counted(entry["boxes"], "box")
 
 
 def _ap(entry: Mapping[str, Any]) -> str:

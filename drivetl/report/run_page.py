@@ -22,6 +22,7 @@ from drivetl.report.evidence import (
 from drivetl.report.learning import learning_section
 from drivetl.report.page import Bars, Figure, Page, Section, Table, jpeg_uri
 from drivetl.report.verdicts import verdicts
+from drivetl.wording import counted
 
 __all__ = ["RunPictures", "Unfinished", "run_page", "training_section"]
 
@@ -252,8 +253,8 @@ def training_section(
     # Without pictures to choose by, the log has no accuracy.
     why = "chosen on the val pictures" if epochs else "taken, the last one"
     paragraphs = [
-        f"{train['epochs']} epochs, {train['optimiser_steps']} optimiser steps, {train['seconds']:.0f} s on "
-        f"{train['threads']} threads; epoch {train['chosen_epoch']} was {why}.",
+        f"{counted(train['epochs'], 'epoch')}, {counted(train['optimiser_steps'], 'optimiser step')}, "
+        f"{train['seconds']:.0f} s on {counted(train['threads'], 'thread')}; epoch {train['chosen_epoch']} was {why}.",
         *train["notes"],
         "Where the classifier row of each class starts from:",
     ]
@@ -276,7 +277,7 @@ def _bundle_section(stages: Mapping[str, Any], records: Mapping[str, Any]) -> Se
         return None
     verify, bench, export = stages["verify"], stages["bench"], stages["export"]
     paragraphs = [
-        f"Parity on {verify['pictures']} pictures: raw scores differ by at most "
+        f"Parity on {counted(verify['pictures'], 'picture')}: raw scores differ by at most "
         f"{_finite(verify['max_abs_diff_scores'], '.1e')}, boxes by at most "
         f"{_finite(verify['max_abs_diff_px'], '.3f')} px; "
         f"{verify['matched']:.2%} of the detections match.",
@@ -316,7 +317,7 @@ def _video_section(stages: Mapping[str, Any], pictures: RunPictures) -> Section 
     if pictures.video is None or "video" not in stages:
         return None
     video = stages["video"]
-    speed = f"{video['frames_out']} frames, {video['fps']:.1f} frames/s with reading and writing"
+    speed = f"{counted(video['frames_out'], 'frame')}, {video['fps']:.1f} frames/s with reading and writing"
     text = f"{speed}; the file is video.mp4 in the folder of the run."
     figure = Figure(jpeg_uri(pictures.video, width_px=_SHEET_WIDTH_PX), "Frames of the video.", "Sheet of video frames")
     return Section("The drive", [text], figures=[figure], wide=True)

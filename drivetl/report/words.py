@@ -9,6 +9,7 @@ from typing import Any
 from drivetl import __version__
 from drivetl.report.page import Page
 from drivetl.report.run_page import Unfinished
+from drivetl.wording import counted
 
 __all__ = ["evidence_document", "markdown", "model_card"]
 
@@ -58,7 +59,7 @@ def model_card(recipe: Mapping[str, Any], stages: Mapping[str, Any], page: Page)
     for entry in slices["single"]:
         name = f"{entry['by'][0]} {entry['value'][0]}"
         if entry["too_small"] is None:
-            covered.append(f"{name}: mAP50-95 {entry['map50_95']:.3f} on {entry['boxes']} boxes")
+            covered.append(f"{name}: mAP50-95 {entry['map50_95']:.3f} on {counted(entry['boxes'], 'box')}")
         else:
             thin.append(f"{name}: {entry['too_small']}")
     classes = [name for name, entry in adapted.get("per_class", {}).items() if entry["boxes"]]
@@ -80,7 +81,7 @@ def model_card(recipe: Mapping[str, Any], stages: Mapping[str, Any], page: Page)
             "Data",
             [
                 f"Adapted to: {source.get('card') or source.get('preset') or source.get('format', 'unknown')}",
-                f"Measured on {adapted.get('images', 0)} pictures of the split {adapted.get('split', '?')}",
+                f"Measured on {counted(adapted.get('images', 0), 'picture')} of the split {adapted.get('split', '?')}",
                 f"Dataset fingerprint {adapted.get('dataset_fingerprint', 'unknown')}",
             ],
         ),

@@ -12,7 +12,8 @@ from drivetl.cores import load_sentence
 from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
-from drivetl.verbs._options import ThreadsOption
+from drivetl.verbs._options import ThreadsOption, require_picture
+from drivetl.wording import counted
 
 if TYPE_CHECKING:
     from drivetl.deploy import LatencyResult, Place
@@ -96,6 +97,8 @@ def bench(
 
     reporter = Reporter("bench", as_json)
     frames = _FRAMES if iterations is None else iterations
+    if image is not None:
+        require_picture(image)
     how = {"--paced-hz": paced_hz, "--warm-up": warm_up, "--against-bare": against_bare, "--cuda-graph": cuda_graph}
     where = {"--provider": provider, "--threads": threads, "--engine-cache": engine_cache, "--image": image}
     if versus is not None:
@@ -170,7 +173,7 @@ def _versus_bundle(
         figures = f"{row.ours_ms:>9.3f} {row.theirs_ms:>9.3f} {1 / row.ratio:>7.3f}"
         lines.append(f"{name:<13} {figures}   {1 / row.highest:.3f} to {1 / row.lowest:.3f}")
     for letter, path, precision, found in zip("AB", result.bundles, result.precision, result.detections, strict=True):
-        lines.append(f"{letter}: {path}, {precision}, {found} detections")
+        lines.append(f"{letter}: {path}, {precision}, {counted(found, 'detection')}")
     lines.append(f"{result.frames} frames each on {result.provider}, picture {quoted(result.picture)}")
     lines += [*_load_lines(result.load), *_gpu_lines(result.machine["gpu"])]
     reporter.finish({"bundle": str(bundle), **result.document()}, lines)
@@ -223,7 +226,8 @@ def _lines(result: LatencyResult) -> list[str]:
     picture_height, picture_width = result.picture_size_hw
     lines.append(
         f"{result.samples} frames after {result.warm_up} of warm-up, picture {quoted(result.picture)} "
-        f"{picture_width}x{picture_height}, {result.candidates} candidates, {result.detections} detections"
+        f"{picture_width}x{picture_height}, {counted(result.candidates, 'candidate')}, "
+        f"{counted(result.detections, 'detection')}"
     )
     if not result.candidates:
         lines.append(

@@ -11,6 +11,7 @@ import typer
 from drivetl.errors import DrivetlError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
+from drivetl.wording import counted
 
 if TYPE_CHECKING:
     from drivetl.deploy import ParityResult
@@ -100,7 +101,7 @@ def _lines(result: ParityResult) -> list[str]:
     weights_map, bundle_map = result.map50_95 or (float("nan"), float("nan"))
     letterbox = "bit for bit equal" if not result.letterbox_mismatches else "differs"
     return [
-        f"{result.pictures} pictures of {result.split!r}, bundle on {result.provider}",
+        f"{counted(result.pictures, 'picture')} of {result.split!r}, bundle on {result.provider}",
         f"letterbox    {letterbox}",
         f"self-test    {'passed' if result.self_test.passed else 'failed'}",
         f"raw scores   differ by at most {result.max_abs_diff_scores:.1e}   (allowed {_shown(limits.scores)})",
