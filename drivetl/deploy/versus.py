@@ -138,6 +138,8 @@ def versus_ultralytics(
     )
     ours, theirs = _stages(detector, other, image_bgr)
     block = -(-iterations // BLOCKS)
+    intra_op = detector.session.intra_op_threads
+    threads_of = {"intra_op": intra_op, "opencv": cv2.getNumThreads(), "torch": other.threads}
     load = Load()
     measures = compare_paths(ours, theirs, block=block, progress=progress)
     found_load = load.document()
@@ -149,11 +151,7 @@ def versus_ultralytics(
         picture_size_hw=(image_bgr.shape[0], image_bgr.shape[1]),
         input_size_hw=detector.contract.input_size_hw,
         frames=BLOCKS * block,
-        threads={
-            "intra_op": detector.session.intra_op_threads,
-            "opencv": cv2.getNumThreads(),
-            "torch": other.threads,
-        },
+        threads=threads_of,
         machine=describe_machine(),
         load=found_load,
     )
