@@ -11,11 +11,35 @@ from numpy.typing import NDArray
 from drivetl.runtime import Detections
 from drivetl.runtime.overlap import box_iou, match
 
-__all__ = ["Agreement", "Candidates", "compare_detections"]
+__all__ = ["Agreement", "Candidates", "Raw", "compare_detections"]
 
-# What stood before suppression on either side; None where the graph suppresses and does not show it.
-Candidates = Callable[[], tuple[Detections | None, Detections | None]]
 _Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What one side had before suppression.
+
+    Attributes:
+        found: the boxes as they are reported, clipped to the picture.
+        whole_xyxy_px: the same as suppression saw them, float32 ``(n, 4)``: not clipped, in pixels of the input.
+    """
+
+    found: Detections
+    whole_xyxy_px: NDArray[np.float32]
+
+    def whole(self, kept: Detections) -> NDArray[np.float32]:
+        """Return the whole boxes of detections that suppression left of these."""
+        if not len(kept):
+            return kept.xyxy_px
+        same = kept.confidence[:, None] == self.found.confidence
+        same &= (kept.xyxy_px[:, None] == self.found.xyxy_px).all(axis=-1)
+        boxes: NDArray[np.float32] = self.whole_xyxy_px[same.argmax(axis=1)]
+        return boxes
+
+
+# Of either side; None where the graph suppresses and does not show it.
+Candidates = Callable[[], tuple[Raw | None, Raw | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +94,10 @@ def compare_detections(
         raw_here, raw_there = candidates()
         found_here = _computed(alone_here, raw_there, min_iou, near)
         found_there = _computed(alone_there, raw_here, min_iou, near)
-        overlaps = box_iou(alone_here.xyxy_px, alone_there.xyxy_px) > nms_iou - near
+        boxes = alone_here.xyxy_px, alone_there.xyxy_px
+        if raw_here is not None and raw_there is not None:
+            boxes = raw_here.whole(alone_here), raw_there.whole(alone_there)
+        overlaps = box_iou(*boxes) > nms_iou - near
         overlaps &= alone_here.class_id[:, None] == alone_there.class_id
         lead = alone_here.confidence[:, None] - alone_there.confidence
         here, there = _by_order(here, there, overlaps & found_here[:, None] & found_there, lead, near)
@@ -109,16 +136,16 @@ def _at_threshold(
     return excused
 
 
-def _computed(alone: Detections, raw: Detections | None, min_iou: float, near: float) -> _Mask:
+def _computed(alone: Detections, raw: Raw | None, min_iou: float, near: float) -> _Mask:
     """Tell which of one side's detections the other side computed too, before suppression; all where it is not known.
 
     This is what keeps a real fault from being excused: a moved box, another class or score has no counterpart.
     """
     if raw is None:
         return np.ones(len(alone), dtype=bool)
-    same = alone.class_id[:, None] == raw.class_id
-    same &= np.abs(alone.confidence[:, None] - raw.confidence) <= near
-    found: _Mask = (same & (box_iou(alone.xyxy_px, raw.xyxy_px) >= min_iou)).any(axis=1)
+    same = alone.class_id[:, None] == raw.found.class_id
+    same &= np.abs(alone.confidence[:, None] - raw.found.confidence) <= near
+    found: _Mask = (same & (box_iou(alone.xyxy_px, raw.found.xyxy_px) >= min_iou)).any(axis=1)
     return found
 
 

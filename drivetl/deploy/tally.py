@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.deploy.matching import Agreement, Candidates, compare_detections
+from drivetl.deploy.matching import Agreement, Candidates, Raw, compare_detections
 from drivetl.deploy.tolerances import Tolerances
 from drivetl.errors import BundleError
 from drivetl.runtime import Detections, Detector, Geometry, Letterbox, decode, to_tensor
@@ -132,11 +132,15 @@ class Tally:
             candidates=candidates,
         )
 
-    def _candidates(self, raw: _Array, geometry: Geometry) -> Detections:
+    def _candidates(self, raw: _Array, geometry: Geometry) -> Raw:
         """Return what stands before suppression, a little below the threshold too: rounding may lift a box over it."""
         lowest = max(self.tolerances.confidence - self.tolerances.near, 0.0)
-        # No two boxes overlap more than wholly, so nothing is suppressed.
-        return visible(decode(raw, geometry, confidence=lowest, iou=1.0, max_detections=_NO_CAP))
+        # No two boxes overlap more than wholly, so nothing is suppressed, and both have the same order.
+        found, whole = (
+            decode(raw, where, confidence=lowest, iou=1.0, max_detections=_NO_CAP)
+            for where in (geometry, _unclipped(geometry))
+        )
+        return Raw(found, whole.xyxy_px)
 
     def _decode(self, raw: _Array, geometry: Geometry, decoding: str = "cxcywh_scores") -> Detections:
         confidence, iou = self.tolerances.confidence, self._detector.contract.thresholds.iou
@@ -154,3 +158,10 @@ class Tally:
         measured, driven = letterbox(image_bgr)[0], self._detector.preprocess(image_bgr)[0]
         if not (np.array_equal(measured, expected) and np.array_equal(driven, contract.to_input(expected))):
             self.letterbox_mismatches.append(name)
+
+
+def _unclipped(geometry: Geometry) -> Geometry:
+    """Return a picture that is the input with so much around it that no box is cut at its edge."""
+    height, width = geometry.input_size_hw
+    size_hw = (3 * height, 3 * width)
+    return Geometry(size_hw, size_hw, size_hw, (-height, -width), 1.0)

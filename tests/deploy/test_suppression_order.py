@@ -58,6 +58,18 @@ def test_a_tie_that_falls_the_other_way_is_excused_with_what_follows_from_it() -
     assert _agreement(_raw(*CHANGED_PLACES), REFERENCE) == Agreement(matched=1, excused=3)
 
 
+def test_overlap_at_the_edge_is_that_of_the_whole_boxes() -> None:
+    """Suppression sees what sticks out of the picture: clipped, these two overlap by 0.67 and whole by 0.73."""
+
+    def box(left: float, score: float) -> tuple[float, ...]:
+        return (left, 100.0, left + 160.0, 200.0, score, 1.0)
+
+    first, second = (-110.0, FIRST[4]), (-85.0, SECOND[4])
+    reference = _raw(box(*first), box(*second), FAR)
+    tested = _raw(box(first[0], second[1]), box(second[0], first[1]), FAR)
+    assert _agreement(reference, tested) == Agreement(matched=1, excused=2)
+
+
 def test_a_tie_inside_a_graph_that_suppresses_is_excused_too() -> None:
     rows = np.zeros((1, 8, 6), np.float32)
     for index, box in enumerate((CHANGED_PLACES[3], CHANGED_PLACES[1], CHANGED_PLACES[2])):
@@ -74,6 +86,7 @@ def test_a_tie_inside_a_graph_that_suppresses_is_excused_too() -> None:
         (_scored(FIRST, 0.3), SECOND, BESIDE, FAR),
         ((*FIRST[:5], 0.0), SECOND, BESIDE, FAR),  # another class
         (tuple(np.add(FIRST, (4, 0, 4, 0, -0.0001, 0))), SECOND, BESIDE, FAR),  # moved
+        (),  # nothing is found at all
         (FIRST, FAR),  # one box less, which was suppressed anyway, and one that was not
         (SECOND, BESIDE, FAR),  # the winner is not computed at all
     ],
