@@ -7,7 +7,7 @@ import sys
 import traceback
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
@@ -45,6 +45,10 @@ _EXTRA_OF = {
 _READER_GONE = 141
 
 
+# Typer brings its own click, so this is not the class of the package of that name.
+_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
+
+
 class _ReaderGoneError(Exception):
     """Whoever read the output has stopped, as ``| head`` does."""
 
@@ -60,6 +64,9 @@ class _Verbs(TyperGroup):
     def make_context(self, *arguments: Any, **named: Any) -> Any:
         try:
             return super().make_context(*arguments, **named)
+        except _UsageError as error:
+            _document_usage(error)
+            raise
         except BrokenPipeError as error:
             raise _ReaderGoneError from error
         except KeyboardInterrupt as error:
@@ -68,6 +75,9 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except _UsageError as error:
+            _document_usage(error)
+            raise
         except BrokenPipeError as error:
             raise _ReaderGoneError from error
         except KeyboardInterrupt as error:
@@ -113,7 +123,7 @@ def main(*, interrupted: bool = False) -> NoReturn:
     0 done, 1 a gate failed, 2 bad input or usage, 70 a defect, 130 interrupted, 141 nobody reads the output any more;
     128 + the signal where SIGTERM or SIGHUP ended a recipe or a video.
     """
-    verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    verb = _verb()
     expect_document()
     try:
         if interrupted:
@@ -138,6 +148,18 @@ def main(*, interrupted: bool = False) -> NoReturn:
         reason = quoted(f"{type(error).__name__}: {error}", 200)
         _fail(verb, f"this is a defect of drivetl, {reason}; please report it with the lines above", _DEFECT)
     sys.exit(0)
+
+
+def _verb() -> str:
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+
+
+def _document_usage(error: Any) -> None:
+    """Give a usage error the document that ``--json`` promises; Typer says the rest on stderr and exits."""
+    if "--json" in sys.argv and not document_written():
+        message = " ".join(error.format_message().split())
+        usage = f"{message} See '{error.ctx.command_path} --help'." if error.ctx is not None else message
+        write_document(error_document(_verb(), usage, error.exit_code))
 
 
 def _refusal(error: OSError) -> str:

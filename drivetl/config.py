@@ -172,12 +172,46 @@ def parse_model(model: type[M], document: dict[str, Any], where: str) -> M:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        problems = [_sentence(model, entry) for entry in error.errors()]
-        raise ConfigError(f"{quoted(where)}: " + "; ".join(problems)) from error
+        found: dict[tuple[Any, ...], str] = {}
+        for entry in error.errors():
+            location, choice = _location(model, entry["loc"])
+            # What fits none of several kinds has one entry for each of them, about the same value.
+            place = (*location, None if choice else len(found))
+            found[place] = (
+                f"{found[place]}, or {_reason(entry)}" if place in found else _sentence(model, location, entry)
+            )
+        raise ConfigError(f"{quoted(where)}: " + "; ".join(found.values())) from error
 
 
-def _sentence(model: type[BaseModel], entry: Any) -> str:
-    location = [part for part in entry["loc"] if isinstance(part, str | int)]
+def _location(model: type[BaseModel], loc: Sequence[Any]) -> tuple[list[Any], bool]:
+    """Return the keys that lead to a value, and whether pydantic named one of several kinds that it may be of.
+
+    Such a name ("constrained-float") is the library's business and stands in no file.
+    """
+    location: list[Any] = []
+    current: type[BaseModel] | None = model
+    choice = pending = False
+    for part in loc:
+        if pending and isinstance(part, str):
+            choice, pending = True, False
+            continue
+        location.append(part)
+        field = current.model_fields.get(str(part)) if current is not None else None
+        if field is not None:
+            current, pending = _model_in(field.annotation), _has_choice(field.annotation)
+    return location, choice
+
+
+def _has_choice(annotation: Any) -> bool:
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
+    return len([kind for kind in kinds if kind is not type(None)]) > 1
+
+
+def _reason(entry: Any) -> str:
+    return f"{entry['msg'][:1].lower()}{entry['msg'][1:]}"
+
+
+def _sentence(model: type[BaseModel], location: list[Any], entry: Any) -> str:
     key = ".".join(str(part) for part in location) or "(the whole file)"
     if entry["type"] == "extra_forbidden":
         known = _known_keys(model, location[:-1])
@@ -186,7 +220,7 @@ def _sentence(model: type[BaseModel], entry: Any) -> str:
         return f"unknown key {quoted(key)}, {hint}"
     if entry["type"] == "missing":
         return f"the key {quoted(key)} is missing"
-    return f"{quoted(key)} is {quoted(entry['input'], 60)}: {entry['msg'][:1].lower()}{entry['msg'][1:]}"
+    return f"{quoted(key)} is {quoted(entry['input'], 60)}: {_reason(entry)}"
 
 
 def _known_keys(model: type[BaseModel], location: list[Any]) -> list[str]:

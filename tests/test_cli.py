@@ -76,6 +76,24 @@ def test_bad_input_is_one_sentence_and_status_two(words: tuple[str, ...], tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("evaluate", "a.json", "--json"), "--data"),
+        (("evaluate", "a.json", "--data", "d", "--nothing", "--json"), "--nothing"),
+        (("bench", "b", "--iterations", "0", "--json"), "--iterations"),
+        (("nothing", "--json"), "nothing"),
+        (("--json",), "--json"),
+    ],
+)
+def test_usage_errors_keep_the_promise_of_json(words: tuple[str, ...], message: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "drivetl", *words], capture_output=True, text=True, check=False)
+    document = json.loads(done.stdout)
+    assert done.returncode == document["error"]["exit_status"] == 2
+    assert message in document["error"]["message"] and "--help'" in document["error"]["message"]
+    assert document["verb"] == (words[0] if words[0] != "--json" else "") and "Usage:" in done.stderr
+
+
 def test_usage_errors_have_status_two() -> None:
     assert drivetl("evaluate").returncode == 2
     assert drivetl("no-such-verb").returncode == 2

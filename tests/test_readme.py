@@ -49,6 +49,14 @@ def test_the_command_line_takes_it(command: str) -> None:
     parse(command)
 
 
+def test_video_is_given_bundles_because_it_runs_nothing_else() -> None:
+    from drivetl.yolo.weights import is_published_name
+
+    shown = [shlex.split(command) for command in commands() if command.startswith("video ")]
+    models = [words[at + 1] for words in shown for at, word in enumerate(words) if word in ("--model", "--compare")]
+    assert models and not [name for name in models if name.endswith(".pt") or is_published_name(name)]
+
+
 @pytest.mark.parametrize(
     "wrong", ["bench bundle --nope", "train --data a", "data import kitti", "nonsense x", "data cut"]
 )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from drivetl.data.pictures import decode_picture
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
 from drivetl.deploy.gpu_state import GpuWatch
-from drivetl.deploy.machine import describe_machine
+from drivetl.deploy.machine import Load, describe_machine
 from drivetl.deploy.place import Limits, Place, detector_at
 from drivetl.deploy.sampling import STAGES, back_to_back_ms
 from drivetl.deploy.versus import BLOCKS, Versus, in_turns
@@ -38,6 +38,7 @@ class BesideResult:
         frames: timed for each.
         threads: of one operator of ONNX Runtime; 0: its own choice.
         machine: see `drivetl.deploy.machine.describe_machine`.
+        load: what else the machine did meanwhile, see `drivetl.deploy.machine.Load`.
     """
 
     stages: dict[str, Versus]
@@ -49,6 +50,7 @@ class BesideResult:
     frames: int
     threads: int
     machine: dict[str, Any]
+    load: dict[str, Any]
 
     def document(self) -> dict[str, Any]:
         """Return the result as a JSON document."""
@@ -89,7 +91,9 @@ def bench_beside(
         p50_ms: NDArray[np.float64] = np.median(back_to_back_ms(detector, image_bgr, block, _WARM_UP, silent), axis=0)
         return p50_ms
 
+    load = Load()
     stages = in_turns((lambda: timed(pair[0]), lambda: timed(pair[1])), STAGES, progress)
+    found_load = load.document()
     machine = describe_machine(gpu.document())
     return BesideResult(
         stages=stages,
@@ -101,4 +105,5 @@ def bench_beside(
         frames=BLOCKS * block,
         threads=pair[0].session.intra_op_threads,
         machine=machine,
+        load=found_load,
     )

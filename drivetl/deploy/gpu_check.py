@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -127,7 +128,7 @@ def _fetch(weights: str, run: Run) -> tuple[str, str]:
         if is_published_name(name) or name in PACKAGED:
             words = ("drivetl", "weights", "get", name, "--json")
             answer = run(words)
-            return (answer.reason if answer.status else ""), " ".join(words)
+            return (answer.reason if answer.status else ""), shlex.join(words)
     return "", ""
 
 
@@ -163,7 +164,7 @@ def _with_precision(
         words += ["--golden", road.data, *int8]
     made = run(words)
     if made.status:
-        return [c for provider in providers for c in _refused(provider, precision, made.reason, " ".join(words))]
+        return [c for provider in providers for c in _refused(provider, precision, made.reason, shlex.join(words))]
     if precision == _INT8:
         return [_never_run(provider, bundle, run) for provider in providers]
     run([*words[:4], str(_plain(bundle)), *words[5:], "--as-exported"])  # where it fails, the comparison says why
@@ -203,7 +204,7 @@ def _on_provider(provider: str, precision: str, bundle: Path, weights: str, road
 
 def _never_run(provider: str, bundle: Path, run: Run) -> Claim:
     words = ["drivetl", "bench", str(bundle), "--provider", provider, "--json"]
-    answer, command = run(words), " ".join(words)
+    answer, command = run(words), shlex.join(words)
     if "error" not in answer.document:
         return Claim("never run", provider, _INT8, "failed", "an int8 bundle ran, or said nothing", command=command)
     right = answer.status == GATE_FAILED and f"is {_INT8}, made for processors" in answer.reason
@@ -242,7 +243,7 @@ def _shown(value: object) -> str:
 def command(words: Sequence[str]) -> Answer:
     """Run ``drivetl …`` or ``python …`` in a process of this interpreter; its progress goes to this screen."""
     module = ["-m", "drivetl", *words[1:]] if words[0] == "drivetl" else list(words[1:])
-    print(f"$ {' '.join(words)}", file=sys.stderr, flush=True)
+    print(f"$ {shlex.join(words)}", file=sys.stderr, flush=True)
     last = ""
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         with subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -136,7 +137,7 @@ def judged(name: str, provider: str, precision: str, words: Sequence[str], answe
         words: the command.
         answer: what it said.
     """
-    command = " ".join(words)
+    command = shlex.join(words)
     if answer.status > GATE_FAILED or not answer.document or "error" in answer.document:
         return Claim(name, provider, precision, "refused", answer.reason, command=command)
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from drivetl.deploy.export import REPORT_FILE
 from drivetl.deploy.parity import ParityResult
-from drivetl.errors import BundleError, quoted
+from drivetl.errors import BundleError, OutputError, quoted
 from drivetl.files import read_limited, write_json
 from drivetl.runtime import open_bundle
 from drivetl.runtime.bundle import CONTRACT_FILE
@@ -24,9 +25,19 @@ def check_recordable(bundle: Path) -> None:
 
     Raises:
         BundleError: the bundle cannot be used, or its report is no JSON mapping.
+        OutputError: nothing can be written into the bundle.
     """
     open_bundle(bundle)
     _read_report(bundle / REPORT_FILE)
+    try:
+        # Permissions alone do not tell: the file system may be mounted for reading only.
+        with tempfile.NamedTemporaryFile(prefix=".report-", dir=bundle):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"the verdict is written into the bundle, and {quoted(bundle)} cannot be written: "
+            f"{error.strerror or error}; copy it to a place that can and verify the copy"
+        ) from error
 
 
 def record_verification(bundle: Path, result: ParityResult) -> None:

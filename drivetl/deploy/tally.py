@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.deploy.matching import Agreement, compare_detections
+from drivetl.deploy.matching import Agreement, Candidates, Raw, compare_detections
 from drivetl.deploy.tolerances import Tolerances
 from drivetl.errors import BundleError
 from drivetl.runtime import Detections, Detector, Geometry, Letterbox, decode, to_tensor
@@ -91,7 +91,11 @@ class Tally:
         judged = reference[0, 4:].max(axis=0) >= self.tolerances.px_from_score
         px, scores = float(difference[0, :4, judged].max(initial=0.0)), float(difference[:, 4:].max())
         self._note(name, px, scores)
-        self._agree(self._decode(reference, geometry), self._decode(tested, geometry))
+        self._agree(
+            self._decode(reference, geometry),
+            self._decode(tested, geometry),
+            lambda: (self._candidates(reference, geometry), self._candidates(tested, geometry)),
+        )
 
     def _add_decoded(self, name: str, reference: _Array, tested: _Array, geometry: Geometry) -> None:
         """Compare what a graph with its own decoding gives, detection by detection: its rows have no fixed places."""
@@ -102,7 +106,8 @@ class Tally:
         first, second = [i for i, _ in pairs], [j for _, j in pairs]
         px = np.abs(wanted.xyxy_px[first] - found.xyxy_px[second]).max(initial=0.0) * geometry.scale
         self._note(name, float(px), float(np.abs(wanted.confidence[first] - found.confidence[second]).max(initial=0.0)))
-        self._agree(wanted, found)
+        # The rows come suppressed; the weights' own candidates still tell whether a box of theirs is one.
+        self._agree(wanted, found, lambda: (self._candidates(reference, geometry), None))
 
     def _note(self, name: str, px: float, scores: float) -> None:
         """Keep the largest differences, and the picture that is worst."""
@@ -115,7 +120,7 @@ class Tally:
         if share > self._worst_share:
             self._worst_share, self.worst = share, Worst(name, scores, px)
 
-    def _agree(self, reference: Detections, tested: Detections) -> None:
+    def _agree(self, reference: Detections, tested: Detections, candidates: Candidates | None = None) -> None:
         contract = self._detector.contract
         self.agreement += compare_detections(
             reference,
@@ -124,7 +129,18 @@ class Tally:
             confidence=self.tolerances.confidence,
             nms_iou=None if contract.decoding == "xyxy_one_to_one" else contract.thresholds.iou,
             near=self.tolerances.near,
+            candidates=candidates,
         )
+
+    def _candidates(self, raw: _Array, geometry: Geometry) -> Raw:
+        """Return what stands before suppression, a little below the threshold too: rounding may lift a box over it."""
+        lowest = max(self.tolerances.confidence - self.tolerances.near, 0.0)
+        # No two boxes overlap more than wholly, so nothing is suppressed, and both have the same order.
+        found, whole = (
+            decode(raw, where, confidence=lowest, iou=1.0, max_detections=_NO_CAP)
+            for where in (geometry, _unclipped(geometry))
+        )
+        return Raw(found, whole.xyxy_px)
 
     def _decode(self, raw: _Array, geometry: Geometry, decoding: str = "cxcywh_scores") -> Detections:
         confidence, iou = self.tolerances.confidence, self._detector.contract.thresholds.iou
@@ -142,3 +158,10 @@ class Tally:
         measured, driven = letterbox(image_bgr)[0], self._detector.preprocess(image_bgr)[0]
         if not (np.array_equal(measured, expected) and np.array_equal(driven, contract.to_input(expected))):
             self.letterbox_mismatches.append(name)
+
+
+def _unclipped(geometry: Geometry) -> Geometry:
+    """Return a picture that is the input with so much around it that no box is cut at its edge."""
+    height, width = geometry.input_size_hw
+    size_hw = (3 * height, 3 * width)
+    return Geometry(size_hw, size_hw, size_hw, (-height, -width), 1.0)

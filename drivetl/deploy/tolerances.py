@@ -30,8 +30,9 @@ class Tolerances:
         matched: share of detections that must have a partner. Room for one in a thousand, because suppression can
             pass one rounding on from a box to its neighbours.
         near: a detection without a partner is excused when it stands this close to the confidence threshold, or
-            overlaps a matched, more confident one of the other side this close to the suppression limit: there,
-            rounding decides. It equals ``scores``: what may differ by that much may cross a threshold that is that
+            overlaps a matched, more confident one of the other side this close to the suppression limit, or is one of
+            two overlapping boxes whose scores, this close, decide which suppresses the other: there, rounding decides.
+            It equals ``scores``: what may differ by that much may cross a threshold that is that
             near.
         excused: share of the matched detections that may be excused in all. Few stand at a threshold by chance; where
             many do, the model is another one. fp32 excused none of 536 and fp16 one.

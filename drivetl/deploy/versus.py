@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from drivetl.data.pictures import decode_picture
 from drivetl.deploy.golden import SYNTHETIC, synthetic_frame
-from drivetl.deploy.machine import describe_machine
+from drivetl.deploy.machine import Load, describe_machine
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
 from drivetl.runtime import Bundle, Contract, Detector, open_bundle, open_session
@@ -76,6 +76,7 @@ class VersusResult:
         frames: timed for each path.
         threads: of one operator of ONNX Runtime (0: its own choice), of OpenCV and of torch.
         machine: see `drivetl.deploy.machine.describe_machine`.
+        load: what else the machine did meanwhile, see `drivetl.deploy.machine.Load`.
     """
 
     measures: dict[str, Versus]
@@ -87,6 +88,7 @@ class VersusResult:
     frames: int
     threads: dict[str, int]
     machine: dict[str, Any]
+    load: dict[str, Any]
 
     def document(self) -> dict[str, Any]:
         """Return the result as a JSON document."""
@@ -136,20 +138,22 @@ def versus_ultralytics(
     )
     ours, theirs = _stages(detector, other, image_bgr)
     block = -(-iterations // BLOCKS)
+    intra_op = detector.session.intra_op_threads
+    threads_of = {"intra_op": intra_op, "opencv": cv2.getNumThreads(), "torch": other.threads}
+    load = Load()
+    measures = compare_paths(ours, theirs, block=block, progress=progress)
+    found_load = load.document()
     return VersusResult(
-        measures=compare_paths(ours, theirs, block=block, progress=progress),
+        measures=measures,
         detections=(_once(ours), _once(theirs)),
         theirs="the bundle's graph" if exported is None else exported.name,
         picture=SYNTHETIC if image is None else image.name,
         picture_size_hw=(image_bgr.shape[0], image_bgr.shape[1]),
         input_size_hw=detector.contract.input_size_hw,
         frames=BLOCKS * block,
-        threads={
-            "intra_op": detector.session.intra_op_threads,
-            "opencv": cv2.getNumThreads(),
-            "torch": other.threads,
-        },
+        threads=threads_of,
         machine=describe_machine(),
+        load=found_load,
     )
 
 

@@ -6,7 +6,7 @@ A page is data first (`Page`, `Section`, `Table`, `Figure`, `Bars`), and `render
 from __future__ import annotations
 
 from drivetl.report.page import Bars, Figure, Page, Section, Table, jpeg_uri, render_page
-from drivetl.report.run_page import RunPictures, run_page
+from drivetl.report.run_page import RunPictures, Unfinished, run_page
 from drivetl.report.training_page import training_page
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "RunPictures",
     "Section",
     "Table",
+    "Unfinished",
     "jpeg_uri",
     "render_page",
     "run_page",

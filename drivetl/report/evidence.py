@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drivetl.report.charts import Line, columns, heat, intervals, lines
 from drivetl.report.page import Bars, Drawing, Section, Source, Table
+from drivetl.wording import counted
 
 __all__ = [
     "conditions_section",
@@ -37,7 +39,7 @@ def source_of(stage: Mapping[str, Any] | None, name: str, *keys: str) -> list[So
     text = json.dumps(part, ensure_ascii=False)
     where = " → ".join((f"{name}.json", "result", *keys))
     note = f"\n… {len(text) - _MOST_TEXT} more characters in {where}" if len(text) > _MOST_TEXT else f"\n({where})"
-    return [Source(" ".join(map(str, stage.get("command", []))), text[:_MOST_TEXT] + note)]
+    return [Source(shlex.join(map(str, stage.get("command", []))), text[:_MOST_TEXT] + note)]
 
 
 def conditions_section(slices: Mapping[str, Any], sources: Sequence[Source]) -> Section:
@@ -89,7 +91,7 @@ def conditions_section(slices: Mapping[str, Any], sources: Sequence[Source]) -> 
 
 
 def _note(entry: Mapping[str, Any]) -> str:
-    return f"{entry['boxes']} boxes"
+    return counted(entry["boxes"], "box")
 
 
 def _ap(entry: Mapping[str, Any]) -> str:

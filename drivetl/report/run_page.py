@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.cores import disturbed, load_sentence
 from drivetl.report.evidence import (
     conditions_section,
     errors_section,
@@ -21,8 +22,9 @@ from drivetl.report.evidence import (
 from drivetl.report.learning import learning_section
 from drivetl.report.page import Bars, Figure, Page, Section, Table, jpeg_uri
 from drivetl.report.verdicts import verdicts
+from drivetl.wording import counted
 
-__all__ = ["RunPictures", "run_page", "training_section"]
+__all__ = ["RunPictures", "Unfinished", "run_page", "training_section"]
 
 _WIDTH_PX = 960
 _SHEET_WIDTH_PX = 1440
@@ -51,6 +53,19 @@ class RunPictures:
     false_alarms: Sequence[tuple[Picture, str]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a run has not done.
+
+    Attributes:
+        missing: stages that it has not come to.
+        refused: stages whose verdict was no, each with the reason.
+    """
+
+    missing: Sequence[str] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
 def run_page(
     recipe: Mapping[str, Any],
     stages: Mapping[str, Any],
@@ -58,7 +73,7 @@ def run_page(
     pictures: RunPictures,
     *,
     records: Mapping[str, Any] | None = None,
-    missing: Sequence[str] = (),
+    unfinished: Unfinished | None = None,
     weight_curve: Sequence[Mapping[str, Any]] = (),
     learning_curve: Mapping[str, Any] | None = None,
 ) -> Page:
@@ -70,10 +85,11 @@ def run_page(
         log: the lines of the training log.
         pictures: what to show.
         records: what the run kept of each stage: its ``command`` and its ``result``.
-        missing: stages that the run has not come to.
+        unfinished: what is missing because the run has not come to its end, or because a gate said no.
         weight_curve: the run's ``weight_curve.json``.
         learning_curve: the run's ``learning_curve.json``, where it trained on several numbers of pictures.
     """
+    unfinished = unfinished or Unfinished()
     start, weights = _start(recipe), str(recipe["started_from"]).rpartition(".")[0]
     environment = (
         recipe["scenes"]["preset"] if recipe.get("scenes") else recipe["data"].get("card") or recipe["data"]["format"]
@@ -81,7 +97,7 @@ def run_page(
     images = stages.get("zero_shot", stages.get("adapted", {})).get("images", "no")
     records = records or {}
     sections = [
-        _missing_section(missing),
+        _missing_section(unfinished),
         _data_section(recipe, stages, pictures),
         _accuracy_section(start, stages, records),
         *_evidence_sections(stages, records, pictures),
@@ -98,14 +114,16 @@ def run_page(
         "neither has seen, and what goes into the car. Every figure was measured by this run.",
         highlights=_highlights(stages),
         sections=[section for section in sections if section is not None],
-        verdicts=verdicts(stages, log, weight_curve),
+        verdicts=verdicts(stages, log, weight_curve, unfinished.refused),
     )
 
 
-def _missing_section(missing: Sequence[str]) -> Section | None:
-    if not missing:
-        return None
-    return Section("Not in this run", [f"The run has not come as far as: {', '.join(missing)}."])
+def _missing_section(unfinished: Unfinished) -> Section | None:
+    refused = unfinished.refused.items()
+    sentences = [f"The run stopped at {name}, whose verdict is no: {reason.rstrip('.')}." for name, reason in refused]
+    if unfinished.missing:
+        sentences.append(f"The run has not come as far as: {', '.join(unfinished.missing)}.")
+    return Section("Not in this run", sentences) if sentences else None
 
 
 def _evidence_sections(
@@ -154,7 +172,8 @@ def _highlights(stages: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append((change("_weather"), f"the same in {weather['condition']}, severity {weather['severity']}"))
     if "bench" in stages:
         latency = stages["bench"]["latency_ms"]["end_to_end"]
-        found.append((f"{latency['p50']:.1f} ms", f"end to end on {stages['bench']['provider']}, median"))
+        busy = ", on a disturbed machine" if disturbed(stages["bench"].get("load")) else ""
+        found.append((f"{latency['p50']:.1f} ms", f"end to end on {stages['bench']['provider']}, median{busy}"))
     if "verify" in stages:
         verdict = "verified" if stages["verify"]["passed"] else "NOT verified"
         found.append((verdict, "the bundle gives what the weights give"))
@@ -234,8 +253,8 @@ def training_section(
     # Without pictures to choose by, the log has no accuracy.
     why = "chosen on the val pictures" if epochs else "taken, the last one"
     paragraphs = [
-        f"{train['epochs']} epochs, {train['optimiser_steps']} optimiser steps, {train['seconds']:.0f} s on "
-        f"{train['threads']} threads; epoch {train['chosen_epoch']} was {why}.",
+        f"{counted(train['epochs'], 'epoch')}, {counted(train['optimiser_steps'], 'optimiser step')}, "
+        f"{train['seconds']:.0f} s on {counted(train['threads'], 'thread')}; epoch {train['chosen_epoch']} was {why}.",
         *train["notes"],
         "Where the classifier row of each class starts from:",
     ]
@@ -258,11 +277,14 @@ def _bundle_section(stages: Mapping[str, Any], records: Mapping[str, Any]) -> Se
         return None
     verify, bench, export = stages["verify"], stages["bench"], stages["export"]
     paragraphs = [
-        f"Parity on {verify['pictures']} pictures: raw scores differ by at most "
-        f"{verify['max_abs_diff_scores']:.1e}, boxes by at most {verify['max_abs_diff_px']:.3f} px; "
+        f"Parity on {counted(verify['pictures'], 'picture')}: raw scores differ by at most "
+        f"{_finite(verify['max_abs_diff_scores'], '.1e')}, boxes by at most "
+        f"{_finite(verify['max_abs_diff_px'], '.3f')} px; "
         f"{verify['matched']:.2%} of the detections match.",
         f"Latency in ms on {bench['provider']}, {_hardware(bench.get('machine', {}))}:",
     ]
+    if (load := load_sentence(bench.get("load"))) is not None:
+        paragraphs.insert(1, load)
     latency = bench["latency_ms"]
     rows = [
         [name.replace("_", " "), *("–" if ms[p] is None else f"{ms[p]:.1f}" for p in _LATENCY)]
@@ -281,6 +303,11 @@ def _bundle_section(stages: Mapping[str, Any], records: Mapping[str, Any]) -> Se
     )
 
 
+def _finite(value: float | None, form: str) -> str:
+    """Return a figure of a bundle that may have been refused because it is no number."""
+    return "?" if value is None else format(value, form)
+
+
 def _hardware(machine: Mapping[str, Any]) -> str:
     """Return the name of what a latency was measured on: the GPU, where it ran on one."""
     return str((machine.get("gpu") or {}).get("name") or machine.get("cpu", "this machine"))
@@ -290,7 +317,7 @@ def _video_section(stages: Mapping[str, Any], pictures: RunPictures) -> Section 
     if pictures.video is None or "video" not in stages:
         return None
     video = stages["video"]
-    speed = f"{video['frames_out']} frames, {video['fps']:.1f} frames/s with reading and writing"
+    speed = f"{counted(video['frames_out'], 'frame')}, {video['fps']:.1f} frames/s with reading and writing"
     text = f"{speed}; the file is video.mp4 in the folder of the run."
     figure = Figure(jpeg_uri(pictures.video, width_px=_SHEET_WIDTH_PX), "Frames of the video.", "Sheet of video frames")
     return Section("The drive", [text], figures=[figure], wide=True)

@@ -5,26 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from drivetl.cores import disturbed, load_sentence
 from drivetl.report.evidence import overfitting
 
-__all__ = ["verdicts"]
+__all__ = ["refusal", "verdicts"]
 
 _Verdict = tuple[str, str]
+_MOST_PROBLEMS = 3
+
+
+def refusal(document: Mapping[str, Any]) -> str:
+    """Return why a gate said no, from the JSON of its verb or from the one that stands for its error."""
+    problems = [
+        str(problem) if not isinstance(problem, Mapping) else f"{problem.get('file')}: {problem.get('message')}"
+        for problem in document.get("problems") or ()
+    ]
+    if not problems:
+        error = document.get("error")
+        return str(error.get("message")) if isinstance(error, Mapping) else "it gives no reason"
+    more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
+    return "; ".join([*problems[:_MOST_PROBLEMS], *more])
 
 
 def verdicts(
-    stages: Mapping[str, Any], log: Sequence[Mapping[str, Any]], weight_curve: Sequence[Mapping[str, Any]]
+    stages: Mapping[str, Any],
+    log: Sequence[Mapping[str, Any]],
+    weight_curve: Sequence[Mapping[str, Any]],
+    refused: Mapping[str, str] | None = None,
 ) -> list[_Verdict]:
-    """Return mark (``good``, ``bad``, ``open``) and sentence of each question that the run has an answer to."""
-    found = [
-        _gain(stages),
-        _retention(weight_curve),
-        _weakest(stages),
-        _parity(stages),
-        _latency(stages),
-        _leakage(stages),
-        _fit(log),
+    """Return mark (``good``, ``bad``, ``open``) and sentence of each question that the run has an answer to.
+
+    ``refused`` names the gates that said no, each with the reason; they come first.
+    """
+    refused = refused or {}
+    found: list[_Verdict | None] = [
+        ("bad", f"The gate {name} did not pass, and the run stopped there: {reason.rstrip('.')}.")
+        for name, reason in refused.items()
     ]
+    found += [_gain(stages), _retention(weight_curve), _weakest(stages)]
+    # What a gate answers is said once, by its refusal if it refused.
+    gates = {"verify": _parity, "bench": _latency, "check": _leakage}
+    found += [answer(stages) for name, answer in gates.items() if name not in refused]
+    found.append(_fit(log))
     return [entry for entry in found if entry is not None]
 
 
@@ -93,17 +115,18 @@ def _latency(stages: Mapping[str, Any]) -> _Verdict | None:
         return None
     bench = stages["bench"]
     figures = bench["latency_ms"]["end_to_end"]
+    busy = f" {load_sentence(bench['load'])}" if disturbed(bench.get("load")) else ""
     # A bench of few frames gives no p99; the slowest frame is at least as bad.
     name, worst = ("slowest frame", figures["max"]) if figures["p99"] is None else ("p99", figures["p99"])
     if bench.get("budget_ms") is None:
         return (
             "open",
-            f"Latency: {name} {worst:.1f} ms on {bench['provider']}; the run has no budget to hold it against.",
+            f"Latency: {name} {worst:.1f} ms on {bench['provider']}; the run has no budget to hold it against.{busy}",
         )
     mark, word = ("good", "within") if bench.get("passed") else ("bad", "over")
     return (
         mark,
-        f"Latency: {name} {worst:.1f} ms on {bench['provider']}, {word} the budget of {bench['budget_ms']:g} ms.",
+        f"Latency: {name} {worst:.1f} ms on {bench['provider']}, {word} the budget of {bench['budget_ms']:g} ms.{busy}",
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from drivetl import __version__
 from drivetl.report.page import Page
+from drivetl.report.run_page import Unfinished
+from drivetl.wording import counted
 
 __all__ = ["evidence_document", "markdown", "model_card"]
 
@@ -34,7 +36,7 @@ def markdown(page: Page) -> str:
     return "\n".join(out) + f"\n\nMade by drivetl {__version__}.\n"
 
 
-def evidence_document(page: Page, stages: Mapping[str, Any], missing: list[str]) -> dict[str, Any]:
+def evidence_document(page: Page, stages: Mapping[str, Any], unfinished: Unfinished) -> dict[str, Any]:
     """Return verdicts and highlights, and where in the run's folder the JSON behind them lies."""
     return {
         "schema_version": 1,
@@ -43,7 +45,8 @@ def evidence_document(page: Page, stages: Mapping[str, Any], missing: list[str])
         "verdicts": [{"mark": mark, "sentence": sentence} for mark, sentence in page.verdicts],
         "highlights": [{"value": value, "what": label} for value, label in page.highlights],
         "stages": {name: f"{name}.json" for name in stages},
-        "missing": missing,
+        "missing": list(unfinished.missing),
+        "refused": dict(unfinished.refused),
         "weakest": (stages.get("adapted", {}).get("slices") or {}).get("weakest"),
     }
 
@@ -56,7 +59,7 @@ def model_card(recipe: Mapping[str, Any], stages: Mapping[str, Any], page: Page)
     for entry in slices["single"]:
         name = f"{entry['by'][0]} {entry['value'][0]}"
         if entry["too_small"] is None:
-            covered.append(f"{name}: mAP50-95 {entry['map50_95']:.3f} on {entry['boxes']} boxes")
+            covered.append(f"{name}: mAP50-95 {entry['map50_95']:.3f} on {counted(entry['boxes'], 'box')}")
         else:
             thin.append(f"{name}: {entry['too_small']}")
     classes = [name for name, entry in adapted.get("per_class", {}).items() if entry["boxes"]]
@@ -78,7 +81,7 @@ def model_card(recipe: Mapping[str, Any], stages: Mapping[str, Any], page: Page)
             "Data",
             [
                 f"Adapted to: {source.get('card') or source.get('preset') or source.get('format', 'unknown')}",
-                f"Measured on {adapted.get('images', 0)} pictures of the split {adapted.get('split', '?')}",
+                f"Measured on {counted(adapted.get('images', 0), 'picture')} of the split {adapted.get('split', '?')}",
                 f"Dataset fingerprint {adapted.get('dataset_fingerprint', 'unknown')}",
             ],
         ),

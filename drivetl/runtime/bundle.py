@@ -175,7 +175,8 @@ def open_bundle(path: str | Path) -> Bundle:
     """
     folder = Path(path)
     if not folder.is_dir():
-        kind = "an ONNX file or other file" if folder.is_file() else "missing"
+        kinds = {".onnx": "an ONNX file", ".pt": "a file of weights"}
+        kind = kinds.get(folder.suffix.lower(), "a file") if folder.is_file() else "missing"
         raise BundleError(
             f"{quoted(folder)} is {kind}, not a bundle folder; make one with: drivetl export WEIGHTS --out BUNDLE"
         )

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from drivetl.errors import ConfigError, quoted
+from drivetl.errors import ConfigError, ImageError, quoted
 
-__all__ = ["DeviceOption", "ImgszOption", "ThreadsOption", "percent", "refuse_without", "score_lines", "size_from"]
+__all__ = [
+    "DeviceOption",
+    "ImgszOption",
+    "ThreadsOption",
+    "percent",
+    "refuse_without",
+    "require_picture",
+    "score_lines",
+    "size_from",
+]
 
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N; of a bundle also tensorrt.")]
 ImgszOption = Annotated[
@@ -19,6 +29,16 @@ ImgszOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; default: library's choice.")
 ]
+
+
+def require_picture(path: Path) -> None:
+    """Say of a picture that was named on the command line what helps there: it is nobody's dataset.
+
+    Raises:
+        ImageError: it is not there.
+    """
+    if not path.exists():
+        raise ImageError(f"the picture {quoted(path)} does not exist; correct the path")
 
 
 def refuse_without(option: str, given: bool, others: Mapping[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,14 @@ _LAST_LINES = 5
 _GUESS_FROM = 0.1
 
 _children = Children()
+
+
+class _RefusedError(GateFailed):
+    """A stage was carried out and its verdict is no; ``document`` is what it printed."""
+
+    def __init__(self, message: str, document: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.document = document
 
 
 @contextmanager
@@ -167,18 +176,37 @@ def _carry_out(
     if not begun:
         with writing(started_file):
             started_file.write_text(key, encoding="utf-8")
-    reporter.say(f"{title[0]}{title[1]}: drivetl {' '.join(command)}")
+    reporter.say(f"{title[0]}{title[1]}: drivetl {shlex.join(command)}")
+    _forget_refusal(result_file)
     began = time.monotonic()
-    result = _call(stage, command, reporter, log)
-    write_json(
-        result_file,
-        {"key": key, "command": ["drivetl", *command], "seconds": round(time.monotonic() - began, 1), "result": result},
-        overwrite=True,
-    )
+
+    def record(outcome: dict[str, Any]) -> None:
+        seconds = round(time.monotonic() - began, 1)
+        document = {"key": key, "command": ["drivetl", *command], "seconds": seconds, **outcome}
+        write_json(result_file, document, overwrite=True)
+
+    try:
+        result = _call(stage, command, reporter, log)
+    except _RefusedError as error:
+        # Without a result the stage counts as not done; the page of the run says why.
+        record({"refused": error.document})
+        raise
+    record({"result": result})
     started_file.unlink()
     if log is not None:
         reporter.say(f"{title[0]}: done after {time.monotonic() - began:.0f} s")
     return result
+
+
+def _forget_refusal(result_file: Path) -> None:
+    """Remove the verdict of an earlier try: if this one is interrupted, it says nothing of what stands there now."""
+    try:
+        document = json.loads(result_file.read_bytes())
+    except (OSError, ValueError):
+        return
+    if isinstance(document, dict) and "refused" in document:
+        with writing(result_file):
+            result_file.unlink()
 
 
 def _got_going(stage: Stage, started_file: Path) -> bool:
@@ -223,9 +251,10 @@ def _call(stage: Stage, command: list[str], reporter: Reporter, log: Path | None
         raise KeyboardInterrupt
     # A gate that says no still prints its document; a crash ends with the same status and prints none.
     if status == GateFailed.exit_status and output.strip():
-        for problem in json.loads(output).get("problems", []):
+        document = json.loads(output)
+        for problem in document.get("problems", []):
             reporter.say(f"  {problem}" if isinstance(problem, str) else f"  {problem['file']}: {problem['message']}")
-        raise GateFailed(
-            f"the stage {quoted(stage.name)} did not pass, and the recipe stops there: see the lines above"
+        raise _RefusedError(
+            f"the stage {quoted(stage.name)} did not pass, and the recipe stops there: see the lines above", document
         )
     raise DrivetlError(f"the stage {quoted(stage.name)} ended with status {status}: see the lines above")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
+from drivetl.wording import counted
 
 __all__ = ["register"]
 
@@ -58,6 +59,6 @@ def _baseline(
             overwrite=overwrite,
             progress=reporter.progress,
         )
-    lines = [f"Trained in {result.seconds:.0f} s on {result.threads} threads.", *result.notes]
+    lines = [f"Trained in {result.seconds:.0f} s on {counted(result.threads, 'thread')}.", *result.notes]
     lines.append(f"Weights: {result.weights}")
     reporter.finish(result.document(), lines)

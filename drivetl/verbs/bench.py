@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from drivetl.cores import load_sentence
 from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
-from drivetl.verbs._options import ThreadsOption
+from drivetl.verbs._options import ThreadsOption, require_picture
+from drivetl.wording import counted
 
 if TYPE_CHECKING:
     from drivetl.deploy import LatencyResult, Place
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_DISTURBED_CORES = 0.2
 _FRAMES = 300
 _WARM_UP_FRAMES = 30
 
@@ -96,6 +97,8 @@ def bench(
 
     reporter = Reporter("bench", as_json)
     frames = _FRAMES if iterations is None else iterations
+    if image is not None:
+        require_picture(image)
     how = {"--paced-hz": paced_hz, "--warm-up": warm_up, "--against-bare": against_bare, "--cuda-graph": cuda_graph}
     where = {"--provider": provider, "--threads": threads, "--engine-cache": engine_cache, "--image": image}
     if versus is not None:
@@ -170,9 +173,9 @@ def _versus_bundle(
         figures = f"{row.ours_ms:>9.3f} {row.theirs_ms:>9.3f} {1 / row.ratio:>7.3f}"
         lines.append(f"{name:<13} {figures}   {1 / row.highest:.3f} to {1 / row.lowest:.3f}")
     for letter, path, precision, found in zip("AB", result.bundles, result.precision, result.detections, strict=True):
-        lines.append(f"{letter}: {path}, {precision}, {found} detections")
+        lines.append(f"{letter}: {path}, {precision}, {counted(found, 'detection')}")
     lines.append(f"{result.frames} frames each on {result.provider}, picture {quoted(result.picture)}")
-    lines += _gpu_lines(result.machine["gpu"])
+    lines += [*_load_lines(result.load), *_gpu_lines(result.machine["gpu"])]
     reporter.finish({"bundle": str(bundle), **result.document()}, lines)
 
 
@@ -201,6 +204,7 @@ def _versus_ultralytics(
         f"{result.input_size_hw[0]}x{result.input_size_hw[1]}; detections: ours {result.detections[0]}, "
         f"Ultralytics {result.detections[1]}; outside: everything except inference; Ultralytics ran {result.theirs}"
     )
+    lines += _load_lines(result.load)
     reporter.finish({"bundle": str(bundle), **result.document()}, lines)
 
 
@@ -222,7 +226,8 @@ def _lines(result: LatencyResult) -> list[str]:
     picture_height, picture_width = result.picture_size_hw
     lines.append(
         f"{result.samples} frames after {result.warm_up} of warm-up, picture {quoted(result.picture)} "
-        f"{picture_width}x{picture_height}, {result.candidates} candidates, {result.detections} detections"
+        f"{picture_width}x{picture_height}, {counted(result.candidates, 'candidate')}, "
+        f"{counted(result.detections, 'detection')}"
     )
     if not result.candidates:
         lines.append(
@@ -232,13 +237,16 @@ def _lines(result: LatencyResult) -> list[str]:
         lines.append("Fewer than 1,000 frames give no p99; with a budget, the slowest frame must keep to it.")
     if result.budget_ms is not None:
         lines.append(f"budget {result.budget_ms:g} ms")
-    others = result.load["other_programs_cores"]
-    if others is not None and others > _DISTURBED_CORES:
-        lines.append(f"Other programs kept {others:g} cores busy meanwhile: these are figures of a disturbed machine.")
+    lines += _load_lines(result.load)
     lines += [f"warning: {warning}" for warning in result.warnings]
     if result.against_bare is not None:
         lines.append(f"inference against a bare session.run loop: {result.against_bare.ratio:.3f} times")
     return lines
+
+
+def _load_lines(load: Mapping[str, Any]) -> list[str]:
+    sentence = load_sentence(load)
+    return [] if sentence is None else [sentence]
 
 
 def _gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:

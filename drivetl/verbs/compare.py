@@ -9,6 +9,7 @@ import typer
 
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import percent
+from drivetl.wording import counted
 
 if TYPE_CHECKING:
     from drivetl.evaluate.comparison import Comparison
@@ -69,7 +70,8 @@ def _lines(result: Comparison) -> list[str]:
     width = max(len(name) for name, _ in rows)
     where = f"{len(result.test_sets)} test sets, " if len(result.test_sets) > 1 else ""
     lines = [
-        f"{where}{pictures} pictures in {groups} groups; headline over {', '.join(result.headline.classes)}",
+        f"{where}{counted(pictures, 'picture')} in {counted(groups, 'group')}; headline over "
+        f"{', '.join(result.headline.classes)}",
         f"{'mAP50-95':<{width}}  boxes  before  after  difference   95 % interval        p  verdict",
         *(_row(name, entry, width) for name, entry in rows),
     ]

@@ -10,6 +10,7 @@ import typer
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
 from drivetl.verbs._data_splits import DatasetArgument, OutDataset, add_splits
 from drivetl.verbs._shift import add_to
+from drivetl.wording import counted
 
 __all__ = ["register"]
 
@@ -100,7 +101,8 @@ def import_(
         "notes": list(result.notes),
     }
     lines = [
-        f"{result.images} pictures, {result.boxes} boxes, {result.ignored} regions to ignore → {result.path}",
+        f"{counted(result.images, 'picture')}, {counted(result.boxes, 'box')}, "
+        f"{counted(result.ignored, 'region')} to ignore → {result.path}",
         f"splits: {_counts(result.splits)}",
         f"boxes:  {_counts(result.per_class)}",
         *result.notes,
@@ -120,6 +122,7 @@ def check(dataset: DatasetArgument, json: JsonFlag = False) -> None:
     with reporter.working():
         report = check_dataset(dataset, reporter.progress)
     problems = [{"kind": p.kind, "file": p.file, "line": p.line, "message": p.message} for p in report.problems]
+    found = counted(len(problems), "problem")
     document = {"ok": report.ok, "images": report.images, "problems": problems, "notes": list(report.notes)}
     lines = [
         f"{p.file}{'' if p.line is None else f':{p.line}'}: {p.kind}: {p.message}"
@@ -127,8 +130,8 @@ def check(dataset: DatasetArgument, json: JsonFlag = False) -> None:
     ]
     if len(report.problems) > _MOST_LINES:
         lines.append(f"… and {len(report.problems) - _MOST_LINES} more; --json lists all")
-    lines += [*report.notes, f"{report.images} pictures checked: {'ok' if report.ok else f'{len(problems)} problems'}"]
-    verdict = f"the dataset check found {len(problems)} problems"
+    lines += [*report.notes, f"{counted(report.images, 'picture')} checked: {'ok' if report.ok else found}"]
+    verdict = f"the dataset check found {found}"
     reporter.gate(document, [_plain(line) for line in lines], report.ok, verdict)
 
 
@@ -198,7 +201,7 @@ def stats(
     if out is not None:
         save_sheet(draw_stats(result), out, overwrite=overwrite)
     document = {**dataclasses.asdict(result), "file": None if out is None else str(out)}
-    lines = [f"{result.images} pictures ({_counts(result.splits)}), {result.boxes} boxes"]
+    lines = [f"{counted(result.images, 'picture')} ({_counts(result.splits)}), {counted(result.boxes, 'box')}"]
     lines += [f"{name}: {_counts(counts)}" for name, counts in result.per_class.items()]
     lines.append(f"size in px: {_counts(result.sizes_px)}")
     lines += [f"{key}: {_counts(counts)}" for key, counts in result.conditions.items()]

@@ -14,6 +14,7 @@ from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
 from drivetl.verbs._options import DeviceOption, ImgszOption, ThreadsOption, percent, score_lines, size_from
 from drivetl.verbs._slices import agreement_lines, error_lines, slice_lines
+from drivetl.wording import counted
 
 if TYPE_CHECKING:
     from drivetl.evaluate import EvaluationResult, Model
@@ -111,7 +112,8 @@ def evaluate(
             documents = [_measured(opened, path, request, reporter) for path in data]
     lines: list[str] = []
     for document in documents:
-        lines += ["", f"{document['model']} on {document['data']} ({document['split']}, {document['images']} pictures)"]
+        pictures = counted(document["images"], "picture")
+        lines += ["", f"{document['model']} on {document['data']} ({document['split']}, {pictures})"]
         lines += _lines(document)
     reporter.finish({**documents[0], "datasets": documents} if len(documents) > 1 else documents[0], lines[1:])
 

@@ -39,7 +39,7 @@ def report(
     Example: drivetl report runs/demo --overwrite
     """
     from drivetl.files import atomic_file, json_bytes
-    from drivetl.report import render_page, run_page
+    from drivetl.report import Unfinished, render_page, run_page
     from drivetl.report.words import evidence_document, markdown, model_card
 
     reporter = Reporter("report", json)
@@ -52,10 +52,11 @@ def report(
     with reporter.working(), ExitStack() as stack:
         recipe = _recipe(run)  # first: where there is no run, no folder is made for its page
         files = {name: stack.enter_context(atomic_file(path, overwrite=overwrite)) for name, path in targets.items()}
-        records = _records(run)
+        records, refused = _records(run)
         stages = {name: record["result"] for name, record in records.items()}
         needed = (*_NEEDED, *(["zero_shot_weather", "adapted_weather"] if "weather" in stages else []))
-        missing = [name for name in needed if name not in stages]
+        missing = [name for name in needed if name not in stages and name not in refused]
+        unfinished = Unfinished(missing, refused)
         pictures = run_pictures(run, recipe, records, reporter.progress)
         page = run_page(
             recipe,
@@ -63,11 +64,11 @@ def report(
             _log(run / "train" / "training_log.jsonl"),
             pictures,
             records=records,
-            missing=missing,
+            unfinished=unfinished,
             weight_curve=_weight_curve(run / "train" / "weight_curve.json"),
             learning_curve=_learning_curve(run / "train" / "learning_curve.json"),
         )
-        evidence = json_bytes(evidence_document(page, stages, missing)).decode()
+        evidence = json_bytes(evidence_document(page, stages, unfinished)).decode()
         texts = {"page": render_page(page), "markdown": markdown(page), "json": evidence}
         texts["model_card"] = model_card(recipe, stages, page)
         for name, text in texts.items():
@@ -76,6 +77,7 @@ def report(
         **{name: str(path) for name, path in targets.items()},
         "bytes": targets["page"].stat().st_size,
         "missing": missing,
+        "refused": refused,
         "verdicts": [list(entry) for entry in page.verdicts],
     }
     reporter.finish(document, [str(targets["page"]), *(f"{mark}: {sentence}" for mark, sentence in page.verdicts)])
@@ -173,18 +175,38 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _records(run: Path) -> dict[str, Any]:
-    """Return what the run has kept of every stage: its command and the JSON of its verb."""
+def _records(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what the run has kept of every stage: its command and the JSON of its verb; and why gates said no."""
+    from drivetl.report.verdicts import refusal
+
     # A name with a leading dot is half written: by this very verb, or by one that was killed.
     files = [path for path in sorted(run.glob("[!.]*.json")) if path.name != "recipe.json"]
     documents = {path.stem: _read(path) for path in files}
     records = {name: document for name, document in documents.items() if "result" in document}
+    # The evidence beside the page tells of refusals as well; a stage's record has its command.
+    said_no = {name: document for name, document in documents.items() if document.keys() >= {"refused", "command"}}
+    # A gate that said no has measured all the same; where it could not even do that, it has an error and no figures.
+    records |= {
+        name: {**document, "result": document["refused"]}
+        for name, document in said_no.items()
+        if not _holds(document["refused"], "error")
+    }
     for name, record in records.items():
         if not (isinstance(record["result"], dict) and isinstance(record.get("command", []), list)):
             raise ConfigError(f"{quoted(run / f'{name}.json')} is damaged; carry out the run again")
-    if not records:
+    refused = {name: refusal(document["refused"]) for name, document in said_no.items()}
+    if "verify" not in documents and (verification := _verification(run / "bundle" / "report.json")) is not None:
+        # Runs of drivetl before it kept refusals, and a verify by hand, left theirs in the bundle alone.
+        refused |= {} if verification.get("passed") else {"verify": refusal(verification)}
+    if not records and not refused:
         raise ConfigError(f"the run {quoted(run)} has not come as far as its first stage; carry it out first")
-    return records
+    return records, refused
+
+
+def _verification(path: Path) -> dict[str, Any] | None:
+    """Return what ``drivetl verify`` left in a bundle's report; None where it has not run."""
+    verification = _read(path).get("verification") if path.is_file() else None
+    return verification if isinstance(verification, dict) else None
 
 
 def _log(path: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._options import percent
 from drivetl.verbs._recipe_paths import source_at_home, train_at_home
 from drivetl.verbs._stages import begun, carry_out_all, check_train_settings
+from drivetl.wording import counted
 
 if TYPE_CHECKING:
     from drivetl.recipe import Recipe
@@ -57,6 +59,7 @@ def run(
     reporter = Reporter("run", as_json)
     path = _recipe_path(recipe)
     document = set_values(load_yaml(path), settings or [])
+    _refuse_training_recipe(path, document)
     if document.get("kind") == "comparison":
         folder, results, lines = carry_out_comparison(path, document, out, reporter, jobs)
         reporter.finish({"run": str(folder), "stages": results}, lines)
@@ -84,17 +87,18 @@ class Carried:
     results: dict[str, Any]
 
     def summary(self) -> list[str]:
-        """Return the lines that end a run: accuracy before and after, parity, latency, where everything lies."""
+        """Return the lines that end a run: accuracy before and after with its verdict, parity, latency, files."""
         verify, bench, video = (self.results[name] for name in ("verify", "bench", "video"))
         latency = bench["latency_ms"]["end_to_end"]
         return [
             *_accuracy(self.results),
+            *_verdict(self.results),
             "",
             f"parity   scores within {verify['max_abs_diff_scores']:.1e}, "
             f"boxes within {verify['max_abs_diff_px']:.3f} px",
             f"latency  p50 {latency['p50']:.1f} ms, slowest {latency['max']:.1f} ms on {bench['provider']}",
             f"bundle   {self.folder / 'bundle'}",
-            f"video    {self.folder / 'video.mp4'} ({video['frames_out']} frames)",
+            f"video    {self.folder / 'video.mp4'} ({counted(video['frames_out'], 'frame')})",
             f"page     {self.folder / 'page.html'}",
         ]
 
@@ -161,11 +165,28 @@ def _recipe_path(recipe: Path) -> Path:
     return shipped if bare and not recipe.exists() and shipped.is_file() else recipe
 
 
+def _refuse_training_recipe(path: Path, document: dict[str, Any]) -> None:
+    """Say of settings for one training what they are, instead of listing all that a whole recipe has besides.
+
+    Raises:
+        ConfigError: the document is such a recipe.
+    """
+    if "train" in document and not document.keys() & {"name", "kind", "weights", "data", "scenes"}:
+        raise ConfigError(
+            f"{quoted(path)} is a training recipe: it says how to train and not on what; give it to: "
+            f"drivetl train --recipe {shlex.quote(str(path))} --data DATASET --weights WEIGHTS --out FOLDER"
+        )
+
+
 def _accuracy(results: dict[str, Any]) -> list[str]:
     """Return the table of accuracy before and after, by class, and under the recipe's weather."""
     before, after = results["zero_shot"], results["adapted"]
     width = max(len("all classes"), *(len(name) for name in before["per_class"]))
-    lines = ["", f"mAP50-95 on {before['images']} held-out pictures", f"{'class':<{width}}  boxes     before  adapted"]
+    lines = [
+        "",
+        f"mAP50-95 on {counted(before['images'], 'held-out picture')}",
+        f"{'class':<{width}}  boxes     before  adapted",
+    ]
     for name, entry in before["per_class"].items():
         pair = f"{percent(entry['map50_95']):>9}  {percent(after['per_class'][name]['map50_95']):>7}"
         lines.append(f"{name:<{width}}  {entry['boxes']:>5}  {pair}")
@@ -177,3 +198,18 @@ def _accuracy(results: dict[str, Any]) -> list[str]:
         pair = f"{percent(one['map50_95']):>9}  {percent(other['map50_95']):>7}"
         lines.append(f"{name:<{width}}  {one['boxes']:>5}  {pair}")
     return lines
+
+
+def _verdict(results: dict[str, Any]) -> list[str]:
+    """Return what the paired comparison says of the difference: two figures alone look surer than they are."""
+    before, compared = results["zero_shot"], results["compare"]
+    if before["per_class"] and set(before["missing_classes"]) == before["per_class"].keys():
+        return ["adapted against before: nothing to compare, before it had no class of the dataset"]
+    figure = compared["headline"]["map50_95"]
+    if figure["difference"] is None:
+        return ["adapted against before: no box to compare them on"]
+    interval, chance = figure["interval"], figure["p_value"]
+    span = f", 95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}" if interval else ", no interval"
+    sure = "" if chance is None else f", p {chance:.3f}"
+    line = f"adapted against before: {figure['difference']:+.3f} mAP50-95{span}{sure}: {figure['verdict']}"
+    return [line, *(f"  {note}" for note in compared["notes"])]

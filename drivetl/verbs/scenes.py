@@ -13,6 +13,7 @@ import typer
 from drivetl.errors import ConfigError, quoted
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
 from drivetl.verbs._options import size_from
+from drivetl.wording import counted
 
 if TYPE_CHECKING:
     from drivetl.progress import Progress
@@ -97,7 +98,7 @@ def render(
         "fingerprint": dataset.fingerprint,
     }
     splits = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
-    reporter.finish(document, [f"{out}: {splits}; {per_class.total()} boxes"])
+    reporter.finish(document, [f"{out}: {splits}; {counted(per_class.total(), 'box')}"])
 
 
 @scenes.command("sheet")
@@ -211,7 +212,7 @@ def drive(
     with reporter.working(), atomic_dir(out, marker=_DRIVE_MARKER, overwrite=overwrite) as folder:
         _write_frames(sequence, clip, folder, reporter.progress)
         (folder / _DRIVE_MARKER).write_bytes(json_bytes({"schema": 1, "preset": preset, "seed": seed, **document}))
-    reporter.finish(document, [f"{out}: {frames} frames, {fps:g} a second"])
+    reporter.finish(document, [f"{out}: {counted(frames, 'frame')}, {fps:g} a second"])
 
 
 def _write_frames(sequence: SceneSequence, clip: WeatherClip | None, folder: Path, progress: Progress) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from drivetl.errors import quoted
+from drivetl.errors import DrivetlError, quoted
 from drivetl.verbs._console import JsonFlag, Reporter
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
+from drivetl.wording import counted
 
 if TYPE_CHECKING:
     from drivetl.deploy import ParityResult
@@ -64,9 +65,16 @@ def verify(
                 accuracy=lambda detector: _accuracy(detector, checkpoint, data, split, reporter),
                 progress=watch.progress,
             )
+    document = {"bundle": str(bundle), "weights": str(checkpoint), "data": str(data), **result.document()}
+    try:
         record_verification(bundle, result)
+    except DrivetlError:
+        # The disk may have filled meanwhile; what was found out is worth more than the file.
+        verdict = "passed" if result.passed else f"not passed: {'; '.join(result.problems)}"
+        reporter.finish(document, [*_lines(result), f"{verdict}; it stands here only, not in the bundle"])
+        raise
     reporter.gate(
-        {"bundle": str(bundle), "weights": str(checkpoint), "data": str(data), **result.document()},
+        document,
         _lines(result),
         result.passed,
         f"{quoted(bundle)} is not the model that it was exported from: {'; '.join(result.problems)}",
@@ -93,7 +101,7 @@ def _lines(result: ParityResult) -> list[str]:
     weights_map, bundle_map = result.map50_95 or (float("nan"), float("nan"))
     letterbox = "bit for bit equal" if not result.letterbox_mismatches else "differs"
     return [
-        f"{result.pictures} pictures of {result.split!r}, bundle on {result.provider}",
+        f"{counted(result.pictures, 'picture')} of {result.split!r}, bundle on {result.provider}",
         f"letterbox    {letterbox}",
         f"self-test    {'passed' if result.self_test.passed else 'failed'}",
         f"raw scores   differ by at most {result.max_abs_diff_scores:.1e}   (allowed {_shown(limits.scores)})",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drivetl.verbs._console import JsonFlag, OverwriteFlag, Reporter
+from drivetl.verbs._options import require_picture
+from drivetl.wording import counted
 
 if TYPE_CHECKING:
     from drivetl.weather.benchmark import BenchmarkRow
@@ -50,6 +52,7 @@ def preview(
     names, levels = tuple(condition or CONDITIONS), tuple(severity or (1, 2, 3, 4, 5))
     # Before the work, which takes minutes for a large picture.
     check_sheet(out, overwrite=overwrite)
+    require_picture(picture)
     with reporter.working():
         sheet = contact_sheet(
             decode_picture(picture),
@@ -67,7 +70,7 @@ def preview(
         "severities": list(levels),
         "size_hw": list(sheet.shape[:2]),
     }
-    reporter.finish(document, [f"{out}: {len(names)} conditions, severities {', '.join(map(str, levels))}"])
+    reporter.finish(document, [f"{out}: {counted(len(names), 'condition')}, severities {', '.join(map(str, levels))}"])
 
 
 @weather.command("apply")
@@ -111,7 +114,9 @@ def apply(
         "severity": severity,
         "notes": list(made.notes),
     }
-    reporter.finish(document, [f"{out}: {images} pictures of {split!r} under {condition} {severity}", *made.notes])
+    reporter.finish(
+        document, [f"{out}: {counted(images, 'picture')} of {split!r} under {condition} {severity}", *made.notes]
+    )
 
 
 @weather.command("bench")

@@ -168,7 +168,7 @@ def find_condition(name: Any) -> Condition:
         ConfigError: there is none; the message lists all.
     """
     if not isinstance(name, str) or name not in CONDITIONS:
-        raise ConfigError(f"there is no weather condition {quoted(name)}; known: {', '.join(CONDITIONS)}")
+        raise ConfigError(f"{quoted(name)} is no weather condition; known: {', '.join(CONDITIONS)}")
     return CONDITIONS[name]
 
 

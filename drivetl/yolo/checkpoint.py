@@ -100,7 +100,10 @@ def _check_file(path: Path) -> None:
             "only archives that torch.save writes since version 1.6 are accepted"
         )
     if not head.startswith(b"PK"):
-        raise WeightsError(f"{quoted(path)} is not a checkpoint (it begins with {quoted(head[:8].hex(' '))})")
+        raise WeightsError(
+            f"{quoted(path)} is not a checkpoint (it begins with {quoted(head[:8].hex(' '))}); give the .pt file that "
+            "training wrote, or a published name such as yolo11n"
+        )
     _check_archive(path)
 
 
@@ -115,7 +118,10 @@ def _check_archive(path: Path) -> None:
         raise WeightsError(f"{quoted(path)} would unpack to {unpacked} bytes; a checkpoint has at most {_LIMIT_BYTES}")
     names = [entry.filename for entry in entries]
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        raise WeightsError(f"{quoted(path)} is a zip archive but not a checkpoint: it holds no data.pkl")
+        raise WeightsError(
+            f"{quoted(path)} is a zip archive but not a checkpoint: it holds no data.pkl; give the .pt "
+            "file that training wrote"
+        )
     if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
         raise WeightsError(f"{quoted(path)} is a TorchScript archive; give the .pt that it was exported from")
 

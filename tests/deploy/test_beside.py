@@ -48,6 +48,22 @@ def test_the_heavier_bundle_is_the_slower_on_either_side(tiny_bundle: Make) -> N
     assert bench_beside(heavy, light, place=Place(threads=1), iterations=40).stages["inference"].ratio > 1.25
 
 
+@pytest.mark.parametrize(
+    ("cores", "said"), [(1.6, "these are figures of a disturbed machine"), (0.1, "0.1 cores busy")]
+)
+@pytest.mark.parametrize("versus", ["bundle", "ultralytics"])
+def test_the_load_stands_beside_the_figures(
+    versus: str, cores: float, said: str, tiny_bundle: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    light = tiny_bundle("light")
+    load = {"other_programs_cores": cores, "clock_mhz_before": None, "clock_mhz_after": None, "throttle_events": None}
+    monkeypatch.setattr("drivetl.deploy.machine.Load.document", lambda self: load)
+    words = ["bench", str(light), "--versus", str(light) if versus == "bundle" else versus, "--iterations", "10"]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert f"Other programs kept {cores:g} cores busy" in done.stdout and said in done.stdout
+    assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["load"] == load
+
+
 def test_the_verb_says_how_many_times_faster(tiny_bundle: Make) -> None:
     light, heavy = tiny_bundle("light"), tiny_bundle("heavy", graph=_heavy)
     words = ["bench", str(light), "--versus", str(heavy), "--threads", "1", "--iterations", "40"]

@@ -18,7 +18,7 @@ from drivetl.cli import app
 from drivetl.errors import ConfigError, OutputError
 from drivetl.evaluate.anatomy import anatomy
 from drivetl.evaluate.benchmark import synthetic
-from drivetl.report import RunPictures, render_page, run_page
+from drivetl.report import RunPictures, Unfinished, render_page, run_page
 from drivetl.report.charts import Line, columns, heat, intervals, lines
 from drivetl.report.evidence import _confusion, conditions_section, latency_drawing, overfitting, weight_section
 from drivetl.report.learning import learning_section
@@ -124,7 +124,7 @@ def whole_page() -> Any:
     picture = np.full((180, 320, 3), 90, np.uint8)
     pictures = RunPictures(picture, [], None, [(picture, f"{EVIL} (a.jpg)")], [(picture, "car at 0.90, background")])
     return run_page(
-        RECIPE, stages(), log(), pictures, records=records, missing=("video",), weight_curve=CURVE,
+        RECIPE, stages(), log(), pictures, records=records, unfinished=Unfinished(("video",)), weight_curve=CURVE,
         learning_curve=learning_curve(),
     )  # fmt: skip
 
@@ -264,11 +264,36 @@ def test_a_hiccup_or_a_budget_far_away_does_not_squeeze_the_histogram() -> None:
     assert found is not None and found.svg.count('class="mark"') == 1 and 'x1="-' not in found.svg
 
 
+def test_a_latency_of_a_disturbed_machine_is_called_one() -> None:
+    def page(cores: float | None) -> str:
+        found = stages()
+        found["bench"]["load"] = {"other_programs_cores": cores}
+        found["bench"]["latency_ms"]["end_to_end"] |= {"p90": 11.0, "p95": 12.0}
+        found |= {
+            "verify": {
+                "passed": True,
+                "pictures": 3,
+                "max_abs_diff_scores": 1e-6,
+                "max_abs_diff_px": 0.0,
+                "matched": 1,
+            },
+            "export": {"precision": "fp32", "bytes": 10},
+        }
+        return render_page(run_page(RECIPE, found, log(), RunPictures()))
+
+    busy = page(1.6)
+    assert busy.count("Other programs kept 1.6 cores busy meanwhile: these are figures of a disturbed machine.") == 2
+    assert "median, on a disturbed machine" in busy
+    calm = page(0.05)
+    assert "Other programs kept 0.05 cores busy meanwhile." in calm and "disturbed" not in calm
+    assert "Other programs" not in page(None)
+
+
 def test_markdown_json_and_card_say_the_same() -> None:
     page = whole_page()
     text = markdown(page)
     assert "## What goes wrong" in text and "| weather fog and scene &lt;img" in text and EVIL not in text
-    document = evidence_document(page, stages(), ["video"])
+    document = evidence_document(page, stages(), Unfinished(("video",)))
     assert document["weakest"]["value"] == ["fog"] and document["missing"] == ["video"]
     assert json.loads(json.dumps(document)) == document
     card = model_card(RECIPE, stages(), page)

@@ -105,7 +105,7 @@ def test_a_contract_that_says_uint8_of_a_float_graph_is_refused(tiny_bundle: Mak
 def test_a_missing_folder_a_file_and_an_onnx_file_are_no_bundles(tiny_bundle: Make, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"nowhere' is missing.*drivetl export"):
         open_bundle(tmp_path / "nowhere")
-    with pytest.raises(BundleError, match=r"model.onnx' is an ONNX file or other file, not a bundle"):
+    with pytest.raises(BundleError, match=r"model.onnx' is an ONNX file, not a bundle"):
         open_bundle(tiny_bundle() / "model.onnx")
 
 

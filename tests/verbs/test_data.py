@@ -94,7 +94,7 @@ def test_a_failed_check_exits_with_one_and_prints_one_document(run: Run, source:
     assert document["ok"] is False
     (problem,) = document["problems"]
     assert (problem["kind"], problem["file"], problem["line"]) == ("label_malformed", "labels/train/train3.txt", 1)
-    assert "the dataset check found 1 problems" in result.stderr
+    assert "the dataset check found 1 problem\n" in result.stderr
     words = run("check", source)
     assert words.exit_code == 1
     assert "labels/train/train3.txt:1: label_malformed: has 4 columns" in words.stdout
