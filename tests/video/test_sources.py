@@ -325,7 +325,7 @@ class _BreaksOff(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_a_recording_behind_a_url_that_breaks_off_is_not_taken_for_a_whole_one(
-    share: float, make_video: Callable[..., Path]
+    share: float, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = make_video("drive.avi", range(0, 200, 2), four_cc="MJPG", noise=True)
     handler = type("Handler", (_BreaksOff,), {"content": video.read_bytes(), "share": share})
@@ -335,7 +335,12 @@ def test_a_recording_behind_a_url_that_breaks_off_is_not_taken_for_a_whole_one(
     url = f"http://user:secret@127.0.0.1:{server.server_port}/drive.avi"
     try:
         if share == 1.0:
+            options: list[list[int]] = []
+            capture = cv2.VideoCapture
+            monkeypatch.setattr(cv2, "VideoCapture", lambda *words: (options.append(words[-1]), capture(*words))[1])
             assert len(list(open_source(url).frames())) == 100
+            # Decoding in one thread is for what is live.
+            assert [cv2.CAP_PROP_N_THREADS in words for words in options] == [True, False]
             return
         with pytest.raises(
             VideoError, match=r"broke off: \d\d of about 100 frames .*run it again.*--allow-truncated"
