@@ -49,7 +49,7 @@ class Job:
     Attributes:
         index: number among the frames that are handed on, from 0.
         image_bgr: the frame; after drawing, the picture to show.
-        captured_s: when it came in, on the clock of ``time.perf_counter``.
+        captured_s: when it was decoded, on the clock of ``time.perf_counter``.
         views: one for each model.
         size_wh: of the source's frame, in pixels.
         taken_ms: durations of the stages that all models share.

@@ -57,7 +57,8 @@ class LiveSource:
 
     Attributes:
         info: what is known of the source.
-        captured_s: when the frame that was yielded last came in, on the clock of ``time.perf_counter``.
+        captured_s: when the frame that was yielded last had come in and was decoded, on the clock of
+            ``time.perf_counter``. What it spent in the camera and on the network before that, nobody here knows.
         dropped: frames that came in and were never yielded: overtaken by newer ones, or too old.
         reconnects: how often the connection was made anew.
         longest_silence_s: the longest time between two frames.
