@@ -54,7 +54,8 @@ class Job:
         size_wh: of the source's frame, in pixels.
         taken_ms: durations of the stages that all models share.
         placed: scale, left and top in pixels that put a frame of another size into the output.
-        shown_s: see `drivetl.video.source_info.Source`.
+        shown_s: see `drivetl.video.source_info.Source`; of cameras and streams, when it was decoded, in seconds after
+            the first that was handed on.
     """
 
     index: int
@@ -65,6 +66,10 @@ class Job:
     taken_ms: dict[str, float] = field(default_factory=dict)
     placed: tuple[float, int, int] = (1.0, 0, 0)
     shown_s: float | None = None
+
+    def time_s(self, fps: float) -> float:
+        """Return when the frame is shown, in seconds after the first one that was handed on."""
+        return self.index / fps if self.shown_s is None else self.shown_s
 
 
 class Lane:
