@@ -122,8 +122,14 @@ class LiveSource:
             raise VideoError(f"{quoted(self.info.name)} opens but delivers no frame; check that nothing else uses it")
 
     def close(self) -> None:
-        """Stop collecting and let go of the connection, at the latest when the read that is under way returns."""
-        self._closing.set()
+        """Stop collecting and let go of the connection, at the latest when the read that is under way returns.
+
+        From now on the counts stay as they are.
+        """
+        with self._changed:
+            self._closing.set()
+            self.dropped += self._newest is not None
+            self._newest = None
         if self._thread.is_alive():
             self._thread.join(timeout=_POLL_S)
         elif not self._over:
@@ -170,6 +176,8 @@ class LiveSource:
         now_s = time.perf_counter()
         silence_s = now_s - self._arrived_s
         with self._changed:
+            if self._closing.is_set():
+                return
             if self._newest is not None:
                 self.dropped += 1
             self._newest = image_bgr, now_s

@@ -140,6 +140,27 @@ def test_stopping_while_nothing_comes() -> None:
     assert time.perf_counter() - begun < 1
 
 
+def test_after_closing_nothing_is_counted_any_more() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Held(Camera):
+        def read(self) -> NDArray[np.uint8] | None:
+            if len(self.plan) == 1:
+                asked.set()
+                go_on.wait(30)
+            return super().read()
+
+    source = LiveSource(INFO, Held(1, 2, 3, 4), lambda: None, max_age_ms=60_000, patience=Patience(give_up_s=0))
+    frames = source.frames()
+    taken = [int(next(frames)[0, 0, 0])]
+    assert asked.wait(30)
+    source.close()
+    assert source.dropped == 2  # the second or the first, and the third, which nobody took
+    go_on.set()
+    source._thread.join(30)
+    assert source.dropped == 2 and list(frames) == [] and taken[0] in (1, 2, 3)
+
+
 def test_a_source_that_never_delivers() -> None:
     source = LiveSource(INFO, Camera(), lambda: None, patience=Patience(give_up_s=0))
     with pytest.raises(VideoError, match="'camera 0' opens but delivers no frame"):
