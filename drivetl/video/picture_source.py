@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.data.pictures import decode_picture, is_picture
-from drivetl.errors import VideoError, quoted
+from drivetl.errors import VideoError, printable_source, quoted
 from drivetl.files import read_limited
 from drivetl.video.source_info import SourceInfo
 
@@ -47,6 +47,11 @@ def pictures_listed(listing: Path) -> list[Path]:
         text = line.strip()
         if not text or text.startswith("#"):
             continue
+        if "://" in text:
+            raise VideoError(
+                f"{quoted(listing)} line {number} names {quoted(printable_source(text))}, and a list holds paths of "
+                f"pictures; give each stream a run of its own"
+            )
         picture = listing.parent / text
         try:
             there = picture.is_file()
@@ -54,7 +59,8 @@ def pictures_listed(listing: Path) -> list[Path]:
             there = False
         if not there:
             raise VideoError(
-                f"{quoted(listing)} line {number}: there is no picture {quoted(picture)}; paths are relative to it"
+                f"{quoted(listing)} line {number}: there is no picture "
+                f"{quoted(listing.parent / printable_source(text))}; paths are relative to it"
             )
         pictures.append(picture)
     if not pictures:

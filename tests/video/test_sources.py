@@ -83,6 +83,21 @@ def test_lists_that_cannot_be_used(tmp_path: Path, content: bytes, message: str)
         open_source(str(tmp_path / "list.txt"))
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("rtsp://admin:geheim@10.0.0.5/live", r"line 2 names 'rtsp://…@10\.0\.0\.5/live', and a list holds paths"),
+        ("rtsp:/admin:geheim@10.0.0.5/live", r"line 2: there is no picture '.*rtsp:/…'; paths are relative"),
+        ("admin:geheim@10.0.0.5/live", r"line 2: there is no picture '.*…@10\.0\.0\.5/live'; paths are relative"),
+    ],
+)
+def test_a_list_of_streams_gives_no_password_away(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "cams.txt").write_text(f"# cameras\n{line}\n", encoding="utf-8")
+    with pytest.raises(VideoError, match=message) as caught:
+        open_source(str(tmp_path / "cams.txt"))
+    assert "geheim" not in str(caught.value)
+
+
 def test_frames_may_be_drawn_on(tmp_path: Path, grey: Grey, make_video: MakeVideo) -> None:
     cv2.imwrite(str(tmp_path / "one.png"), grey(10))
     for source in (tmp_path, make_video("a.mp4", [10])):
