@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import ConfigError, quoted
+from drivetl.errors import ConfigError, encodable, quoted
 from drivetl.runtime import Detections, Geometry
 from drivetl.runtime.preprocess import Preprocessor
 from drivetl.video.draw import annotate
@@ -88,10 +88,10 @@ class Lane:
             ConfigError: a class is not one of the model's.
             MissingExtraError: tracking was asked for and its package is missing.
         """
-        self.detector, self.name = model.detector, model.name
+        self.detector, self.name = model.detector, encodable(model.name)
         contract = self.detector.contract
         self.class_names = contract.class_names
-        self.badge = f"{model.name}  {contract.precision}  {self.detector.provider}".strip()
+        self.badge = f"{self.name}  {contract.precision}  {self.detector.provider}".strip()
         self.tracker: Tracker | None = None
         if settings.track or (settings.track is None and tracking_available()):
             self.tracker = Tracker(fps, self.class_names)

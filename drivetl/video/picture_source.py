@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.data.pictures import decode_picture, is_picture
-from drivetl.errors import VideoError, printable_source, quoted
+from drivetl.errors import VideoError, encodable, printable_source, quoted
 from drivetl.files import read_limited
 from drivetl.video.source_info import SourceInfo
 
@@ -76,7 +76,7 @@ class PictureSource:
         self.dropped = 0
         self.captured_s = 0.0
         self.shown_s: float | None = None
-        self.info = SourceInfo("pictures", str(place), fps, len(pictures))
+        self.info = SourceInfo("pictures", encodable(str(place)), fps, len(pictures))
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         for path in self._pictures:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import OutputError, VideoError, quoted
+from drivetl.errors import OutputError, VideoError, encodable, quoted
 from drivetl.files import atomic_file
 from drivetl.video.h264 import H264
 
@@ -35,10 +35,15 @@ def check_target(out: Path) -> None:
     """Say before any work that a video of this name cannot be written.
 
     Raises:
-        OutputError: the ending is not one of `VIDEO_ENDINGS`.
+        OutputError: the ending is not one of `VIDEO_ENDINGS`, or the name is one that OpenCV does not take.
     """
     if out.suffix.lower() not in VIDEO_ENDINGS:
         raise OutputError(f"--out {quoted(out)} must end in {', '.join(VIDEO_ENDINGS[:-1])} or {VIDEO_ENDINGS[-1]}")
+    if encodable(str(out)) != str(out) and not h264_available():
+        raise OutputError(
+            f"--out {quoted(out)} cannot be written: without H.264 OpenCV writes it, which takes names in UTF-8 only; "
+            "choose another name, or pip install 'drivetl[video]'"
+        )
 
 
 class _Writer(Protocol):

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from drivetl.errors import ImageError, VideoError, printable_source
 from drivetl.video import open_source
 from drivetl.video.clock import FrameClock
-from drivetl.video.sources import _CAMERA_DEVICE
+from drivetl.video.sources import _CAMERA_DEVICE, check_source
 
 MakeVideo = Callable[..., Path]
 Grey = Callable[..., NDArray[np.uint8]]
@@ -230,9 +231,45 @@ def test_a_codec_that_is_not_there(make_video: MakeVideo) -> None:
         levels(str(path))
 
 
+OTHER_ENCODING = os.fsdecode(b"caf\xe9")  # Latin-1
+
+
+def test_names_in_another_encoding(make_video: MakeVideo, tmp_path: Path, grey: Grey) -> None:
+    """OpenCV ends the process at such a name, the folders above a file included; pictures are read without it."""
+    folder = tmp_path / OTHER_ENCODING
+    folder.mkdir()
+    video = make_video("a.mp4", [10, 20])
+    for place in (folder / "a.mp4", tmp_path / f"{OTHER_ENCODING}.mp4"):
+        shutil.copy(video, place)
+        with pytest.raises(
+            VideoError, match=r"caf\\udce9.* cannot be opened: OpenCV takes names in UTF-8 only; rename it"
+        ):
+            open_source(str(place))
+    with pytest.raises(VideoError, match="OpenCV takes names in UTF-8 only"):
+        open_source(f"http://127.0.0.1:9/{OTHER_ENCODING}.mp4")
+    (folder / f"{OTHER_ENCODING}.png").write_bytes(cv2.imencode(".png", grey(10))[1].tobytes())
+    assert levels(str(folder)) == [10]
+    assert open_source(str(folder)).info.name == f"{tmp_path}/caf\\udce9"
+
+
+@pytest.mark.parametrize("source", ["", "  "])
+def test_a_variable_that_was_not_set_is_no_folder(
+    source: str, tmp_path: Path, grey: Grey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), grey(10))
+    monkeypatch.chdir(tmp_path)
+    for look in (open_source, check_source):
+        with pytest.raises(VideoError, match=f"the source '{source}' is empty; give a video file, a folder"):
+            look(source)
+    assert levels(".") == [10]
+
+
 def test_no_source(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"nowhere\.mp4' does not exist; give a video file"):
-        open_source(str(tmp_path / "nowhere.mp4"))
+    for look in (open_source, check_source):
+        with pytest.raises(VideoError, match=r"nowhere\.mp4' does not exist; give a video file"):
+            look(str(tmp_path / "nowhere.mp4"))
+    for source in ("97", "rtsp://127.0.0.1:9/nowhere", str(tmp_path)):
+        check_source(source)  # which opens nothing
     with pytest.raises(VideoError, match="holds no picture"):
         open_source(str(tmp_path))
     with pytest.raises(VideoError, match="camera '97' does not open"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shutil
 import signal
@@ -155,6 +156,26 @@ def test_passwords_stay_out_of_json(bundle: Path) -> None:
     result = run("http://me:geheim@127.0.0.1:9/live?key=geheim", "--model", bundle, "--json")
     assert isinstance(result.exception, DrivetlError)
     assert "geheim" not in f"{result.exception}{result.output}" and "does not open" in str(result.exception)
+
+
+def test_names_in_another_encoding_reach_json(bundle: Path, tmp_path: Path) -> None:
+    other = os.fsdecode(b"caf\xe9")
+    folder, copy = tmp_path / other, tmp_path / f"bundle-{other}"
+    folder.mkdir()
+    shutil.copytree(bundle, copy)
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((64, 128, 3), 200, np.uint8))
+    shutil.move(tmp_path / "a.png", folder / "a.png")
+    words = ["--detections", folder / "a.jsonl", "--stats", folder / "a.json", "--compare", copy]
+    command = [sys.executable, "-m", "drivetl", "video", folder, "--model", bundle, *words]
+    done = subprocess.run([*command, "--json"], capture_output=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout.decode("utf-8"))
+    assert document["source"] == f"{tmp_path}/caf\\udce9" and document["frames_out"] == 1
+    assert document["compared"]["model"] == "bundle-caf\\udce9"
+    assert json.loads((folder / "a.json").read_bytes()) == document
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([*command, "--overwrite"], capture_output=True, cwd=PROJECT, env=strict)
+    assert done.returncode == 0 and b"caf\\udce9/a.jsonl" in done.stdout, done.stderr
 
 
 def test_words_for_people(bundle: Path, make_video: MakeVideo) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from drivetl.errors import OutputError, VideoError
-from drivetl.video.writer import video_output
+from drivetl.video.writer import check_target, video_output
 
 Grey = Callable[..., NDArray[np.uint8]]
 Read = Callable[[Path], list[NDArray[np.uint8]]]
@@ -129,6 +130,15 @@ def test_the_fallback_is_said(tmp_path: Path, grey: Grey, monkeypatch: pytest.Mo
     with video_output(tmp_path / "a.mp4", fps=25) as output:
         output.write(grey(100))
     assert "which browsers do not play" in output.notes[0] and "drivetl[video]" in output.notes[0]
+
+
+def test_a_name_that_opencv_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    monkeypatch.setattr("drivetl.video.writer.h264_available", lambda: True)
+    check_target(target)
+    monkeypatch.setattr("drivetl.video.writer.h264_available", lambda: False)
+    with pytest.raises(OutputError, match=r"caf\\udce9\.mp4' cannot be written: without H.264 OpenCV writes it, which"):
+        check_target(target)
 
 
 def test_an_error_leaves_nothing(tmp_path: Path, codec: str, grey: Grey) -> None:
