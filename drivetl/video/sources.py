@@ -82,7 +82,8 @@ def open_source(
         return _open_camera(source, live)
     path = _existing(source)
     if path.is_dir():
-        return PictureSource(path, pictures_in(path), picture_fps)
+        pictures, notes = pictures_in(path)
+        return PictureSource(path, pictures, picture_fps, notes)
     if device := _camera_device(path):
         return _open_camera(device, live)
     if path.suffix.lower() == LIST_ENDING:

@@ -60,6 +60,20 @@ def test_pictures_in_natural_order(tmp_path: Path, grey: Grey) -> None:
     assert open_source(str(folder)).info.frames == 4
 
 
+def test_pictures_that_are_left_out_are_said(tmp_path: Path, grey: Grey) -> None:
+    encoded = cv2.imencode(".png", grey(10))[1].tobytes()
+    for name in ("1.png", "2.tif", "3.TIFF", "4.tif"):
+        (tmp_path / name).write_bytes(encoded)
+    assert levels(str(tmp_path)) == [10]
+    assert open_source(str(tmp_path)).info.notes == (
+        f"pictures left out of '{tmp_path}', because drivetl does not read their kind: 3 (.tif, .tiff); convert them "
+        "to PNG or JPEG",
+    )
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(VideoError, match=r"holds no picture \(jpg.*\); convert its \.tif, \.tiff to PNG"):
+        open_source(str(tmp_path))
+
+
 def test_pictures_in_the_order_of_a_list(tmp_path: Path, grey: Grey) -> None:
     (tmp_path / "pictures").mkdir()
     for name, level in (("a b.png", 100), ("c.png", 20)):
