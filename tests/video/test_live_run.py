@@ -19,6 +19,7 @@ from drivetl.runtime import Detector
 from drivetl.video import Around, Model, Outputs, VideoSettings, run_video
 from drivetl.video.live import LiveSource, Patience
 from drivetl.video.source_info import SourceInfo
+from drivetl.video.weathered import VideoWeather
 from drivetl.video.writer import VideoOutput
 
 Grey = Callable[..., NDArray[np.uint8]]
@@ -179,3 +180,24 @@ def test_what_a_camera_gives_after_the_end_is_not_counted(
     result = run_video("0", [Model(Detector(bundle, threads=1))], Outputs(tmp_path / "out.mp4"), settings)
     assert result.frames_out == 5 == result.frames_in - result.dropped
     assert result.frames_in <= given[0]
+
+
+def test_weather_over_a_camera_moves_as_time_passes(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey
+) -> None:
+    """And not by a thirtieth of a second for each frame that a slow model takes."""
+    times_s: list[float] = []
+
+    def noted(self: VideoWeather, image_bgr: NDArray[np.uint8], time_s: float | None = None) -> NDArray[np.uint8]:
+        assert time_s is not None
+        times_s.append(time_s)
+        time.sleep(0.1)
+        return image_bgr
+
+    monkeypatch.setattr(VideoWeather, "__call__", noted)
+    source = LiveSource(INFO, SteadyCamera(60.0, grey(200, (256, 128))), lambda: None, max_age_ms=1000)
+    monkeypatch.setattr("drivetl.video.pipeline.open_source", lambda *_, **__: source)
+    settings = VideoSettings(limit=8, weather="rain:3")
+    run_video("0", [Model(Detector(bundle, threads=1))], Outputs(detections=tmp_path / "a.jsonl"), settings)
+    assert times_s == pytest.approx([line["time_s"] for line in lines(tmp_path / "a.jsonl")], abs=1e-6)
+    assert times_s[0] == 0 and np.diff(times_s).min() > 0.05

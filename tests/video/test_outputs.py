@@ -131,6 +131,20 @@ def test_weather_is_the_same_every_time_and_survives_another_size() -> None:
     assert not VideoWeather(None, 10.0).active
 
 
+def test_weather_goes_on_where_sizes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sizes, frame by frame: rain goes on falling in each, and each is as in a video of that size alone."""
+    small, large = np.full((32, 48, 3), 120, np.uint8), np.full((64, 96, 3), 120, np.uint8)
+    turns, alone = VideoWeather("rain:3", 10.0), VideoWeather("rain:3", 10.0)
+    seen = [turns(small if index % 2 else large) for index in range(6)]
+    assert not (seen[0] == seen[2]).all() and not (seen[1] == seen[3]).all()
+    for frame, time_s in ((seen[0], 0.0), (seen[2], 0.2), (seen[4], 0.4)):
+        assert (frame == alone(large, time_s)).all()
+    monkeypatch.setattr("drivetl.video.weathered._MOST_SIZES", 3)
+    for width in range(40, 60):
+        turns(np.full((32, width, 3), 120, np.uint8))
+    assert len(turns._clips) <= 3
+
+
 def job(index: int, *rows: tuple[float, float, float, float, float, int]) -> Job:
     table = np.array(rows, np.float64).reshape(-1, 6)
     found = Detections(table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int64))
