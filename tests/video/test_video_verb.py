@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -136,6 +137,29 @@ def test_results_that_would_be_lost_are_refused_before_the_run(
     monkeypatch.setattr("drivetl.video.outputs.tracking_available", lambda: False)
     result = run(source, "--model", tmp_path / "no bundle", "--mot", same)  # said before the bundle is opened
     assert "would hold no track" in str(result.exception) and "pip install" in str(result.exception)
+
+
+def test_a_missing_source_and_a_port_in_use_are_said_before_models_open(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    models = verb._models
+    monkeypatch.setattr(verb, "_models", lambda *words: (opened.append(1), models(*words))[1])
+    for source in ("", tmp_path / "nowhere.mp4"):
+        result = run(source, "--model", bundle, "--serve", "--port", "0")
+        assert isinstance(result.exception, DrivetlError) and re.search("empty|does not exist", str(result.exception))
+        assert not opened and "live page" not in result.stderr
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        result = run(make_video("in.mp4", [0]), "--model", bundle, "--serve", "--port", port)
+    assert isinstance(result.exception, DrivetlError) and f"'127.0.0.1:{port}': Address already" in str(
+        result.exception
+    )
+    assert not opened
+    # And what fails after the port was taken gives it back.
+    result = run(make_video("in.mp4", [0]), "--model", tmp_path / "no bundle", "--serve", "--port", port)
+    assert "not a bundle folder" in str(result.exception) and opened
+    socket.create_server(("127.0.0.1", int(port))).close()
 
 
 def test_stills_never_take_the_place_of_the_pictures_they_are_made_of(bundle: Path, tmp_path: Path) -> None:
