@@ -38,6 +38,7 @@ __all__ = [
     "Stopped",
     "VideoError",
     "WeightsError",
+    "encodable",
     "printable_source",
     "quoted",
 ]
@@ -107,6 +108,11 @@ class GateFailed(DrivetlError):
 
 class ProviderUnavailable(GateFailed):
     """An execution provider was asked for and cannot run here. There is no fallback to the CPU."""
+
+
+def encodable(text: str) -> str:
+    """Return a text that UTF-8 can hold: bytes of a file name in another encoding (PEP 383) become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def quoted(value: object, limit: int = 120) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drivetl.errors import ConfigError, DatasetError, OutputError, quoted
+from drivetl.errors import ConfigError, DatasetError, OutputError, encodable, quoted
 
 __all__ = [
     "atomic_dir",
@@ -113,8 +113,11 @@ def _git_reference(place: Path, name: str) -> str | None:
 
 
 def json_bytes(document: Any) -> bytes:
-    """Return a JSON document as UTF-8 with stable formatting; NaN and infinity are refused (ValueError)."""
-    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Return a JSON document as UTF-8 with stable formatting; NaN and infinity are refused (ValueError).
+
+    Bytes of a file name that are no UTF-8 become escapes of JSON, from which Python's reader gives the name back.
+    """
+    return encodable(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_limited(path: Path, limit_bytes: int) -> bytes:

@@ -16,6 +16,10 @@ def test_quoted_shortens_in_the_middle() -> None:
     assert text.startswith("'xxx") and text.endswith("yyy'")
 
 
+def test_what_is_no_utf8_is_written_as_an_escape() -> None:
+    assert errors.encodable("caf\udce9 ü ☃") == "caf\\udce9 ü ☃"
+
+
 def test_every_error_stands_in_the_docstring_tree() -> None:
     tree = errors.__doc__ or ""
     classes = [name for name in errors.__all__ if name[0].isupper()]

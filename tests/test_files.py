@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -44,6 +45,13 @@ def test_atomic_file_keeps_the_old_file_when_the_disk_is_full(tmp_path: Path) ->
         raise OSError(errno.ENOSPC, "No space left on device")
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
     assert target.read_text() == "old"
+
+
+def test_a_name_that_is_no_utf8_comes_back_from_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xc3\xbc")
+    write_json(tmp_path / "a.json", {"out": name})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert '"caf\\udce9 ü"' in text and json.loads(text) == {"out": name}
 
 
 def test_existing_file_needs_overwrite(tmp_path: Path) -> None:

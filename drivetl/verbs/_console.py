@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from drivetl.errors import encodable
 from drivetl.verbs._progress import Shown, shown_on
 
 __all__ = [
@@ -58,7 +59,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Print one line for people; markup in it is shown, not obeyed."""
-        self.console.print(escape(text), emoji=False)
+        self.console.print(escape(encodable(text)), emoji=False)
 
     def progress(self, label: str, done: int, total: int | None) -> None:
         """Show how far the work named ``label`` is; see `drivetl.progress.Progress`."""
@@ -88,7 +89,7 @@ class Reporter:
             return
         out = _Output(highlight=False, soft_wrap=True)
         for line in lines:
-            out.print(escape(line), emoji=False)
+            out.print(escape(encodable(line)), emoji=False)
 
     def gate(self, document: dict[str, Any], lines: list[str], passed: bool, verdict: str) -> None:
         """Write the result of a gate like `finish`; if it did not pass, say why on stderr and exit with status 1.
@@ -104,7 +105,7 @@ class Reporter:
 
 def write_document(document: dict[str, Any]) -> None:
     """Write one JSON document to stdout."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = encodable(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
     # Before writing: what fails half way has spoilt stdout for a second document too.
     _written.append(True)
     sys.stdout.write(text)

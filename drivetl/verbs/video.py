@@ -188,14 +188,16 @@ class _Job:
 def _carry_out(job: _Job, reporter: Reporter) -> None:
     from drivetl.video import Around, run_video
     from drivetl.video.outputs import check_outputs
+    from drivetl.video.sources import check_source
 
     outputs = job.outputs
-    # Here already, before seconds go into opening the models.
+    # Here already, before seconds go into opening the models; so is the port taken.
+    check_source(job.source)
     check_outputs(outputs, job.source, job.settings.track, bundles=job.bundles, stats=job.stats)
     with first_signal_noted() as stopped:
         with reporter.working():
-            models = _models(job, reporter, stopped)
             with _page(job.address, reporter) as page:
+                models = _models(job, reporter, stopped)
                 around = Around(stopped, reporter.progress, reporter.say, page)
                 result = run_video(job.source, models, outputs, job.settings, around)
             document = _document(result, job.provider, outputs.video)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import ConfigError, quoted
+from drivetl.errors import ConfigError, encodable, quoted
 from drivetl.runtime import Detections, Geometry
 from drivetl.runtime.preprocess import Preprocessor
 from drivetl.video.draw import annotate
@@ -52,12 +52,13 @@ class Job:
     Attributes:
         index: number among the frames that are handed on, from 0.
         image_bgr: the frame; after drawing, the picture to show.
-        captured_s: when it came in, on the clock of ``time.perf_counter``.
+        captured_s: when it was decoded, on the clock of ``time.perf_counter``.
         views: one for each model.
         size_wh: of the source's frame, in pixels.
         taken_ms: durations of the stages that all models share.
         placed: scale, left and top in pixels that put a frame of another size into the output.
-        shown_s: see `drivetl.video.source_info.Source`.
+        shown_s: see `drivetl.video.source_info.Source`; of cameras and streams, when it was decoded, in seconds after
+            the first that was handed on.
     """
 
     index: int
@@ -68,6 +69,10 @@ class Job:
     taken_ms: dict[str, float] = field(default_factory=dict)
     placed: tuple[float, int, int] = (1.0, 0, 0)
     shown_s: float | None = None
+
+    def time_s(self, fps: float) -> float:
+        """Return when the frame is shown, in seconds after the first one that was handed on."""
+        return self.index / fps if self.shown_s is None else self.shown_s
 
 
 class Lane:
@@ -85,10 +90,10 @@ class Lane:
         Raises:
             MissingExtraError: tracking was asked for and its package is missing.
         """
-        self.detector, self.name = model.detector, model.name
+        self.detector, self.name = model.detector, encodable(model.name)
         contract = self.detector.contract
         self.class_names = contract.class_names
-        self.badge = f"{model.name}  {contract.precision}  {self.detector.provider}".strip()
+        self.badge = f"{self.name}  {contract.precision}  {self.detector.provider}".strip()
         self.tracker: Tracker | None = None
         if settings.track or (settings.track is None and tracking_available()):
             self.tracker = Tracker(fps, self.class_names)

@@ -57,7 +57,8 @@ class LiveSource:
 
     Attributes:
         info: what is known of the source.
-        captured_s: when the frame that was yielded last came in, on the clock of ``time.perf_counter``.
+        captured_s: when the frame that was yielded last had come in and was decoded, on the clock of
+            ``time.perf_counter``. What it spent in the camera and on the network before that, nobody here knows.
         dropped: frames that came in and were never yielded: overtaken by newer ones, or too old.
         reconnects: how often the connection was made anew.
         longest_silence_s: the longest time between two frames.
@@ -121,8 +122,14 @@ class LiveSource:
             raise VideoError(f"{quoted(self.info.name)} opens but delivers no frame; check that nothing else uses it")
 
     def close(self) -> None:
-        """Stop collecting and let go of the connection, at the latest when the read that is under way returns."""
-        self._closing.set()
+        """Stop collecting and let go of the connection, at the latest when the read that is under way returns.
+
+        From now on the counts stay as they are.
+        """
+        with self._changed:
+            self._closing.set()
+            self.dropped += self._newest is not None
+            self._newest = None
         if self._thread.is_alive():
             self._thread.join(timeout=_POLL_S)
         elif not self._over:
@@ -169,6 +176,8 @@ class LiveSource:
         now_s = time.perf_counter()
         silence_s = now_s - self._arrived_s
         with self._changed:
+            if self._closing.is_set():
+                return
             if self._newest is not None:
                 self.dropped += 1
             self._newest = image_bgr, now_s

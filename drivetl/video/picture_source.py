@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.data.pictures import decode_picture, is_picture
-from drivetl.errors import VideoError, quoted
+from drivetl.data.pictures import UNREAD_ENDINGS, decode_picture, is_picture
+from drivetl.errors import VideoError, encodable, printable_source, quoted
 from drivetl.files import read_limited
 from drivetl.video.source_info import SourceInfo
 
@@ -22,22 +22,35 @@ LIST_ENDING = ".txt"
 _MOST_LIST_BYTES = 64_000_000
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Return the pictures of a folder in natural order: ``frame2`` before ``frame10``."""
+def pictures_in(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the pictures of a folder in natural order (``frame2`` before ``frame10``), and what to say about others.
+
+    Raises:
+        VideoError: it cannot be read or holds no picture.
+    """
     try:
-        pictures = sorted((p for p in folder.iterdir() if is_picture(p) and p.is_file()), key=_natural)
+        files = [path for path in folder.iterdir() if path.is_file()]
     except OSError as error:
         raise VideoError(f"cannot read the folder {quoted(folder)}: {error.strerror or error}") from error
+    pictures = sorted((path for path in files if is_picture(path)), key=_natural)
+    unread = [ending for path in files if (ending := path.suffix.lower()) in UNREAD_ENDINGS]
+    kinds = ", ".join(sorted(set(unread)))
     if not pictures:
-        raise VideoError(
-            f"the folder {quoted(folder)} holds no picture (jpg, jpeg, png, bmp, webp); give the folder that "
-            f"holds them directly"
-        )
-    return pictures
+        remedy = f"convert its {kinds} to PNG or JPEG" if unread else "give the folder that holds them directly"
+        raise VideoError(f"the folder {quoted(folder)} holds no picture (jpg, jpeg, png, bmp, webp); {remedy}")
+    note = (
+        f"pictures left out of {quoted(folder)}, because drivetl does not read their kind: {len(unread)} ({kinds}); "
+        f"convert them to PNG or JPEG"
+    )
+    return pictures, (note,) if unread else ()
 
 
 def pictures_listed(listing: Path) -> list[Path]:
-    """Return the pictures that a text file names, in its order."""
+    """Return the pictures that a text file names, in its order.
+
+    Raises:
+        VideoError: it is no list, names a picture that is not there, or none.
+    """
     try:
         lines = read_limited(listing, _MOST_LIST_BYTES).decode("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
@@ -47,6 +60,11 @@ def pictures_listed(listing: Path) -> list[Path]:
         text = line.strip()
         if not text or text.startswith("#"):
             continue
+        if "://" in text:
+            raise VideoError(
+                f"{quoted(listing)} line {number} names {quoted(printable_source(text))}, and a list holds paths of "
+                f"pictures; give each stream a run of its own"
+            )
         picture = listing.parent / text
         try:
             there = picture.is_file()
@@ -54,7 +72,8 @@ def pictures_listed(listing: Path) -> list[Path]:
             there = False
         if not there:
             raise VideoError(
-                f"{quoted(listing)} line {number}: there is no picture {quoted(picture)}; paths are relative to it"
+                f"{quoted(listing)} line {number}: there is no picture "
+                f"{quoted(listing.parent / printable_source(text))}; paths are relative to it"
             )
         pictures.append(picture)
     if not pictures:
@@ -65,12 +84,12 @@ def pictures_listed(listing: Path) -> list[Path]:
 class PictureSource:
     """Pictures as the frames of a video."""
 
-    def __init__(self, place: Path, pictures: list[Path], fps: float) -> None:
+    def __init__(self, place: Path, pictures: list[Path], fps: float, notes: tuple[str, ...] = ()) -> None:
         self._pictures = pictures
         self.dropped = 0
         self.captured_s = 0.0
         self.shown_s: float | None = None
-        self.info = SourceInfo("pictures", str(place), fps, len(pictures))
+        self.info = SourceInfo("pictures", encodable(str(place)), fps, len(pictures), notes)
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         for path in self._pictures:

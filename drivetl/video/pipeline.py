@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.errors import VideoError, quoted
+from drivetl.video.admission import Admission
 from drivetl.video.draw import fit_into
-from drivetl.video.lane import Job, View, lanes_of, percentiles
+from drivetl.video.intake import Intake
+from drivetl.video.lane import Job, lanes_of, percentiles
 from drivetl.video.line import Line
 from drivetl.video.meter import FigureLine, Latencies, Stopwatch
 from drivetl.video.outputs import DetectionLines, MotLines, check_outputs
-from drivetl.video.pace import Pace
 from drivetl.video.settings import Around, Controls, Model, Outputs, VideoResult, VideoSettings
 from drivetl.video.source_info import Source
 from drivetl.video.sources import LiveOptions, open_source
@@ -32,6 +33,8 @@ __all__ = ["run_video"]
 # Frames in each queue between two threads, fewer where they are large.
 _MOST_QUEUED = 3
 _QUEUE_BYTES = 64_000_000
+# Of a camera or stream: up to the network, from there to the picture, and out.
+_LIVE_STAGES = 3
 
 
 def run_video(
@@ -75,9 +78,9 @@ def run_video(
             source, picture_fps=settings.picture_fps, allow_truncated=settings.allow_truncated, live=live
         )
         stack.callback(opened.close)
-        run = _Run(opened, models, settings, around, controls)
+        run = _Run(opened, models, settings, around, controls, stopped)
         run.open_outputs(outputs, stack)
-        run.carry_out(stopped)
+        run.carry_out()
     return run.result()
 
 
@@ -85,9 +88,16 @@ class _Run:
     """One run from the first frame to the last, and what was measured on the way."""
 
     def __init__(
-        self, source: Source, models: Sequence[Model], settings: VideoSettings, around: Around, controls: Controls
+        self,
+        source: Source,
+        models: Sequence[Model],
+        settings: VideoSettings,
+        around: Around,
+        controls: Controls,
+        stopped: Callable[[], bool],
     ) -> None:
         self._source, self._settings, self._around, self._controls = source, settings, around, controls
+        self._stopped = stopped
         self._live = source.info.live
         self._fps = source.info.fps
         self._lanes = lanes_of(models, settings, self._fps, _MOST_QUEUED + 2, around.say)
@@ -97,11 +107,20 @@ class _Run:
         self._lines: DetectionLines | None = None
         self._mot: MotLines | None = None
         self._stills: Stills | None = None
-        self._taken = self._frames_out = self._fitted = 0
-        self._interrupted = self._ran_dry = False
+        self._admission = Admission(_LIVE_STAGES) if self._live else None
+        self._intake = Intake(
+            source,
+            controls,
+            stopped,
+            models=len(models),
+            limit=settings.limit,
+            watched=settings.show or around.page is not None,
+            admission=self._admission,
+        )
+        self._frames_out = self._fitted = 0
         self._size_wh = (0, 0)
         self._latencies = {stage: Latencies() for stage in ("read", "weather", "draw", "write", "age")}
-        self._started_s = self._ended_s = self._first_s = 0.0
+        self._started_s = self._ended_s = 0.0
         self._figures = FigureLine(len(models))
 
     def open_outputs(self, outputs: Outputs, stack: contextlib.ExitStack) -> None:
@@ -121,7 +140,7 @@ class _Run:
             stills = Stills(outputs.stills, self._settings.stills, self._fps, overwrite)
             self._stills = stack.enter_context(stills)
 
-    def carry_out(self, stopped: Callable[[], bool]) -> None:
+    def carry_out(self) -> None:
         """Take every frame from the source to where it goes.
 
         Raises:
@@ -130,9 +149,9 @@ class _Run:
         """
         frames = self._source.frames()
         # The first frame decides about sizes; it is taken here, so that its errors come before any thread starts.
-        first = None if stopped() else next(frames, None)
+        first = None if self._stopped() else next(frames, None)
         if first is None:
-            self._interrupted = stopped()
+            self._intake.interrupted = self._stopped()
             self._check_handed_on()
             return
         self._begin(first)
@@ -140,28 +159,36 @@ class _Run:
         if self._settings.limit is not None:
             total = min(self._settings.limit, total or self._settings.limit)
         self._around.progress("frames", 0, total)
-        # A live frame is taken when the network is free for it, and not before: a queue in front would let it age.
-        front = [[self._prepare, self._infer]] if self._live else [[], [self._prepare], [self._infer]]
         capacity = 1 if self._live else max(1, min(_MOST_QUEUED, _QUEUE_BYTES // first.nbytes))
         if self._live:
             self._source.dropped += 1  # the first frame grew old during the warm-up
         else:
             frames = itertools.chain([first], frames)
-        jobs = self._jobs(frames, stopped)
-        with Line(jobs, [*front, [self._understand, self._draw]], capacity=capacity) as line:
+        with Line(self._intake.jobs(frames), self._stages(), capacity=capacity) as line:
             try:
                 for job in line.results():
-                    self._idle() if job is None else self._deliver(job)
+                    self._idle() if job is None else self._finish(job)
                     self._around.progress("frames", self._frames_out, total)
             finally:
                 self._controls.ended = True  # a reader that waits for a camera must not be waited for
         self._check_handed_on()
 
+    def _stages(self) -> list[list[Callable[[Job], None]]]:
+        """Return the steps that each thread takes."""
+        admission = self._admission
+        if admission is None:
+            return [[], [self._prepare], [self._infer], [self._understand, self._draw]]
+        # A live frame is taken when the network is free for it, and not before: a queue in front would let it age.
+        return [
+            [self._prepare, self._infer, lambda _: admission.end(0)],
+            [lambda _: admission.begin(1), self._understand, self._draw, lambda _: admission.end(1)],
+        ]
+
     def _check_handed_on(self) -> None:
-        if self._interrupted and not self._frames_out:
+        if self._intake.interrupted and not self._frames_out:
             raise KeyboardInterrupt
         if not self._frames_out:
-            arrived = self._taken + self._source.dropped
+            arrived = self._intake.taken + self._source.dropped
             raise VideoError(
                 f"{quoted(self._source.info.name)} delivered {arrived} frames, and none that came in time to be handed "
                 "on; raise --max-age-ms, or check the connection"
@@ -182,32 +209,6 @@ class _Run:
             self._around.page.begin(self._controls, facts)
         self._started_s = self._ended_s = time.perf_counter()
 
-    def _jobs(self, frames: Iterator[NDArray[np.uint8]], stopped: Callable[[], bool]) -> Iterator[Job]:
-        """Yield the frames of the source until it ends, the limit is reached or the user has had enough."""
-        paced = not self._live and (self._settings.show or self._around.page is not None)
-        pace = Pace(self._fps, self._controls, stopped)
-        for index in itertools.count():
-            pace.while_paused()
-            if index == self._settings.limit:
-                return
-            if index and stopped():
-                self._interrupted = True
-                return
-            watch = Stopwatch()
-            image_bgr = next(frames, None)
-            if image_bgr is None:
-                self._ran_dry, self._interrupted = not stopped(), stopped()
-                return
-            taken = {} if self._live or not index else {"read": watch.lap_ms()}
-            self._taken += 1
-            size_wh = image_bgr.shape[1], image_bgr.shape[0]
-            views = [View() for _ in self._lanes]
-            shown = self._source.shown_s
-            job = Job(index, image_bgr, self._source.captured_s, views, size_wh, taken, shown_s=shown)
-            if paced:
-                pace.until_due(self._time_s(job))
-            yield job
-
     def _prepare(self, job: Job) -> None:
         if self._weather.active:
             watch = Stopwatch()
@@ -224,9 +225,8 @@ class _Run:
             lane.infer(view)
 
     def _understand(self, job: Job) -> None:
-        time_s = job.captured_s if self._live else job.shown_s
         for lane, view in zip(self._lanes, job.views, strict=True):
-            lane.understand(view, self._controls.confidence, job.placed, time_s)
+            lane.understand(view, self._controls.confidence, job.placed, job.shown_s)
 
     def _draw(self, job: Job) -> None:
         if self._video is None and self._window is None and self._stills is None and self._around.page is None:
@@ -234,24 +234,29 @@ class _Run:
         watch = Stopwatch()
         shown = [self._latencies["age"] if self._live else lane.latencies["end_to_end"] for lane in self._lanes]
         self._figures.refresh(shown, self._frames_out, self._source.dropped)
-        now_s = job.captured_s if self._live else self._time_s(job)
+        now_s = job.time_s(self._fps)
         panes = [job.image_bgr, *(job.image_bgr.copy() for _ in self._lanes[1:])]
         for lane, view, pane, figures in zip(self._lanes, job.views, panes, self._figures.shown, strict=True):
             lane.draw(pane, view, figures, now_s)
         job.image_bgr = panes[0] if len(panes) == 1 else np.hstack(panes)
         job.taken_ms["draw"] = watch.lap_ms()
 
+    def _finish(self, job: Job) -> None:
+        """Take the last step with a frame, in the thread that began the run."""
+        if self._admission is not None:
+            self._admission.begin(_LIVE_STAGES - 1)
+        self._deliver(job)
+        if self._admission is not None:
+            self._admission.end(_LIVE_STAGES - 1)
+
     def _deliver(self, job: Job) -> None:
         """Hand a finished frame to everybody who wants it."""
-        if not self._frames_out:
-            self._first_s = job.captured_s  # that of the warm-up is not in the video
         self._frames_out += 1
-        time_s = self._time_s(job)
+        time_s = job.time_s(self._fps)
         self._show(job)
         if self._video is not None:
             watch = Stopwatch()
-            timed = self._live or job.shown_s is not None
-            self._video.write(job.image_bgr, time_s if timed else None)
+            self._video.write(job.image_bgr, job.shown_s)
             job.taken_ms["write"] = watch.lap_ms()
             self._controls.ended |= self._video.failed
         if self._lines is not None:
@@ -265,12 +270,6 @@ class _Run:
         self._ended_s = time.perf_counter()
         for stage, taken_ms in job.taken_ms.items():
             self._latencies[stage].note(taken_ms)
-
-    def _time_s(self, job: Job) -> float:
-        """Return when a frame is shown, in seconds after the first one that was delivered."""
-        if self._live:
-            return job.captured_s - self._first_s
-        return job.index / self._fps if job.shown_s is None else job.shown_s
 
     def _show(self, job: Job) -> None:
         """Hand a frame to those who watch; that comes before writing, which they need not wait for."""
@@ -311,7 +310,7 @@ class _Run:
         counted = ("reconnects", "longest_silence_s") if self._live else ()
         return VideoResult(
             source=info.name,
-            frames_in=self._taken + self._source.dropped,
+            frames_in=self._intake.taken + self._source.dropped,
             frames_out=self._frames_out,
             dropped=self._source.dropped,
             fps=self._frames_out / max(1e-9, self._ended_s - self._started_s),
@@ -320,7 +319,7 @@ class _Run:
             per_class=first["per_class"],
             codec=None if self._video is None else self._video.codec,
             size_wh=self._size_wh,
-            interrupted=self._interrupted,
+            interrupted=self._intake.interrupted,
             notes=self._notes(),
             tracks=first["tracks"],
             compared=compared,
@@ -331,8 +330,8 @@ class _Run:
     def _notes(self) -> tuple[str, ...]:
         info = self._source.info
         notes = list(info.notes)
-        if self._ran_dry and self._live:
-            notes.append(f"{info.name} stopped delivering after {self._taken + self._source.dropped} frames")
+        if self._intake.ran_dry and self._live:
+            notes.append(f"{info.name} stopped delivering after {self._intake.taken + self._source.dropped} frames")
         if self._fitted:
             width, height = self._size_wh
             notes.append(f"{self._fitted} frames of another size were fitted into {width}x{height}")

@@ -147,8 +147,9 @@ class VideoResult:
         latency_ms: ``{stage: {"p50": …, "p99": …}}`` in milliseconds, at most 1 % too large, without waiting between
             stages, which overlap. The stages are those of `STAGES`: ``end_to_end`` is preprocess, inference and
             postprocess of one frame, which is what a car pays; ``age``, of cameras and streams only, is the time from
-            a frame's arrival until it was drawn and shown, before it is written. The first frame runs through the
-            detector once more beforehand, so that no figure holds the start-up.
+            when a frame had arrived and was decoded until it was drawn and shown, before it is written. Camera,
+            network and decoder come on top, which for a stream of H.264 is two frames and more. The first frame
+            runs through the detector once more beforehand, so that no figure holds the start-up.
         per_class: detections by class name, most frequent first, summed over frames (not distinct objects); with
             tracking, those that are shown below the threshold for a moment included.
         tracks: distinct objects by class name; None without tracking.

@@ -40,7 +40,7 @@ class Source(Protocol):
 
     Attributes:
         dropped: frames that came in and were not yielded; files drop none.
-        captured_s: when the frame that was yielded last came in, on the clock of ``time.perf_counter``.
+        captured_s: when the frame that was yielded last was decoded, on the clock of ``time.perf_counter``.
         shown_s: when it is to be shown, in seconds after the first; None where its number divided by the rate says so.
     """
 

@@ -7,6 +7,7 @@ threshold do not begin a track but may continue one, which bridges the frames in
 from __future__ import annotations
 
 import importlib.util
+import math
 import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -119,8 +120,10 @@ class Tracker:
         self._names = _Names()
         self._votes: dict[int, dict[int, float]] = {}
         self._seen: dict[int, int] = {}
-        self._sure: dict[int, int] = {}
-        self._bridged = max(1, round(_BRIDGED_S * fps))
+        self._sure_s: dict[int, float] = {}
+        self._fps = fps
+        # At least one frame is bridged. Times come from floating point and rounded time stamps.
+        self._bridged_s = max(_BRIDGED_S, 1 / fps) + 0.002
         self._frame = 0
         self.objects: Counter[int] = Counter()
 
@@ -137,8 +140,9 @@ class Tracker:
         Args:
             detections: of the next frame, down to `low`.
             confidence: the threshold in force.
-            time_s: when the frame was taken, for frames that are not evenly spaced.
+            time_s: when the frame was taken, for frames that are not evenly spaced; in seconds after the first.
         """
+        now_s = self._frame / self._fps if time_s is None else time_s
         self._frame += 1
         self._tracker.high_conf_det_threshold = confidence
         self._tracker.track_activation_threshold = min(confidence + _SURER, _SUREST)
@@ -157,7 +161,7 @@ class Tracker:
         if len(result):
             track_id[result.data["index"]] = result.tracker_id
         track_id = self._names(track_id, detections.xyxy_px)
-        keep = self._shown(detections.confidence > confidence, track_id)
+        keep = self._shown(detections.confidence > confidence, track_id, now_s)
         track_id = track_id[keep]
         class_id = detections.class_id[keep].copy()
         confidences = detections.confidence[keep]
@@ -168,7 +172,7 @@ class Tracker:
         self._forget()
         return Tracked(shown, track_id, self._smoother(track_id, shown.xyxy_px, self._frame))
 
-    def _shown(self, sure: NDArray[np.bool_], track_id: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _shown(self, sure: NDArray[np.bool_], track_id: NDArray[np.int64], now_s: float) -> NDArray[np.bool_]:
         """Return which boxes are shown: those above the threshold, and for half a second others of the same track.
 
         So a box does not flicker with the detector's confidence, and yet nothing stays for long below the threshold.
@@ -178,8 +182,8 @@ class Tracker:
             if number < 0:
                 continue
             if sure[place]:
-                self._sure[number] = self._frame
-            shown[place] |= self._frame - self._sure.get(number, -self._bridged) <= self._bridged
+                self._sure_s[number] = now_s
+            shown[place] |= now_s - self._sure_s.get(number, -math.inf) <= self._bridged_s
         return shown
 
     def _vote(self, number: int, class_id: int, confidence: float) -> int:
@@ -203,7 +207,7 @@ class Tracker:
         over = [n for n, seen in self._seen.items() if seen < self._frame - _FORGET_FRAMES]
         self._names.forget(self._frame - _FORGET_FRAMES)
         for number in over:
-            del self._seen[number], self._votes[number], self._sure[number]
+            del self._seen[number], self._votes[number], self._sure_s[number]
         self._smoother.forget(self._frame - _FORGET_FRAMES)
 
 

@@ -1,4 +1,4 @@
-"""Frames into a video file. H.264 through PyAV where it is installed, else MPEG-4 part 2 through OpenCV.
+"""Frames into a video file. H.264 through PyAV where it is installed with x264, else MPEG-4 part 2 through OpenCV.
 
 OpenCV's wheel has no H.264 encoder, and browsers play no MPEG-4 part 2; so the extra ``video`` brings PyAV. Which of
 the two wrote a file is part of the result, never a secret.
@@ -13,13 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import OutputError, VideoError, quoted
+from drivetl.errors import OutputError, VideoError, encodable, quoted
 from drivetl.files import atomic_file
 from drivetl.video.h264 import H264
+from drivetl.video.mpeg4 import Mpeg4
 
 __all__ = ["VIDEO_ENDINGS", "VideoOutput", "check_target", "h264_available", "video_output"]
 
@@ -27,18 +27,33 @@ VIDEO_ENDINGS = (".mp4", ".mov", ".mkv")
 
 
 def h264_available() -> bool:
-    """Say whether PyAV is installed."""
-    return importlib.util.find_spec("av") is not None
+    """Say whether PyAV is installed and has x264, which one that was built on another FFmpeg may lack."""
+    if importlib.util.find_spec("av") is None:
+        return False
+    import av
+
+    return "libx264" in av.codecs_available
+
+
+def _h264_remedy() -> str:
+    if importlib.util.find_spec("av") is None:
+        return "pip install 'drivetl[video]'"
+    return "this PyAV has no libx264, and its wheel has: pip install --force-reinstall --only-binary av av"
 
 
 def check_target(out: Path) -> None:
     """Say before any work that a video of this name cannot be written.
 
     Raises:
-        OutputError: the ending is not one of `VIDEO_ENDINGS`.
+        OutputError: the ending is not one of `VIDEO_ENDINGS`, or the name is one that OpenCV does not take.
     """
     if out.suffix.lower() not in VIDEO_ENDINGS:
         raise OutputError(f"--out {quoted(out)} must end in {', '.join(VIDEO_ENDINGS[:-1])} or {VIDEO_ENDINGS[-1]}")
+    if encodable(str(out)) != str(out) and not h264_available():
+        raise OutputError(
+            f"--out {quoted(out)} cannot be written: without H.264 OpenCV writes it, which takes names in UTF-8 only; "
+            f"choose another name, or get H.264: {_h264_remedy()}"
+        )
 
 
 class _Writer(Protocol):
@@ -105,8 +120,8 @@ class VideoOutput:
         """
         if self._writer is None:
             size_wh = image_bgr.shape[1], image_bgr.shape[0]
-            encoder = H264 if h264_available() else _Mpeg4
-            self._writer = encoder(self._temporary, self._fps, size_wh, self.target)
+            words = self._temporary, self._fps, size_wh, self.target
+            self._writer = H264(*words) if h264_available() else Mpeg4(*words, _h264_remedy())
             self.codec = self._writer.codec
         self._writer.write(image_bgr, time_s)
 
@@ -182,65 +197,3 @@ class _Ending:
             self.partly = OutputError(f"{beside}. The video is kept: {quoted(self._output.target)}")
             self.partly.__cause__ = beside
         return self.partly is not None and isinstance(error, OutputError | None)
-
-
-class _Mpeg4:
-    """MPEG-4 part 2 through OpenCV."""
-
-    def __init__(self, path: Path, fps: float, size_wh: tuple[int, int], target: Path) -> None:
-        width, height = size_wh
-        self._path, self._target = path, target
-        self._written = 0
-        self._untimed = False
-        # OpenCV would cut an odd last row or column off without a word.
-        self._pad = width % 2, height % 2
-        self.codec = "mpeg4"
-        self.notes: tuple[str, ...] = (
-            "encoded as MPEG-4 part 2, which browsers do not play; for H.264: pip install 'drivetl[video]'",
-        )
-        encoded = width + self._pad[0], height + self._pad[1]
-        if encoded != size_wh:
-            self.notes += (
-                f"MPEG-4 part 2 through OpenCV has even sides only, so the last row or column is repeated: "
-                f"{width}x{height} became {encoded[0]}x{encoded[1]}",
-            )
-        four_cc = cv2.VideoWriter.fourcc(*"mp4v")
-        self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, four_cc, fps, encoded)
-        if not self._writer.isOpened():
-            raise VideoError(
-                f"OpenCV cannot encode {quoted(target)} as MPEG-4 at {width}x{height}, {fps:g} frames/s; "
-                f"for H.264: pip install 'drivetl[video]'"
-            )
-
-    @property
-    def failure(self) -> str | None:
-        return None  # OpenCV reports none; `close` finds out
-
-    def write(self, image_bgr: NDArray[np.uint8], time_s: float | None) -> None:
-        if time_s is not None and not self._untimed:
-            self._untimed = True
-            self.notes += ("frames keep no times of their own in this format, so the video plays at an even rate",)
-        right, bottom = self._pad
-        if right or bottom:
-            padded = cv2.copyMakeBorder(image_bgr, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-            image_bgr = np.asarray(padded, np.uint8)
-        self._writer.write(image_bgr)
-        self._written += 1
-
-    def close(self) -> None:
-        self._writer.release()
-        # OpenCV reports no failed write, not even on a full disk; the index of the finished file tells.
-        check = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
-        found = round(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
-        check.release()
-        if found != self._written:
-            raise OutputError(
-                f"cannot write {quoted(self._target)}: {found} of {self._written} frames arrived in the file, as when "
-                f"the disk is full; free space or choose another place with --out"
-            )
-
-    def salvage(self) -> int:
-        return 0
-
-    def abandon(self) -> None:
-        self._writer.release()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -139,6 +140,27 @@ def test_stopping_while_nothing_comes() -> None:
     assert time.perf_counter() - begun < 1
 
 
+def test_after_closing_nothing_is_counted_any_more() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Held(Camera):
+        def read(self) -> NDArray[np.uint8] | None:
+            if len(self.plan) == 1:
+                asked.set()
+                go_on.wait(30)
+            return super().read()
+
+    source = LiveSource(INFO, Held(1, 2, 3, 4), lambda: None, max_age_ms=60_000, patience=Patience(give_up_s=0))
+    frames = source.frames()
+    taken = [int(next(frames)[0, 0, 0])]
+    assert asked.wait(30)
+    source.close()
+    assert source.dropped == 2  # the second or the first, and the third, which nobody took
+    go_on.set()
+    source._thread.join(30)
+    assert source.dropped == 2 and list(frames) == [] and taken[0] in (1, 2, 3)
+
+
 def test_a_source_that_never_delivers() -> None:
     source = LiveSource(INFO, Camera(), lambda: None, patience=Patience(give_up_s=0))
     with pytest.raises(VideoError, match="'camera 0' opens but delivers no frame"):
@@ -247,3 +269,64 @@ def test_a_slow_consumer_of_a_real_stream_does_not_fall_behind(station: Callable
             break
     source.close()
     assert max(behind[2:]) <= 4 and source.dropped > 15
+
+
+def h264_in_ts(numbers: range) -> bytes:
+    """Frames that show their numbers as eight bright or dark bars, as an IP camera sends them: none held back."""
+    av = pytest.importorskip("av", reason="needs PyAV for H.264: pip install 'drivetl[video]'")
+    sent = io.BytesIO()
+    options = {"flush_packets": "1", "muxdelay": "0", "muxpreload": "0"}
+    container = av.open(sent, "w", format="mpegts", container_options=options)
+    stream = container.add_stream("libx264", rate=20)
+    stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
+    stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "10"}
+    for number in numbers:
+        bars = np.unpackbits(np.array([number], np.uint8)) * np.uint8(255)
+        frame = av.VideoFrame.from_ndarray(np.tile(bars.repeat(16)[None, :, None], (64, 1, 3)), format="bgr24")
+        frame.pts = number
+        container.mux(stream.encode(frame))
+    data = sent.getvalue()
+    container.close()
+    return data
+
+
+def test_an_h264_stream_is_at_most_two_frames_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It pauses after 100 frames: as many as do not come now are as many as it is always late by.
+
+    One is held back by the container, whose picture ends where the next begins, and one by the decoder. With a decoding
+    thread for each of eight cores seven more would be missing; on a single core there is nothing to see.
+    """
+    data, count = h264_in_ts(range(100)), 100
+    paused = threading.Event()
+    monkeypatch.setattr("drivetl.video.sources._NETWORK_TIMEOUT_MS", 60_000)  # a read that fails gives them all
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "video/mp2t")
+            self.end_headers()
+            self.wfile.write(data)
+            self.wfile.flush()
+            paused.wait(60)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    give_up_s = time.perf_counter() + 20
+    live = LiveOptions(max_age_ms=60_000, reconnect_s=0, stopped=lambda: time.perf_counter() > give_up_s)
+    try:
+        source = open_source(f"http://127.0.0.1:{server.server_port}/x.ts", live=live)
+        newest = -1
+        for frame in source.frames():
+            newest = int(np.packbits(frame[32, 8::16, 0] > 128)[0])
+            if newest >= count - 3:
+                break
+        source.close()
+    finally:
+        paused.set()
+        server.shutdown()
+        server.server_close()
+    assert newest >= count - 3

@@ -7,8 +7,6 @@ import json
 import pkgutil
 import re
 import resource
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +17,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drivetl.errors import ConfigError, OutputError, VideoError
+from drivetl.errors import ConfigError, OutputError
 from drivetl.files import writing
 from drivetl.runtime import Detections, Detector
 from drivetl.video import Around, Model, Outputs, VideoSettings, run_video
 from drivetl.video.lane import Job, View
-from drivetl.video.live import LiveSource, Patience
 from drivetl.video.outputs import check_outputs
-from drivetl.video.source_info import SourceInfo
 from drivetl.video.stills import STILLS_LIST, Stills, interest
 from drivetl.video.tracking import untracked
 from drivetl.video.weathered import VideoWeather
@@ -196,6 +192,20 @@ def test_weather_is_the_same_every_time_and_survives_another_size() -> None:
         first, second = one(frame), two(frame)
         assert (first == second).all() and first.shape == frame.shape
     assert not VideoWeather(None, 10.0).active
+
+
+def test_weather_goes_on_where_sizes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sizes, frame by frame: rain goes on falling in each, and each is as in a video of that size alone."""
+    small, large = np.full((32, 48, 3), 120, np.uint8), np.full((64, 96, 3), 120, np.uint8)
+    turns, alone = VideoWeather("rain:3", 10.0), VideoWeather("rain:3", 10.0)
+    seen = [turns(small if index % 2 else large) for index in range(6)]
+    assert not (seen[0] == seen[2]).all() and not (seen[1] == seen[3]).all()
+    for frame, time_s in ((seen[0], 0.0), (seen[2], 0.2), (seen[4], 0.4)):
+        assert (frame == alone(large, time_s)).all()
+    monkeypatch.setattr("drivetl.video.weathered._MOST_SIZES", 3)
+    for width in range(40, 60):
+        turns(np.full((32, width, 3), 120, np.uint8))
+    assert len(turns._clips) <= 3
 
 
 def job(index: int, *rows: tuple[float, float, float, float, float, int]) -> Job:
@@ -408,98 +418,6 @@ def test_memory_stays_constant(make_video: MakeVideo, detector: Detector, tmp_pa
     assert max(resident_mb[done] for done in resident_mb if done >= 300) - resident_mb[300] < 20
 
 
-class SteadyCamera:
-    """30 frames a second for a while, whether anybody takes them or not."""
-
-    def __init__(self, seconds: float, image_bgr: NDArray[np.uint8]) -> None:
-        self._image, self._number, self._count = image_bgr, 0, round(30 * seconds)
-        self._begun_s = 0.0
-
-    def read(self) -> NDArray[np.uint8] | None:
-        self._begun_s = self._begun_s or time.perf_counter()
-        self._number += 1
-        if self._number > self._count:
-            return None
-        time.sleep(max(0.0, self._begun_s + self._number / 30 - time.perf_counter()))
-        return self._image.copy()
-
-    def close(self) -> None:
-        pass
-
-
-class LateCamera:
-    """A camera that gives three frames at once and then breaks off."""
-
-    def __init__(self, image_bgr: NDArray[np.uint8]) -> None:
-        self._image, self._left = image_bgr, 3
-
-    def read(self) -> NDArray[np.uint8] | None:
-        self._left -= 1
-        return self._image.copy() if self._left >= 0 else None
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize("stopped", [False, True])
-def test_a_live_source_that_hands_on_no_frame(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey, stopped: bool
-) -> None:
-    """The frames come while the model warms up, which takes longer than they may be old."""
-    detector = Detector(bundle, threads=1)
-    ended = threading.Event()
-    monkeypatch.setattr(
-        "drivetl.video.lane.Lane.warm_up", lambda *_: (time.sleep(0.6), ended.set() if stopped else None)
-    )
-    info = SourceInfo("camera", "camera 0", 30.0, None, live=True)
-    camera = LateCamera(grey(200, (256, 128)))
-    source = LiveSource(
-        info, camera, lambda: None, max_age_ms=300, patience=Patience(give_up_s=0), stopped=ended.is_set
-    )
-    monkeypatch.setattr("drivetl.video.pipeline.open_source", lambda *_, **__: source)
-    around = Around(ended.is_set)
-    kind, message = (KeyboardInterrupt, None) if stopped else (VideoError, "'camera 0' delivered 3 frames, and none")
-    with pytest.raises(kind, match=message):
-        run_video("0", [Model(detector)], Outputs(tmp_path / "out.mp4"), None, around)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_live_source_that_is_faster_than_the_model(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey
-) -> None:
-    """30 Hz and a model of 100 ms: the shown frame is about one inference old, and what is not shown is counted.
-
-    The aim is one inference and 50 ms, which an idle machine keeps (31 to 43 ms were measured). Other work may delay
-    any thread by more, so the bound here only tells the newest frame from a queue, which would be seconds behind.
-    """
-    detector = Detector(bundle, threads=1)
-    infer = detector.infer
-
-    def slow(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        time.sleep(0.1)
-        return infer(tensor)
-
-    detector.infer = slow  # type: ignore[method-assign]
-    info = SourceInfo("camera", "camera 0", 30.0, None, live=True)
-    camera = SteadyCamera(3.0, grey(200, (256, 128)))
-    source = LiveSource(info, camera, lambda: None, patience=Patience(give_up_s=0))
-    monkeypatch.setattr("drivetl.video.pipeline.open_source", lambda *_, **__: source)
-    result = run_video("0", [Model(detector)], Outputs(tmp_path / "out.mp4", tmp_path / "a.jsonl"))
-    assert result.frames_in == 90 == result.frames_out + result.dropped
-    assert 5 < result.frames_out < 31
-    assert result.latency_ms["age"]["p50"] <= result.latency_ms["inference"]["p50"] + 400
-    assert result.live is not None and result.live["reconnects"] == 0
-    assert result.notes[0] == "camera 0 stopped delivering after 90 frames"
-    # The written video lasts as long as reality did, although most frames are not in it.
-    capture = cv2.VideoCapture(str(tmp_path / "out.mp4"))
-    shown_s = [capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in iter(lambda: capture.read()[0], False)]
-    assert len(shown_s) == result.frames_out and 1.5 < shown_s[-1] - shown_s[0] < 4.5
-    assert np.median(np.diff(shown_s)) > 0.05
-    # Both begin with the first frame that was delivered; that of the warm-up came before it and is in neither.
-    written_s = [line["time_s"] for line in lines(tmp_path / "a.jsonl")]
-    assert written_s[0] == 0 and np.abs(np.array(written_s) - shown_s).max() < 0.002
-
-
 @pytest.mark.parametrize("codec", ["h264", "mpeg4"])
 def test_unevenly_spaced_frames_keep_their_times(
     detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey, codec: str
@@ -550,22 +468,3 @@ def noting(target: str, places: list[float | None], place: int) -> Callable[...,
         return method(*arguments)
 
     return noted
-
-
-def test_stopping_a_live_run_that_waits(bundle: Path, monkeypatch: pytest.MonkeyPatch, grey: Grey) -> None:
-    class Hanging(SteadyCamera):
-        def read(self) -> NDArray[np.uint8] | None:
-            frame = super().read()
-            if frame is None:
-                time.sleep(3)
-            return frame
-
-    stop = threading.Event()
-    info = SourceInfo("camera", "camera 0", 30.0, None, live=True)
-    camera = Hanging(0.5, grey(200, (256, 128)))
-    source = LiveSource(info, camera, lambda: None, stopped=stop.is_set)
-    monkeypatch.setattr("drivetl.video.pipeline.open_source", lambda *_, **__: source)
-    threading.Timer(1.0, stop.set).start()
-    begun = time.perf_counter()
-    result = run_video("0", [Model(Detector(bundle, threads=1))], None, None, Around(stopped=stop.is_set))
-    assert result.interrupted and time.perf_counter() - begun < 2.5

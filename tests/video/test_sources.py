@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from drivetl.errors import ImageError, VideoError, printable_source
 from drivetl.video import open_source
 from drivetl.video.clock import FrameClock
-from drivetl.video.sources import _CAMERA_DEVICE
+from drivetl.video.sources import _CAMERA_DEVICE, check_source
 
 MakeVideo = Callable[..., Path]
 Grey = Callable[..., NDArray[np.uint8]]
@@ -59,6 +60,20 @@ def test_pictures_in_natural_order(tmp_path: Path, grey: Grey) -> None:
     assert open_source(str(folder)).info.frames == 4
 
 
+def test_pictures_that_are_left_out_are_said(tmp_path: Path, grey: Grey) -> None:
+    encoded = cv2.imencode(".png", grey(10))[1].tobytes()
+    for name in ("1.png", "2.tif", "3.TIFF", "4.tif"):
+        (tmp_path / name).write_bytes(encoded)
+    assert levels(str(tmp_path)) == [10]
+    assert open_source(str(tmp_path)).info.notes == (
+        f"pictures left out of '{tmp_path}', because drivetl does not read their kind: 3 (.tif, .tiff); convert them "
+        "to PNG or JPEG",
+    )
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(VideoError, match=r"holds no picture \(jpg.*\); convert its \.tif, \.tiff to PNG"):
+        open_source(str(tmp_path))
+
+
 def test_pictures_in_the_order_of_a_list(tmp_path: Path, grey: Grey) -> None:
     (tmp_path / "pictures").mkdir()
     for name, level in (("a b.png", 100), ("c.png", 20)):
@@ -81,6 +96,21 @@ def test_lists_that_cannot_be_used(tmp_path: Path, content: bytes, message: str)
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(VideoError, match=message):
         open_source(str(tmp_path / "list.txt"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("rtsp://admin:geheim@10.0.0.5/live", r"line 2 names 'rtsp://…@10\.0\.0\.5/live', and a list holds paths"),
+        ("rtsp:/admin:geheim@10.0.0.5/live", r"line 2: there is no picture '.*rtsp:/…'; paths are relative"),
+        ("admin:geheim@10.0.0.5/live", r"line 2: there is no picture '.*…@10\.0\.0\.5/live'; paths are relative"),
+    ],
+)
+def test_a_list_of_streams_gives_no_password_away(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "cams.txt").write_text(f"# cameras\n{line}\n", encoding="utf-8")
+    with pytest.raises(VideoError, match=message) as caught:
+        open_source(str(tmp_path / "cams.txt"))
+    assert "geheim" not in str(caught.value)
 
 
 def test_frames_may_be_drawn_on(tmp_path: Path, grey: Grey, make_video: MakeVideo) -> None:
@@ -215,9 +245,45 @@ def test_a_codec_that_is_not_there(make_video: MakeVideo) -> None:
         levels(str(path))
 
 
+OTHER_ENCODING = os.fsdecode(b"caf\xe9")  # Latin-1
+
+
+def test_names_in_another_encoding(make_video: MakeVideo, tmp_path: Path, grey: Grey) -> None:
+    """OpenCV ends the process at such a name, the folders above a file included; pictures are read without it."""
+    folder = tmp_path / OTHER_ENCODING
+    folder.mkdir()
+    video = make_video("a.mp4", [10, 20])
+    for place in (folder / "a.mp4", tmp_path / f"{OTHER_ENCODING}.mp4"):
+        shutil.copy(video, place)
+        with pytest.raises(
+            VideoError, match=r"caf\\udce9.* cannot be opened: OpenCV takes names in UTF-8 only; rename it"
+        ):
+            open_source(str(place))
+    with pytest.raises(VideoError, match="OpenCV takes names in UTF-8 only"):
+        open_source(f"http://127.0.0.1:9/{OTHER_ENCODING}.mp4")
+    (folder / f"{OTHER_ENCODING}.png").write_bytes(cv2.imencode(".png", grey(10))[1].tobytes())
+    assert levels(str(folder)) == [10]
+    assert open_source(str(folder)).info.name == f"{tmp_path}/caf\\udce9"
+
+
+@pytest.mark.parametrize("source", ["", "  "])
+def test_a_variable_that_was_not_set_is_no_folder(
+    source: str, tmp_path: Path, grey: Grey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), grey(10))
+    monkeypatch.chdir(tmp_path)
+    for look in (open_source, check_source):
+        with pytest.raises(VideoError, match=f"the source '{source}' is empty; give a video file, a folder"):
+            look(source)
+    assert levels(".") == [10]
+
+
 def test_no_source(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"nowhere\.mp4' does not exist; give a video file"):
-        open_source(str(tmp_path / "nowhere.mp4"))
+    for look in (open_source, check_source):
+        with pytest.raises(VideoError, match=r"nowhere\.mp4' does not exist; give a video file"):
+            look(str(tmp_path / "nowhere.mp4"))
+    for source in ("97", "rtsp://127.0.0.1:9/nowhere", str(tmp_path)):
+        check_source(source)  # which opens nothing
     with pytest.raises(VideoError, match="holds no picture"):
         open_source(str(tmp_path))
     with pytest.raises(VideoError, match="camera '97' does not open"):
@@ -325,7 +391,7 @@ class _BreaksOff(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_a_recording_behind_a_url_that_breaks_off_is_not_taken_for_a_whole_one(
-    share: float, make_video: Callable[..., Path]
+    share: float, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = make_video("drive.avi", range(0, 200, 2), four_cc="MJPG", noise=True)
     handler = type("Handler", (_BreaksOff,), {"content": video.read_bytes(), "share": share})
@@ -335,7 +401,12 @@ def test_a_recording_behind_a_url_that_breaks_off_is_not_taken_for_a_whole_one(
     url = f"http://user:secret@127.0.0.1:{server.server_port}/drive.avi"
     try:
         if share == 1.0:
+            options: list[list[int]] = []
+            capture = cv2.VideoCapture
+            monkeypatch.setattr(cv2, "VideoCapture", lambda *words: (options.append(words[-1]), capture(*words))[1])
             assert len(list(open_source(url).frames())) == 100
+            # Decoding in one thread is for what is live.
+            assert [cv2.CAP_PROP_N_THREADS in words for words in options] == [True, False]
             return
         with pytest.raises(
             VideoError, match=r"broke off: \d\d of about 100 frames .*run it again.*--allow-truncated"

@@ -71,6 +71,16 @@ def test_below_the_threshold_nothing_stays_for_long() -> None:
     assert int(seen[40].track_id[0]) == 0  # the object is followed all the time
 
 
+def test_half_a_second_is_one_by_the_clock_and_not_by_the_stated_rate() -> None:
+    """A camera of 30 Hz and a model that takes five of them a second: half a second is two frames and not fifteen."""
+    tracker = Tracker(30.0, COCO)
+    seen = [tracker.update(found(car(10, 0.8 if i < 5 else 0.13)), CONFIDENCE, 0.2 * i) for i in range(20)]
+    assert [len(tracked.detections) for tracked in seen] == [1] * 7 + [0] * 13
+    slow = Tracker(1.0, COCO)  # at one frame a second, one frame is bridged all the same
+    seen = [slow.update(found(car(10, 0.8 if i < 5 else 0.13)), CONFIDENCE) for i in range(10)]
+    assert [len(tracked.detections) for tracked in seen] == [1] * 6 + [0] * 4
+
+
 def test_a_gap_is_bridged_and_a_long_absence_is_not() -> None:
     frames = [found(car(10 + 2 * i)) if not 10 <= i < 18 else found() for i in range(30)]
     assert {int(t.track_id[0]) for t in follow(frames)[1:] if len(t.detections)} == {0}

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -138,6 +140,29 @@ def test_results_that_would_be_lost_are_refused_before_the_run(
     assert "would hold no track" in str(result.exception) and "pip install" in str(result.exception)
 
 
+def test_a_missing_source_and_a_port_in_use_are_said_before_models_open(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    models = verb._models
+    monkeypatch.setattr(verb, "_models", lambda *words: (opened.append(1), models(*words))[1])
+    for source in ("", tmp_path / "nowhere.mp4"):
+        result = run(source, "--model", bundle, "--serve", "--port", "0")
+        assert isinstance(result.exception, DrivetlError) and re.search("empty|does not exist", str(result.exception))
+        assert not opened and "live page" not in result.stderr
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        result = run(make_video("in.mp4", [0]), "--model", bundle, "--serve", "--port", port)
+    assert isinstance(result.exception, DrivetlError) and f"'127.0.0.1:{port}': Address already" in str(
+        result.exception
+    )
+    assert not opened
+    # And what fails after the port was taken gives it back.
+    result = run(make_video("in.mp4", [0]), "--model", tmp_path / "no bundle", "--serve", "--port", port)
+    assert "not a bundle folder" in str(result.exception) and opened
+    socket.create_server(("127.0.0.1", int(port))).close()
+
+
 def test_stills_never_take_the_place_of_the_pictures_they_are_made_of(bundle: Path, tmp_path: Path) -> None:
     pictures, listing = tmp_path / "pictures", tmp_path / "some.txt"
     pictures.mkdir()
@@ -156,6 +181,26 @@ def test_passwords_stay_out_of_json(bundle: Path) -> None:
     result = run("http://me:geheim@127.0.0.1:9/live?key=geheim", "--model", bundle, "--json")
     assert isinstance(result.exception, DrivetlError)
     assert "geheim" not in f"{result.exception}{result.output}" and "does not open" in str(result.exception)
+
+
+def test_names_in_another_encoding_reach_json(bundle: Path, tmp_path: Path) -> None:
+    other = os.fsdecode(b"caf\xe9")
+    folder, copy = tmp_path / other, tmp_path / f"bundle-{other}"
+    folder.mkdir()
+    shutil.copytree(bundle, copy)
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((64, 128, 3), 200, np.uint8))
+    shutil.move(tmp_path / "a.png", folder / "a.png")
+    words = ["--detections", folder / "a.jsonl", "--stats", folder / "a.json", "--compare", copy]
+    command = [sys.executable, "-m", "drivetl", "video", folder, "--model", bundle, *words]
+    done = subprocess.run([*command, "--json"], capture_output=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout.decode("utf-8"))
+    assert document["source"] == f"{tmp_path}/caf\\udce9" and document["frames_out"] == 1
+    assert document["compared"]["model"] == "bundle-caf\\udce9"
+    assert json.loads((folder / "a.json").read_bytes()) == document
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([*command, "--overwrite"], capture_output=True, cwd=PROJECT, env=strict)
+    assert done.returncode == 0 and b"caf\\udce9/a.jsonl" in done.stdout, done.stderr
 
 
 def test_words_for_people(bundle: Path, make_video: MakeVideo) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from drivetl.errors import OutputError, VideoError
-from drivetl.video.writer import video_output
+from drivetl.video.writer import check_target, video_output
 
 Grey = Callable[..., NDArray[np.uint8]]
 Read = Callable[[Path], list[NDArray[np.uint8]]]
@@ -124,11 +126,30 @@ def test_the_encoder_leaves_half_of_the_cores_to_the_network(
     assert used == [1, 1, 4, 8]
 
 
-def test_the_fallback_is_said(tmp_path: Path, grey: Grey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drivetl.video.writer.h264_available", lambda: False)
+@pytest.mark.parametrize("installed", [False, True])
+def test_the_fallback_is_said(
+    tmp_path: Path, grey: Grey, monkeypatch: pytest.MonkeyPatch, read_frames: Read, installed: bool
+) -> None:
+    """Where there is no PyAV, and where it was built on an FFmpeg without x264."""
+    if installed:
+        pytest.importorskip("av", reason="needs PyAV: pip install 'drivetl[video]'")
+        monkeypatch.setattr("av.codecs_available", {"mpeg4", "h264"})
+    else:
+        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with video_output(tmp_path / "a.mp4", fps=25) as output:
         output.write(grey(100))
-    assert "which browsers do not play" in output.notes[0] and "drivetl[video]" in output.notes[0]
+    remedy = "has no libx264, and its wheel has: pip" if installed else "for H.264: pip install 'drivetl[video]'"
+    assert output.codec == "mpeg4" and len(read_frames(tmp_path / "a.mp4")) == 1
+    assert "which browsers do not play" in output.notes[0] and remedy in output.notes[0]
+
+
+def test_a_name_that_opencv_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    monkeypatch.setattr("drivetl.video.writer.h264_available", lambda: True)
+    check_target(target)
+    monkeypatch.setattr("drivetl.video.writer.h264_available", lambda: False)
+    with pytest.raises(OutputError, match=r"caf\\udce9\.mp4' cannot be written: without H.264 OpenCV writes it, which"):
+        check_target(target)
 
 
 def test_an_error_leaves_nothing(tmp_path: Path, codec: str, grey: Grey) -> None:
@@ -152,29 +173,56 @@ import drivetl.video.writer as writer
 from drivetl.errors import OutputError
 if sys.argv[2] == "mpeg4":
     writer.h264_available = lambda: False
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+limit = int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 rng = np.random.default_rng(0)
+written = 0
 try:
     with writer.video_output(Path(sys.argv[1]), fps=25) as output:
-        for _ in range(60):
-            output.write(rng.integers(0, 256, (240, 320, 3), np.uint8))
+        while written < 4000 and not output.failed:
+            image_bgr = np.full((240, 320, 3), 100, np.uint8)
+            image_bgr[:96, :96] = rng.integers(0, 256, (96, 96, 3), np.uint8)
+            output.write(image_bgr)
+            written += 1
 except OutputError as error:
-    print(error)
+    print(written, error)
 """
 
 
-def test_full_disk(tmp_path: Path, codec: str) -> None:
-    """A limit on the size of files refuses writes in the middle, as a full disk does."""
+def on_a_full_disk(target: Path, codec: str, limit_bytes: int) -> tuple[int, str]:
+    """Write until nothing more fits; return how many frames were written and what was said."""
     done = subprocess.run(
-        [sys.executable, "-c", _FULL_DISK, str(tmp_path / "a.mp4"), codec],
+        [sys.executable, "-c", _FULL_DISK, str(target), codec, str(limit_bytes)],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"cannot write '{tmp_path}") and "free space" in done.stdout
     assert len(done.stdout.splitlines()) == 1
+    written, said = done.stdout.split(" ", 1)
+    return int(written), said
+
+
+def test_full_disk(tmp_path: Path, codec: str) -> None:
+    """A limit on the size of files refuses writes in the middle, as a full disk does; here not one frame fits."""
+    _, said = on_a_full_disk(tmp_path / "a.mp4", codec, 5_000)
+    assert said.startswith(f"cannot write '{tmp_path}") and "free space" in said and "are kept" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv"])
+def test_what_was_written_before_the_disk_was_full_stays_playable(
+    tmp_path: Path, codec: str, ending: str, read_frames: Read
+) -> None:
+    target = tmp_path / f"a{ending}"
+    written, said = on_a_full_disk(target, codec, 1_500_000)
+    found = re.fullmatch(
+        r"cannot write '.*': (.+); free .*\. The first (\d+) frames are kept and can be played\n", said
+    )
+    assert found is not None and found[1] == "File too large"
+    assert 10 < int(found[2]) <= written < 4000  # it does not go on for hours
+    assert len(read_frames(target)) == int(found[2]) and target.stat().st_size <= 1_500_000
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_unwritable_folder(tmp_path: Path, grey: Grey) -> None:
