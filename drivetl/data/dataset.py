@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -12,11 +11,12 @@ from typing import Any
 from drivetl.config import load_yaml
 from drivetl.data.labels import read_boxes
 from drivetl.data.pictures import UNREAD_ENDINGS, is_picture, picture_size_hw
+from drivetl.data.places import exists, listed_in, place_of
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import fingerprint, picture_of, sample_from, stored_lines
 from drivetl.data.text import plain
 from drivetl.errors import DatasetError, quoted
-from drivetl.files import files_below, read_limited
+from drivetl.files import files_below
 
 __all__ = ["Dataset", "find_yaml", "label_path", "leave_out", "open_dataset", "unread_note", "unread_pictures"]
 
@@ -24,10 +24,6 @@ SAMPLES_FILE = "samples.jsonl"
 YAML_FILE = "data.yaml"
 
 _SPLITS = ("train", "val", "test", "minival")
-_LIST_LIMIT_BYTES = 256 << 20
-# Linux's limits; those of other systems are no wider.
-_NAME_LIMIT_BYTES = 255
-_PATH_LIMIT_BYTES = 4095
 
 
 def find_yaml(path: Path) -> Path | None:
@@ -69,7 +65,7 @@ def open_dataset(path: Path) -> Dataset:
         ConfigError: ``data.yaml`` is not readable YAML.
     """
     path = Path(path)
-    if not _exists(path):
+    if not exists(path):
         raise DatasetError(
             f"there is no dataset {quoted(path)}; make one with: drivetl data import FORMAT SOURCE --out DATASET"
         )
@@ -284,9 +280,9 @@ class Dataset:
         """Return the folders and list files of a split. They may lie anywhere: they are only read."""
         values: Any = self._document[split]
         base = self.root / str(self._document.get("path") or "")
-        places = [_place(base, str(value)) for value in (values if isinstance(values, list) else [values])]
+        places = [place_of(base, str(value)) for value in (values if isinstance(values, list) else [values])]
         for place in places:
-            if not _exists(place):
+            if not exists(place):
                 raise DatasetError(
                     f"{quoted(self.yaml_path)}: {quoted(split)} names {quoted(place)}, which does not exist; "
                     "correct the path"
@@ -299,50 +295,5 @@ class Dataset:
             if place.is_dir():
                 found += [path.absolute() for path in files_below(place) if is_picture(path)]
             else:
-                found += _from_list(place)
+                found += listed_in(place)
         return found
-
-
-def _place(base: Path, value: str) -> Path:
-    """Return where a split lies; ``../train/images`` of a YAML that Roboflow wrote stands beside it, not above."""
-    place = base / value
-    if value.startswith("../") and not _exists(place) and _exists(base / value.removeprefix("../")):
-        return base / value.removeprefix("../")
-    return place
-
-
-def _exists(path: Path) -> bool:
-    """Say whether a path exists.
-
-    Raises:
-        DatasetError: the system will not even look, because the path is too long or not allowed.
-    """
-    try:
-        return path.exists()
-    except OSError as error:
-        raise DatasetError(f"cannot look for {quoted(path)}: {error.strerror or error}; correct the path") from error
-
-
-def _from_list(path: Path) -> list[Path]:
-    """Return the pictures of a text file, one path a line, relative to the file as Ultralytics reads ``./``."""
-    if not path.is_file():
-        raise DatasetError(f"{quoted(path)} is neither a folder nor a text file that lists pictures; correct the path")
-    try:
-        lines = read_limited(path, _LIST_LIMIT_BYTES).decode("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{quoted(path)} cannot be read as a list of pictures in UTF-8: {quoted(error)}") from error
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if picture := line.strip():
-            place = (path.parent / picture).absolute()
-            _refuse_impossible(place, f"{quoted(path)}, line {number}")
-            found.append(place)
-    return found
-
-
-def _refuse_impossible(path: Path, where: str) -> None:
-    """Refuse what no file system can hold, here, where the line is known; every later look at it would fail."""
-    encoded = os.fsencode(path)
-    longest = max(len(name) for name in encoded.split(os.fsencode(os.sep)))
-    if longest > _NAME_LIMIT_BYTES or len(encoded) > _PATH_LIMIT_BYTES or b"\0" in encoded:
-        raise DatasetError(f"{where}: {quoted(path)} cannot be the path of a picture; correct the list")

@@ -115,7 +115,7 @@ def test_a_list_with_an_impossible_path(yolo_source: Path, line: str) -> None:
 
 
 def test_a_list_that_is_too_long_is_not_read(yolo_source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drivetl.data.dataset._LIST_LIMIT_BYTES", 10)
+    monkeypatch.setattr("drivetl.data.places._LIST_LIMIT_BYTES", 10)
     (yolo_source / "train.txt").write_text("images/train/a.jpg\n")
     (yolo_source / "data.yaml").write_text("train: train.txt\nnames: [car, person]\n")
     with pytest.raises(DatasetError, match="it is larger than 10 bytes"):
