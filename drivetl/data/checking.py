@@ -146,7 +146,8 @@ def _inspect_labels(entry: _Entry, dataset: Dataset) -> None:
         try:
             class_id, box = parse_label_line(line, len(dataset.names), dataset.keypoint_columns)
         except LabelLineError as error:
-            entry.problems.append(Problem(error.kind, name, number, str(error)))
+            message = f"{error}; {error.remedy}" if error.kind == "label_in_pixels" else str(error)
+            entry.problems.append(Problem(error.kind, name, number, message))
             continue
         entry.classes[dataset.names[class_id]] += 1
         if min(box) < -_OUTSIDE_TOLERANCE or max(box) > 1 + _OUTSIDE_TOLERANCE:

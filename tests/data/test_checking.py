@@ -147,3 +147,10 @@ def test_nothing_to_check(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("train: images\nnames: [car]\n")
     with pytest.raises(DatasetError, match="has no pictures"):
         check_dataset(tmp_path)
+
+
+def test_labels_in_pixels_are_named(yolo_source: Path) -> None:
+    (yolo_source / LABEL).write_text("0 0.5 0.5 0.2 0.4\n0 100 50 40 40\n")
+    (problem,) = check_dataset(yolo_source).problems
+    assert (problem.kind, problem.file, problem.line) == ("label_in_pixels", LABEL, 2)
+    assert "looks like pixels" in problem.message and "divide what is horizontal" in problem.message

@@ -324,3 +324,9 @@ def test_the_source_is_not_overwritten(yolo_source: Path, inside: str) -> None:
     with pytest.raises(OutputError, match=r"is the dataset itself, lies in it or holds it.*choose another --out"):
         import_dataset("yolo", source, out, overwrite=True)
     assert sorted(out.rglob("*")) == before
+
+
+def test_labels_in_pixels_are_refused(yolo_source: Path, tmp_path: Path) -> None:
+    (yolo_source / "labels/train/a.txt").write_text("0 0.5 0.5 0.2 0.4\n0 100 50 40 40\n")
+    with pytest.raises(DatasetError, match=r"a\.txt', line 2: the label '0 100 50 40 40' looks like pixels"):
+        import_dataset("yolo", yolo_source, tmp_path / "out")
