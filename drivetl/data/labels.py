@@ -10,7 +10,15 @@ from drivetl.data.records import Box, Xyxy
 from drivetl.errors import DatasetError, quoted
 from drivetl.files import read_limited
 
-__all__ = ["LabelLineError", "clipped", "label_line", "label_lines", "parse_label_line", "read_boxes"]
+__all__ = [
+    "LabelLineError",
+    "clipped",
+    "label_line",
+    "label_lines",
+    "parse_label_line",
+    "read_boxes",
+    "read_fractions",
+]
 
 _LIMIT_BYTES = 16 << 20
 # Labels of objects that leave the picture reach a little beyond 1. A box of which a number is above 2 would be at least
@@ -21,7 +29,10 @@ _LIMIT_FRACTION = 1e6
 
 
 class LabelLineError(ValueError):
-    """One label line cannot be used; ``kind`` names the defect for `drivetl.data.check_dataset`, ``remedy`` what helps."""
+    """One label line cannot be used.
+
+    ``kind`` names the defect for `drivetl.data.check_dataset`, ``remedy`` says what helps.
+    """
 
     def __init__(self, kind: str, message: str, remedy: str = "correct or remove the line") -> None:
         super().__init__(message)
@@ -119,6 +130,22 @@ def clipped(xyxy_px: Xyxy, size_hw: tuple[int, int]) -> Xyxy:
     )
 
 
+def read_fractions(
+    path: Path, class_count: int, keypoint_columns: int = 0
+) -> Iterator[tuple[int, str, int, tuple[float, float, float, float]]]:
+    """Yield every line of a label file: number and text, then class id and box as `parse_label_line` gives them.
+
+    Raises:
+        DatasetError: the file or a line cannot be used; the message gives file and line.
+    """
+    for number, line in label_lines(path):
+        try:
+            class_id, box = parse_label_line(line, class_count, keypoint_columns)
+        except LabelLineError as error:
+            raise DatasetError(f"{quoted(path)}, line {number}: the label {error}; {error.remedy}") from error
+        yield number, line, class_id, box
+
+
 def read_boxes(
     path: Path, names: Sequence[str], size_hw: tuple[int, int], keypoint_columns: int = 0
 ) -> tuple[Box, ...]:
@@ -128,11 +155,7 @@ def read_boxes(
         DatasetError: a line cannot be used; the message gives file and line.
     """
     height, width = size_hw
-    boxes = []
-    for number, line in label_lines(path):
-        try:
-            class_id, (left, top, right, bottom) = parse_label_line(line, len(names), keypoint_columns)
-        except LabelLineError as error:
-            raise DatasetError(f"{quoted(path)}, line {number}: the label {error}; {error.remedy}") from error
-        boxes.append(Box(names[class_id], (left * width, top * height, right * width, bottom * height)))
-    return tuple(boxes)
+    return tuple(
+        Box(names[class_id], (left * width, top * height, right * width, bottom * height))
+        for _, _, class_id, (left, top, right, bottom) in read_fractions(path, len(names), keypoint_columns)
+    )

@@ -64,7 +64,9 @@ def test_pixels_are_told_from_boxes_that_leave_the_picture(tmp_path: Path) -> No
     path.write_text("0 1.2 0.5 1.6 0.2\n0 0.5 0.5 0.2 0.2\n")
     assert len(read_boxes(path, ["car"], (100, 100))) == 2
     path.write_text("0 0.5 0.5 0.2 0.2\n0 640 360 120 90\n")
-    with pytest.raises(DatasetError, match=r"a\.txt', line 2: the label '0 640 360 120 90' looks like pixels.*; divide"):
+    with pytest.raises(
+        DatasetError, match=r"a\.txt', line 2: the label '0 640 360 120 90' looks like pixels.*; divide"
+    ):
         read_boxes(path, ["car"], (100, 100))
 
 
