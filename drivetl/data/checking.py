@@ -230,6 +230,9 @@ def _classes_without_examples(dataset: Dataset, entries: Sequence[_Entry]) -> tu
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in entries:
         counts[entry.split].update(entry.classes)
+    if dataset.made_by_drivetl and not any(entry.stored.boxes for entry in entries if entry.stored is not None):
+        # An import makes such a dataset only of a folder that has no labels.
+        return [], ["No picture is labelled: train on it with --recipe unlabelled; nothing can be measured on it."]
     problems, notes = [], []
     yaml_name = _name(dataset.yaml_path, dataset)
     for name in dataset.names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -71,6 +72,11 @@ def open_dataset(path: Path) -> Dataset:
         )
     yaml_path = find_yaml(path)
     if yaml_path is None:
+        if path.is_dir() and any(is_picture(file) for file in path.iterdir()):
+            raise DatasetError(
+                f"{quoted(path)} is a folder of pictures without a {YAML_FILE}; if nobody has labelled them, make a "
+                f"dataset of them with: drivetl data import yolo {shlex.quote(str(path))} --names coco --out DATASET"
+            )
         raise DatasetError(
             f"{quoted(path)} has no {YAML_FILE}; give a dataset folder, or make one with: "
             "drivetl data import FORMAT SOURCE --out DATASET"
