@@ -15,6 +15,7 @@ from drivetl.cores import usable_cores
 from drivetl.data.dataset import Dataset, label_path, open_dataset
 from drivetl.data.grouping import near_identical_across, picture_hash
 from drivetl.data.labels import LabelLineError, label_line, label_lines, parse_label_line
+from drivetl.data.merging import HELD_OUT
 from drivetl.data.pictures import PictureError, decode_picture, is_picture
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import sample_from, stored_lines
@@ -239,6 +240,8 @@ def _classes_without_examples(dataset: Dataset, entries: Sequence[_Entry]) -> tu
         if not any(found[name] for found in counts.values()):
             message = f"the class {quoted(name)} has no example"
             problems.append(Problem("class_without_examples", yaml_name, None, message))
+        elif HELD_OUT in counts and not any(found[name] for split, found in counts.items() if split != HELD_OUT):
+            notes.append(f"The class {quoted(name)} has examples in {HELD_OUT} alone, so that it cannot be learned.")
         elif "train" in counts and not counts["train"][name]:
             message = f"the class {quoted(name)} has no example in train"
             problems.append(Problem("class_without_examples", yaml_name, None, message))
