@@ -14,6 +14,7 @@ from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset, label_path
 from drivetl.data.labels import read_fractions
 from drivetl.data.pictures import picture_size_hw
+from drivetl.data.shared import in_both
 from drivetl.errors import DatasetError, quoted
 
 __all__ = ["check_usable"]
@@ -37,20 +38,34 @@ def check_usable(config: TrainConfig, dataset: Dataset, pictures: Iterable[Path]
         pictures: those to train on.
 
     Raises:
-        DatasetError: one cannot be used (the message gives file and line), or the labels are of poses.
+        DatasetError: one cannot be used (the message gives file and line), or the labels are of poses, or
+            a picture to train on also stands in the split that chooses the epoch.
         ImageError: a picture is missing or none.
     """
     dataset.training_document()
+    pictures = list(pictures)
     for picture in pictures:
         _check(picture, dataset)
     if config.selection_split is not None:
-        for picture in dataset.pictures(config.selection_split):
+        selecting = dataset.pictures(config.selection_split)
+        _refuse_shared(pictures, selecting, config.selection_split, dataset)
+        for picture in selecting:
             _check(picture, dataset)
     if config.replay is not None:
         source = open_dataset(config.replay)
         source.training_document()
         for picture in source.pictures(config.replay_split):
             _check(picture, source)
+
+
+def _refuse_shared(pictures: list[Path], selecting: list[Path], split: str, dataset: Dataset) -> None:
+    """Refuse to choose by what was trained on: the most overfitted weights would look best."""
+    if common := in_both(pictures, selecting):
+        raise DatasetError(
+            f"{len(common)} of the pictures to train on, such as {quoted(common[0])}, stand in the split "
+            f"{quoted(split)} of {quoted(dataset.yaml_path)} too, which chooses the epoch and would favour what was "
+            f"learned by heart; give {quoted(split)} pictures of its own, as drivetl data split does"
+        )
 
 
 def _check(picture: Path, dataset: Dataset) -> None:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from drivetl.data.merging import HELD_OUT
 from drivetl.data.pictures import PictureError, decode_picture, is_picture
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import sample_from, stored_lines
+from drivetl.data.shared import in_both
 from drivetl.errors import DatasetError, quoted
 from drivetl.progress import Progress, silent, tracked
 
@@ -72,7 +74,8 @@ def check_dataset(path: Path, progress: Progress = silent) -> CheckReport:
 
     Found are: pictures that are missing, unreadable, truncated, too large or changed since the import; labels that
     are missing, orphaned, malformed or changed; boxes outside the picture, without area, with NaN or twice; unknown
-    class ids; pictures that are near-identical, or of one group, on two sides of a split; classes without examples.
+    class ids; pictures that are the same, near-identical or of one group on two sides of a split; classes without
+    examples.
     Missing labels are a defect only where drivetl wrote the dataset: elsewhere such pictures are background.
 
     Raises:
@@ -85,7 +88,9 @@ def check_dataset(path: Path, progress: Progress = silent) -> CheckReport:
         entries = list(tracked(inspected, "checking pictures", total, progress))
     problems = [problem for entry in entries for problem in entry.problems]
     problems += _orphans(dataset, entries)
-    problems += _near_identical(dataset, entries)
+    shared, places = _shared(dataset, entries)
+    problems += shared
+    problems += _near_identical(dataset, [entry for entry in entries if entry.picture not in places])
     problems += _divided_groups(dataset, entries)
     missing, notes = _classes_without_examples(dataset, entries)
     problems += missing
@@ -199,6 +204,23 @@ def _orphans(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Problem]:
                 yield Problem(
                     "picture_orphan", _name(path, dataset), None, "stands in the folder but not in samples.jsonl"
                 )
+
+
+def _shared(dataset: Dataset, entries: Sequence[_Entry]) -> tuple[list[Problem], set[Path]]:
+    """Return one problem for every two splits that have pictures in common, and these pictures."""
+    pictures: dict[str, list[Path]] = defaultdict(list)
+    for entry in entries:
+        pictures[entry.split].append(entry.picture)
+    problems, places = [], set()
+    for one, other in combinations(pictures, 2):
+        if common := in_both(pictures[one], pictures[other]):
+            places.update(common, in_both(pictures[other], pictures[one]))
+            message = (
+                f"{len(common)} of the {len(pictures[other])} pictures of {quoted(other)} stand in {quoted(one)} too, "
+                f"the first is {quoted(_name(common[0], dataset))}; each picture belongs in one split"
+            )
+            problems.append(Problem("picture_shared", _name(dataset.yaml_path, dataset), None, message))
+    return problems, places
 
 
 def _near_identical(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from drivetl.adapt.training import check_run, train
 from drivetl.adapt.usable import check_usable
 from drivetl.data import open_dataset
 from drivetl.errors import DatasetError
+from drivetl.verbs._train_figures import figure_notes
 
 from .conftest import draw_dataset
 
@@ -63,6 +64,17 @@ def test_the_replayed_pictures_are_checked_too(configure: Configure, drawn: Path
     _label("0 1.2 0.5 0.5 0.5\n")(source / "labels/train/2")
     with pytest.raises(DatasetError, match=r"source/labels/train/2\.txt', line 1"):
         check_run(configure(data=drawn, replay=source), tmp_path / "run")
+
+
+def test_pictures_that_are_trained_on_choose_no_epoch(configure: Configure, tmp_path: Path) -> None:
+    data = draw_dataset(tmp_path / "data", train=3, val=2)
+    yaml = "train: [images/train, images/val]\nval: images/val\nnames: [car, pedestrian]\n"
+    (data / "data.yaml").write_text(yaml)
+    with pytest.raises(DatasetError, match=r"2 of the pictures to train on, such as '.*val/0\.jpg', stand in .* 'val'"):
+        check_run(configure(data=data), tmp_path / "run")
+    config = configure(data=data, selection_split=None)
+    check_run(config, tmp_path / "run")
+    assert "2 of the 2 pictures of 'val' stand in 'train' too" in figure_notes("val", config, open_dataset(data))[0]
 
 
 def test_bytes_after_the_end_of_a_picture_and_slightly_large_boxes_do_no_harm(
