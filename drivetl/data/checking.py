@@ -211,7 +211,8 @@ def _shared(dataset: Dataset, entries: Sequence[_Entry]) -> tuple[list[Problem],
     pictures: dict[str, list[Path]] = defaultdict(list)
     for entry in entries:
         pictures[entry.split].append(entry.picture)
-    problems, places = [], set()
+    problems: list[Problem] = []
+    places: set[Path] = set()
     for one, other in combinations(pictures, 2):
         if common := in_both(pictures[one], pictures[other]):
             places.update(common, in_both(pictures[other], pictures[one]))

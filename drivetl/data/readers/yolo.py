@@ -46,13 +46,13 @@ def read(request: Request) -> Reading:
             f"{quoted(request.source)} has no data.yaml, so the class names are unknown; pass --names FILE (one name a "
             "line, in the order of the ids) or --names coco"
         )
-    if (pictures := _unlabelled(request.source)) is not None:
-        bare = (Sample(path, picture_size_hw(path), "train", "", ()) for path in pictures)
+    if (frames := _unlabelled(request.source)) is not None:
         note = (
-            f"{quoted(request.source)} has no labels, so its {len(pictures)} pictures are all unlabelled, in the split "
+            f"{quoted(request.source)} has no labels, so its {len(frames)} pictures are all unlabelled, in the split "
             "'train'; learn from them with: drivetl train --recipe unlabelled."
         )
-        return Reading(bare, len(pictures), request.names, unlabelled=True, notes=[note])
+        alone = (Sample(path, picture_size_hw(path), "train", "", ()) for path in frames)
+        return Reading(alone, len(frames), request.names, unlabelled=True, notes=[note])
     first_folder(request.source, ("labels",), "label files")
     images = first_folder(request.source, ("images",), "pictures")
     pictures = [path for path in files_below(images) if is_picture(path)]
