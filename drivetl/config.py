@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
@@ -26,7 +26,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class StrictModel(BaseModel):
-    """Base of every configuration model: unknown keys are errors, and true is not the number 1."""
+    """Base of every configuration model: unknown keys are errors, and true is not the number 1, in a list neither."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,14 +34,47 @@ class StrictModel(BaseModel):
     @classmethod
     def _no_bool_for_something_else(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse what would otherwise pass for a number: ``freeze: true`` would freeze one layer."""
-        field = cls.model_fields[info.field_name or ""]
-        if isinstance(value, bool) and not _takes_bool(field.annotation):
-            raise ValueError(f"must not be {str(value).lower()}")
+        stray = _stray_bool(value, cls.model_fields[info.field_name or ""].annotation)
+        if stray is not None:
+            raise ValueError(f"must not {'be' if isinstance(value, bool) else 'hold'} {str(stray).lower()}")
         return value
 
 
-def _takes_bool(annotation: Any) -> bool:
-    return annotation in (bool, Any) or any(_takes_bool(part) for part in get_args(annotation))
+def _stray_bool(value: Any, annotation: Any) -> bool | None:
+    """Return a true or false, in containers too, that stands where the annotation has something else."""
+    options = _options(annotation)
+    if isinstance(value, bool):
+        return None if bool in options or Any in options else value
+    if not isinstance(value, Mapping | list | tuple | set | frozenset) or Any in options:
+        return None
+    kinds = (dict, Mapping) if isinstance(value, Mapping) else (list, tuple, set, frozenset, Sequence)
+    # What fits one of several containers is right. A model has its own fields checked.
+    found = [_stray_in(value, get_args(option)) for option in options if get_origin(option) in kinds]
+    return None if None in found or not found else found[0]
+
+
+def _stray_in(value: Any, parts: tuple[Any, ...]) -> bool | None:
+    """Return what `_stray_bool` finds in the keys and values, or the elements, of a container of ``parts``."""
+    if all(part in (Any, Ellipsis) for part in parts):  # perhaps a million predictions
+        return None
+    if isinstance(value, Mapping):
+        pairs = [pair for key, entry in value.items() for pair in ((key, parts[0]), (entry, parts[1]))]
+    elif len(parts) > 1 and parts[-1] is not Ellipsis:
+        pairs = list(zip(value, parts, strict=False))  # of another length, which is told elsewhere
+    else:
+        pairs = [(element, parts[0]) for element in value]
+    strays = (_stray_bool(entry, annotation) for entry, annotation in pairs)
+    return next((stray for stray in strays if stray is not None), None)
+
+
+def _options(annotation: Any) -> list[Any]:
+    """Return the members of a union, without what is only said about them."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _options(parts[0])
+    if origin in (Union, types.UnionType):
+        return [option for part in parts for option in _options(part)]
+    return [annotation]
 
 
 class _Loader(yaml.SafeLoader):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -264,5 +265,6 @@ def source_state(path: Path) -> str:
             raise DatasetError(
                 f"cannot read {quoted(file)}: {error.strerror}; make it readable or move it away"
             ) from error
-        digest.update(f"{file.relative_to(path)}\0{status.st_size}\0{content}\n".encode())
+        # A name is bytes to Linux, which need not be UTF-8.
+        digest.update(os.fsencode(file.relative_to(path)) + f"\0{status.st_size}\0{content}\n".encode())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The three rules of the design, read from the imports of every module, functions included."""
+"""The three rules of the design, read from the imports of every module, functions included; and what is too long."""
 
 from __future__ import annotations
 
@@ -114,3 +114,13 @@ def test_rule_3_every_folder_has_its_place() -> None:
     known = STAGES | HELPERS | ENTRANCE | {"runtime"}
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
     assert folders <= known
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_is_over_350_lines_and_no_function_over_60(module: str) -> None:
+    source = MODULES[module].read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 350
+    functions = (
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    assert not {node.name for node in functions if (node.end_lineno or 0) - node.lineno + 1 > 60}

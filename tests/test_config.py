@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import Field
 
 from drivetl.config import StrictModel, load_model, load_yaml, parse_model, set_values
 from drivetl.errors import ConfigError
+from drivetl.weather.mix import WeatherMix
 
 
 class Inner(StrictModel):
@@ -95,3 +96,56 @@ def test_true_is_no_number() -> None:
     assert parse_model(Settings, {"amp": False, "anything": True}, "x").amp is False
     with pytest.raises(ConfigError, match=r"(?s)freeze.*must not be true.*rate.*must not be false"):
         parse_model(Settings, {"freeze": True, "rate": False}, "x")
+
+
+class Containers(StrictModel):
+    levels: tuple[int, ...] = ()
+    span: tuple[float, float] = (0.0, 1.0)
+    shares: list[Annotated[float, Field(ge=0)]] | None = None
+    weights: dict[str, float] = Field(default_factory=dict)
+    one_or_more: float | list[float] | tuple[bool, str] = 0.0
+    nested: list[list[int]] = Field(default_factory=list)
+    switches: list[bool] = Field(default_factory=list)
+    anything: dict[str, Any] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"levels": [1, True]},
+        {"levels": (False,)},
+        {"span": [0.0, True]},
+        {"shares": [True, 0.5]},
+        {"weights": {"fog": True}},
+        {"one_or_more": True},
+        {"one_or_more": [0.5, True]},
+        {"nested": [[1], [True]]},
+    ],
+)
+def test_true_is_no_number_in_a_container_either(values: dict[str, Any]) -> None:
+    (name,) = values
+    with pytest.raises(ConfigError, match=f"'{name}' is '.*': value error, must not (be|hold) (true|false)"):
+        parse_model(Containers, values, "x")
+
+
+def test_true_stays_true_where_it_belongs() -> None:
+    given: dict[str, Any] = {
+        "switches": [True, False],
+        "anything": {"a": [True], "b": True},
+        "one_or_more": [True, "x"],
+        "levels": [1, 0],
+        "weights": {"fog": 1},
+    }
+    model = parse_model(Containers, given, "x")
+    assert (model.switches, model.anything, model.one_or_more) == ([True, False], given["anything"], (True, "x"))
+    with pytest.raises(ConfigError, match=r"'span\.1' is missing"):  # too short, and no word of true
+        parse_model(Containers, {"span": [1]}, "x")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"severities": (True,)}, {"conditions": {"fog": True}}],
+)
+def test_a_mix_of_weather_has_no_true_for_a_number(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must not hold true"):
+        WeatherMix(**settings)

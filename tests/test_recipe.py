@@ -382,6 +382,14 @@ def test_source_state_sees_names_and_contents_and_no_dates(tmp_path: Path) -> No
     assert source_state(tmp_path) == states[-1], "a dataset that was copied again is the same dataset"
 
 
+def test_source_state_of_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    latin1 = Path(os.fsdecode(os.fsencode(tmp_path / "stra") + b"\xdfe.txt"))
+    latin1.write_text("a")
+    first = source_state(tmp_path)
+    latin1.rename(tmp_path / "straße.txt")
+    assert len({first, source_state(tmp_path)}) == 2
+
+
 def test_a_source_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))

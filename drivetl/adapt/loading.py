@@ -31,13 +31,21 @@ def told(dataset: Dataset, split: str, target: Path, pictures: Sequence[Path] | 
         pictures: those to load; None: all.
 
     Raises:
-        DatasetError, OutputError: the list cannot be read, or written.
+        DatasetError, OutputError: the list cannot be read, or written; or a path in it is not UTF-8.
     """
     if pictures is None and not dataset.has_list(split):
         return dataset.training_document()[split]
-    lines = "".join(f"{path.absolute()}\n" for path in (dataset.pictures(split) if pictures is None else pictures))
+    paths = [path.absolute() for path in (dataset.pictures(split) if pictures is None else pictures)]
+    lines = "".join(f"{path}\n" for path in paths)
+    try:
+        data = lines.encode()
+    except UnicodeEncodeError as error:
+        bad = paths[lines.count("\n", 0, error.start)]
+        raise DatasetError(
+            f"the path {quoted(bad)} is not UTF-8, in which Ultralytics reads its list of pictures; rename it"
+        ) from error
     with atomic_file(target, overwrite=True) as temporary:
-        temporary.write_text(lines, encoding="utf-8")
+        temporary.write_bytes(data)
     return str(target.absolute())
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from drivetl.config import load_yaml
 from drivetl.data.class_names import case_notes, class_names
+from drivetl.data.clipping import Clipping, clipping_notes
 from drivetl.data.labels import read_boxes
 from drivetl.data.pictures import UNREAD_ENDINGS, is_picture, picture_size_hw
 from drivetl.data.places import exists, listed_in, place_of
@@ -98,12 +100,18 @@ class Dataset:
             prefer `training_document`: it has absolute paths and no ``download``.
         root: the folder of the YAML.
         names: class names in the order of their ids.
-        notes: sentences about what was ignored, for the verbs to print.
+        notes: sentences about what was ignored, and about boxes of a stranger's that left their pictures, as far as
+            they were read; for the verbs to print.
         keypoint_columns: how many columns of keypoints follow each box, in a stranger's dataset of poses.
         made_by_drivetl: whether ``samples.jsonl`` is there, with groups, ignore regions and conditions.
     """
 
-    def __init__(self, yaml_path: Path) -> None:
+    def __init__(self, yaml_path: Path, notes: Sequence[str] = ()) -> None:
+        """Open the dataset of a YAML; ``notes`` are more sentences, on what became of the dataset it was made from.
+
+        Raises:
+            DatasetError, ConfigError: as `open_dataset`.
+        """
         self.yaml_path = yaml_path.absolute()
         self.root = self.yaml_path.parent
         self.samples_path = self.root / SAMPLES_FILE
@@ -113,13 +121,18 @@ class Dataset:
             self._document.setdefault("val", self._document["validation"])
         self.names = class_names(self._document, self.yaml_path)
         self.keypoint_columns = 0 if self.made_by_drivetl else self._read_keypoint_columns()
-        self.notes: tuple[str, ...] = ()
+        self._notes = list(notes)
+        self._clipping: dict[str, Clipping] = {}
         if "download" in self._document:
-            self.notes = (
+            self._notes.append(
                 f"The key 'download' of {quoted(yaml_path)} is ignored: drivetl neither fetches nor runs what a "
-                "dataset file names.",
+                "dataset file names."
             )
-        self.notes += tuple(case_notes(self.names, yaml_path))
+        self._notes += case_notes(self.names, yaml_path)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self._notes, *clipping_notes(self._clipping.values(), f" of {quoted(self.root)}"))
 
     @cached_property
     def splits(self) -> dict[str, int]:
@@ -178,9 +191,16 @@ class Dataset:
     def samples(self, split: str) -> Iterator[Sample]:
         """Yield the pictures of a split one by one, in a fixed order. Memory does not grow with their number.
 
+        A stranger's boxes are cut to their pictures; of what has no area there, ``notes`` tells.
+
         Raises:
             DatasetError: there is no such split (raised at once), or, while iterating, a file cannot be used.
         """
+        samples = self.unclipped(split)
+        return samples if self.made_by_drivetl else self._cut(samples, split)
+
+    def unclipped(self, split: str) -> Iterator[Sample]:
+        """Yield what `samples` does, with boxes as the label files have them; errors as there."""
         if split not in self.splits:
             raise DatasetError(
                 f"the dataset {quoted(self.root)} has no split {quoted(split)}; it has {', '.join(self.splits)}"
@@ -246,6 +266,13 @@ class Dataset:
             boxes = read_boxes(labels, self.names, size_hw, self.keypoint_columns) if labels.is_file() else ()
             group = f"{split}/{path.stem}" if path.stem in self._shared_names else path.stem
             yield Sample(path, size_hw, split, group, boxes)
+
+    def _cut(self, samples: Iterator[Sample], split: str) -> Iterator[Sample]:
+        clipping = self._clipping[split] = Clipping()  # a split that is read again is counted anew
+        for sample in samples:
+            inside = ((box, clipping.inside(box.xyxy_px, sample.image, sample.size_hw)) for box in sample.boxes)
+            boxes = tuple(replace(box, xyxy_px=xyxy_px) for box, xyxy_px in inside if xyxy_px is not None)
+            yield replace(sample, boxes=boxes)
 
     @cached_property
     def _shared_names(self) -> set[str]:

@@ -79,7 +79,8 @@ def fold_dataset(
 
     Pictures of one recorded group and near-identical pictures stay together. The same dataset and seed give the same
     folds. Other splits of the dataset are left out. With ``overwrite``, further folds that drivetl wrote to ``out`` go:
-    they are of another partition, and have pictures to train on that are tested here.
+    they are of another partition, and have pictures to train on that are tested here. The folds have the notes of the
+    dataset.
 
     Raises:
         ConfigError: more folds than groups.
@@ -104,7 +105,8 @@ def fold_dataset(
             dataclasses.replace(sample, split="test" if fold == number else "train", group=group)
             for sample, group, fold in zip(samples, groups, fold_of, strict=True)
         ]
-        written.append(write_dataset(place, moved, source.names, origin, overwrite=overwrite, progress=progress))
+        made = write_dataset(place, moved, source.names, origin, overwrite=overwrite, progress=progress)
+        written.append(Dataset(made.yaml_path, source.notes))
     for place in further:
         _remove(place)
     return written

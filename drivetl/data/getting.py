@@ -12,7 +12,7 @@ from drivetl.data.cards import DatasetCard, Download, card_names
 from drivetl.data.download import fetch, without_credentials
 from drivetl.data.readers.common import field_of, load_json
 from drivetl.errors import DatasetError, DownloadError, quoted
-from drivetl.files import atomic_dir, json_bytes, refuse_existing_dir, sha256_file, writing
+from drivetl.files import atomic_dir, expanded, json_bytes, refuse_existing_dir, sha256_file, writing
 from drivetl.progress import Progress, silent
 
 __all__ = ["GetResult", "data_cache", "get_dataset"]
@@ -36,9 +36,13 @@ class GetResult:
 
 
 def data_cache() -> Path:
-    """Return the folder for fetched datasets: ``$DRIVETL_DATA``, else ``~/.cache/drivetl/data``."""
+    """Return the folder for fetched datasets: ``$DRIVETL_DATA``, else ``~/.cache/drivetl/data``.
+
+    Raises:
+        ConfigError: it begins with ``~``, and that home folder is not known.
+    """
     named = os.environ.get("DRIVETL_DATA")
-    return Path(named) if named else Path.home() / ".cache" / "drivetl" / "data"
+    return expanded(named, "DRIVETL_DATA") if named else expanded("~/.cache/drivetl/data")
 
 
 def get_dataset(

@@ -146,7 +146,8 @@ def take_groups(
     """Choose whole groups that hold about ``fraction`` of the pictures.
 
     Groups are visited in a random order. One is taken when it still fits and when every class keeps examples on the
-    side that stays: at least ``1 - 1.5 x fraction`` of them and never none. So rare classes stay, softly.
+    side that stays: about ``1 - 1.5 x fraction`` of them, rounded to whole boxes (of two boxes one may go at a fraction
+    of 0.2), and never none. So rare classes stay, softly.
 
     Args:
         groups: the group of each picture.

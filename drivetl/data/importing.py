@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from drivetl.data.cards import DROP, ClassMap, DatasetCard, class_map, load_card, names_from
+from drivetl.data.clipping import Clipping, clipping_notes
 from drivetl.data.dataset import Dataset
 from drivetl.data.grouping import content_groups, take_groups
-from drivetl.data.labels import clipped
 from drivetl.data.layout import MARKER, LinkMode, Origin, counts_of, refuse_nesting, write_dataset
 from drivetl.data.readers import Reading, Request, reader_for
 from drivetl.data.records import Attribute, Box, IgnoreRegion, Sample, Xyxy
@@ -25,7 +25,6 @@ from drivetl.progress import Progress, silent, tracked
 __all__ = ["ImportResult", "import_dataset", "standard_split"]
 
 _STANDARD_SPLITS = (("train", "train"), ("valid", "val"), ("val", "val"), ("test", "test"))
-_CLIP_TOLERANCE_PX = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +168,7 @@ class _Converter:
     def __init__(self, mapping: ClassMap) -> None:
         self._mapping = mapping
         self.dropped: Counter[str] = Counter()
-        self._clipped = 0
-        self._without_area: list[str] = []
+        self._clipping = Clipping()
         self._duplicates = 0
 
     def converted(self, sample: Sample) -> Sample:
@@ -204,14 +202,7 @@ class _Converter:
         )
 
     def notes(self) -> list[str]:
-        found = []
-        if self._clipped:
-            found.append(f"{self._clipped} boxes left the picture and were clipped to it.")
-        if self._without_area:
-            found.append(
-                f"{len(self._without_area)} boxes without area in the picture were left out, the first in "
-                f"{self._without_area[0]}."
-            )
+        found = clipping_notes([self._clipping])
         if self._duplicates:
             found.append(f"{self._duplicates} boxes that repeated another of the same class exactly were left out.")
         if self.dropped:
@@ -222,14 +213,8 @@ class _Converter:
         return found
 
     def _inside(self, xyxy_px: Xyxy, sample: Sample) -> Xyxy | None:
-        inside = clipped(xyxy_px, sample.size_hw)
-        if any(abs(a - b) > _CLIP_TOLERANCE_PX for a, b in zip(inside, xyxy_px, strict=True)):
-            self._clipped += 1
-        result = rounded(inside)
-        if result[2] <= result[0] or result[3] <= result[1]:
-            self._without_area.append(quoted(sample.image))
-            return None
-        return result
+        inside = self._clipping.inside(xyxy_px, sample.image, sample.size_hw)
+        return None if inside is None else rounded(inside)
 
 
 def _plain_values(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:

@@ -55,7 +55,10 @@ _RESERVED_SPLITS = frozenset({"path", "names", "nc", "download", "channels"})
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a dataset came from: kept in ``dataset.json`` and carried over by `split` and `merge`."""
+    """Where a dataset came from: kept in ``dataset.json``, carried over by `split`, and joined by `merge`.
+
+    ``ignored`` counts ignore regions, ``dropped`` the boxes of native classes that no import kept.
+    """
 
     format: str
     card: str
@@ -75,7 +78,7 @@ def read_origin(dataset: Dataset) -> Origin:
         return Origin("yolo", "yolo", "native")
     document = load_json(path)
     values = [field_of(document, key, quoted(path)) for key in ("format", "card", "classes", "ignored", "dropped")]
-    if not isinstance(values[4], Mapping):
+    if not isinstance(values[4], Mapping) or not all(type(count) is int for count in values[4].values()):
         raise DatasetError(f"{quoted(path)}: 'dropped' is {quoted(values[4], 60)}, not counts by class; import again")
     return Origin(*values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ HELD_OUT = "held_out"
 
 @dataclasses.dataclass(frozen=True)
 class MergeResult:
-    """The merged dataset, and sentences about what the union of classes means."""
+    """The merged dataset, and sentences about what the union of classes means and about what was merged."""
 
     dataset: Dataset
     notes: tuple[str, ...]
@@ -68,8 +69,13 @@ def merge_datasets(
         for sample in (_held_out(label, dataset) if label in leave_out else _all(label, dataset))
     ]
     origins = [read_origin(dataset) for dataset in datasets.values()]
+    dropped = sum((Counter(origin.dropped) for origin in origins), Counter[str]())
     origin = Origin(
-        "merged", "+".join(o.card for o in origins), origins[0].classes, sum(len(s.ignore) for s in samples)
+        "merged",
+        "+".join(origin.card for origin in origins),
+        origins[0].classes,
+        sum(len(sample.ignore) for sample in samples),
+        dict(sorted(dropped.items())),
     )
     merged = write_dataset(out, samples, classes, origin, link=link, overwrite=overwrite, progress=progress)
     notes = [
@@ -79,6 +85,7 @@ def merge_datasets(
         if name not in dataset.names and label not in leave_out  # which does not train
     ]
     notes += [_held_out_note(label, dataset) for label, dataset in datasets.items() if label in leave_out]
+    notes += [note for dataset in datasets.values() for note in dataset.notes]
     return MergeResult(merged, tuple(notes))
 
 

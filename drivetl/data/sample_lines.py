@@ -139,7 +139,8 @@ def fingerprint(names: Sequence[str], lines: Iterable[str]) -> str:
     Lines hold sizes, boxes and the length of each picture file, and no absolute path, so the fingerprint is the same
     on every machine and for linked and copied pictures.
     """
-    digests = sorted(hashlib.sha256(line.strip().encode()).digest() for line in lines)
+    # The line of a stranger's picture holds its name, which need not be UTF-8.
+    digests = sorted(hashlib.sha256(line.strip().encode(errors="surrogateescape")).digest() for line in lines)
     total = hashlib.sha256(json.dumps(list(names)).encode())
     for digest in digests:
         total.update(digest)

@@ -1,9 +1,10 @@
-"""Cut a new split out of an existing one, never dividing a group."""
+"""Cut a new split out of an existing one: by chance, never dividing a group, or by a list, which may and is told of."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.grouping import content_groups, take_groups
 from drivetl.data.layout import MARKER, read_origin, refuse_nesting, write_dataset
+from drivetl.data.records import Sample
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import read_limited, refuse_existing_dir
 from drivetl.progress import Progress, silent
@@ -35,6 +37,7 @@ def split_dataset(
 
     What stays together: pictures of one recorded group, and near-identical pictures. Every class keeps examples in
     ``from_``. The same dataset and seed give the same split. ``out`` may be the dataset itself, with ``overwrite``.
+    What is returned has the notes of the dataset.
 
     Raises:
         ConfigError: the fraction is not between 0 and 1.
@@ -65,7 +68,9 @@ def split_dataset(
         for sample, group in zip(samples, groups, strict=True)
     ]
     others = [sample for split in source.splits if split != from_ for sample in source.samples(split)]
-    return write_dataset(out, moved + others, source.names, read_origin(source), overwrite=overwrite, progress=progress)
+    origin = read_origin(source)
+    written = write_dataset(out, moved + others, source.names, origin, overwrite=overwrite, progress=progress)
+    return Dataset(written.yaml_path, source.notes)
 
 
 def move_listed(
@@ -79,6 +84,9 @@ def move_listed(
     progress: Progress = silent,
 ) -> Dataset:
     """Write ``dataset`` to ``out`` with the pictures that a list names moved from one split to another.
+
+    The list is obeyed also where it divides a recorded group; the notes of what is returned say so, after those of the
+    dataset.
 
     Args:
         dataset, out, overwrite, progress: as in `split_dataset`.
@@ -106,7 +114,21 @@ def move_listed(
         )
     moved = [dataclasses.replace(sample, split=into) if sample.image.name in wanted else sample for sample in samples]
     others = [sample for split in source.splits if split != from_ for sample in source.samples(split)]
-    return write_dataset(out, moved + others, source.names, read_origin(source), overwrite=overwrite, progress=progress)
+    origin = read_origin(source)
+    written = write_dataset(out, moved + others, source.names, origin, overwrite=overwrite, progress=progress)
+    divided = _divided({sample.group for sample in samples if sample.image.name in wanted}, moved + others, into)
+    return Dataset(written.yaml_path, (*source.notes, *divided))
+
+
+def _divided(groups: Collection[str], samples: Iterable[Sample], into: str) -> list[str]:
+    """Return a sentence on those of the moved ``groups`` that also stand in another split than ``into``."""
+    found = sorted({sample.group for sample in samples if sample.split != into and sample.group in groups})
+    if not found:
+        return []
+    return [
+        f"The list divides {len(found)} groups of pictures that belong together, such as {quoted(found[0])}: what is "
+        f"learned in one split is met again in {quoted(into)}. They are named by: drivetl data check"
+    ]
 
 
 def _refuse_holder(source: Dataset, out: Path) -> None:

@@ -208,7 +208,7 @@ def _views(run: Run, sample: Sample) -> Iterator[tuple[str, Detections]]:
             yield name, mirrored(found, image.shape[1])
             continue
         depth_m = depth_prior(image) if "depth_m" in CONDITIONS[name].wants else None
-        digest = hashlib.sha256(f"agreement/{sample.image.name}/{name}".encode()).digest()
+        digest = hashlib.sha256(f"agreement/{sample.image.name}/{name}".encode(errors="surrogateescape")).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         seen = apply_weather(image, name, severity, rng=rng, depth_m=depth_m)
         yield name, run.detect(*run.model.letterbox(seen)).above(CONFIDENCE)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from drivetl.data import Dataset, open_dataset
 from drivetl.errors import ConfigError, DatasetError, quoted
-from drivetl.evaluate.matching import Matches, Truth, match
-from drivetl.evaluate.predictions import Picture, Predictions, check_dataset, picture_of, read_predictions
-from drivetl.evaluate.scoring import annotations_of
+from drivetl.evaluate.labels import labels_of
+from drivetl.evaluate.matching import Matches, match
+from drivetl.evaluate.predictions import Predictions, check_dataset, read_predictions
 from drivetl.progress import Progress, silent, tracked
 
 __all__ = ["TestSet", "load_test_sets"]
@@ -107,13 +106,7 @@ def _check_keys(keys: Sequence[_Key], read: Sequence[_Read], datasets: dict[str,
 
 def _test_set(dataset: Dataset, key: _Key, sides: tuple[Sequence[_Read], Sequence[_Read]]) -> TestSet:
     split = key[1]
-    ids = {name: index for index, name in enumerate(dataset.names)}
-    pictures: list[Picture] = []
-    annotations: list[dict[str, Any]] = []
-    for number, sample in enumerate(dataset.samples(split)):
-        pictures.append(picture_of(number, sample, dataset.root))
-        annotations += annotations_of(sample, number, ids)
-    truth = Truth.of(annotations, len(pictures), len(ids))
+    labels = labels_of(dataset, split)
     matches: list[tuple[Matches, ...]] = []
     names: list[tuple[str, ...]] = []
     lacking: list[frozenset[str]] = []
@@ -125,11 +118,11 @@ def _test_set(dataset: Dataset, key: _Key, sides: tuple[Sequence[_Read], Sequenc
                 "least one file on each side"
             )
         for path, predictions in chosen:
-            check_dataset(predictions, path, dataset, tuple(pictures))
-        matches.append(tuple(match(truth, predictions.found) for _, predictions in chosen))
+            check_dataset(predictions, path, dataset, labels.pictures)
+        matches.append(tuple(match(labels.truth, predictions.found) for _, predictions in chosen))
         names.append(tuple(str(path) for path, _ in chosen))
         lacking.append(frozenset.intersection(*(frozenset(p.missing_classes or ()) for _, p in chosen)))
-    groups = tuple(picture.group for picture in pictures)
+    groups = tuple(picture.group for picture in labels.pictures)
     root, (fingerprint, _) = str(dataset.root), key
     sides_found = matches[0], matches[1], names[0], names[1], lacking[0], lacking[1]
     return TestSet(root, fingerprint, split, dataset.names, groups, *sides_found)

@@ -16,6 +16,7 @@ from drivetl import files
 from drivetl.config import StrictModel, parse_model
 from drivetl.data.dataset import Dataset
 from drivetl.data.records import Sample
+from drivetl.data.text import plain
 from drivetl.errors import DatasetError, OutputError, quoted
 from drivetl.evaluate.matching import Found, most_confident
 from drivetl.files import atomic_file, read_limited
@@ -144,9 +145,8 @@ def picture_of(number: int, sample: Sample, root: Path) -> Picture:
     """Return how a dataset's picture is named in a predictions file."""
     inside = sample.image.is_relative_to(root)
     name = sample.image.relative_to(root).as_posix() if inside else sample.image.name
-    return Picture(
-        id=number, file_name=name, group=sample.group, height=int(sample.size_hw[0]), width=int(sample.size_hw[1])
-    )
+    height, width = (int(side) for side in sample.size_hw)
+    return Picture(id=number, file_name=plain(name), group=plain(sample.group), height=height, width=width)
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -1,10 +1,9 @@
-"""A dataset's split with its labels, and predictions from a file scored on it, without the model."""
+"""Predictions from a file scored on the labels of their split, without the model."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,58 +13,18 @@ from drivetl.data import open_dataset
 from drivetl.errors import DatasetError, quoted
 from drivetl.evaluate.bootstrap import class_scores, mean_over
 from drivetl.evaluate.boxes import Found, Truth, most_confident
-from drivetl.evaluate.dimensions import Facts
 from drivetl.evaluate.evaluation import EvaluationResult, pictures_by_dataset
+from drivetl.evaluate.labels import labels_of
 from drivetl.evaluate.matching import Matches, match_part
 from drivetl.evaluate.overlaps import overlaps
-from drivetl.evaluate.predictions import Picture, check_dataset, picture_of, read_predictions
-from drivetl.evaluate.scoring import ClassScore, Score, annotations_of
-from drivetl.progress import Progress, silent, tracked
+from drivetl.evaluate.predictions import check_dataset, read_predictions
+from drivetl.evaluate.scoring import ClassScore, Score
+from drivetl.progress import Progress, silent
 
-__all__ = ["Labels", "evaluate_recorded", "read_labels", "score_of"]
+__all__ = ["evaluate_recorded", "score_of"]
 
 # Both borders belong to both sizes, as COCO has it.
 _SIZES_PX2 = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """The labels of a split.
-
-    Attributes:
-        truth: boxes and ignore regions.
-        pictures: in the dataset's order.
-        facts: conditions of pictures and properties of boxes, in the order of ``truth``.
-    """
-
-    truth: Truth
-    pictures: tuple[Picture, ...]
-    facts: Facts
-
-
-def read_labels(data: Path, split: str, progress: Progress = silent) -> Labels:
-    """Read the labels of a split; no pixels.
-
-    Raises:
-        DatasetError: the dataset or split cannot be used.
-    """
-    dataset = open_dataset(data)
-    ids = {name: index for index, name in enumerate(dataset.names)}
-    facts = Facts()
-    pictures: list[Picture] = []
-    parts: list[NDArray[np.float64]] = []
-    samples = dataset.samples(split)
-    for number, sample in enumerate(tracked(samples, "read labels", dataset.splits[split], progress)):
-        pictures.append(picture_of(number, sample, dataset.root))
-        rows = [
-            (a["image_id"], a["category_id"], a["iscrowd"], *a["bbox"]) for a in annotations_of(sample, number, ids)
-        ]
-        parts.append(np.array(rows, dtype=np.float64).reshape(-1, 7))
-        facts.add(sample, len(rows))
-    table = np.concatenate([np.zeros((0, 7)), *parts])
-    codes = table[:, :2].astype(np.int64)
-    truth = Truth(codes[:, 0], codes[:, 1], table[:, 3:], table[:, 2] > 0, len(pictures), len(ids))
-    return Labels(truth, tuple(pictures), facts)
 
 
 def evaluate_recorded(
@@ -92,7 +51,7 @@ def evaluate_recorded(
     dataset = open_dataset(data)
     if predictions.dataset_fingerprint != dataset.fingerprint:
         check_dataset(predictions, file, dataset, ())
-    labels = read_labels(data, predictions.split, progress)
+    labels = labels_of(dataset, predictions.split, progress)
     check_dataset(predictions, file, dataset, labels.pictures)
     members = pictures_by_dataset(labels.facts.of_pictures)
     everything = range(labels.truth.pictures)

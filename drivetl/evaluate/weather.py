@@ -136,7 +136,7 @@ def _pictures(
     image = decode_picture(sample.image)
     boxes = np.array([box.xyxy_px for box in sample.boxes], dtype=np.float32).reshape(-1, 4)
     depth_m = depth_prior(image, boxes_xyxy_px=boxes) if "depth_m" in CONDITIONS[condition].wants else None
-    digest = hashlib.sha256(f"{SUITE}/{sample.image.name}/{condition}".encode()).digest()
+    digest = hashlib.sha256(f"{SUITE}/{sample.image.name}/{condition}".encode(errors="surrogateescape")).digest()
     pictures = {}
     for level in levels:
         # The same seed for every severity: drops and flakes lie alike, and only the severity differs.

@@ -57,9 +57,14 @@ def _split(
                 overwrite=overwrite,
                 progress=reporter.progress,
             )
-    document = {"dataset": str(out), "splits": result.splits, "fingerprint": result.fingerprint}
+    document = {
+        "dataset": str(out),
+        "splits": result.splits,
+        "fingerprint": result.fingerprint,
+        "notes": list(result.notes),
+    }
     counts = ", ".join(f"{name} {count}" for name, count in result.splits.items())
-    reporter.finish(document, [_plain(f"{counts} → {out}")])
+    reporter.finish(document, [_plain(line) for line in (f"{counts} → {out}", *result.notes)])
 
 
 def _folds(
@@ -88,9 +93,11 @@ def _folds(
         "folds": [
             {"dataset": str(result.root), "splits": result.splits, "fingerprint": result.fingerprint}
             for result in results
-        ]
+        ],
+        "notes": list(results[0].notes),
     }
     lines = [f"train {r.splits['train']}, test {r.splits['test']} → {r.root}" for r in results]
+    lines += results[0].notes  # every fold is made from the same pictures
     reporter.finish(document, [_plain(line) for line in lines])
 
 

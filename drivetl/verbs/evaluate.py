@@ -219,7 +219,7 @@ def _further(result: EvaluationResult, data: Path, request: _Request, reporter: 
     further: dict[str, Any] = {}
     found, names = result.predictions.found, result.predictions.class_names
     if request.slices:
-        from drivetl.evaluate.recorded import read_labels
+        from drivetl.evaluate.labels import read_labels
         from drivetl.evaluate.slices import evaluate_slices
 
         labels = read_labels(data, result.split, reporter.progress)

@@ -103,8 +103,15 @@ def apply(
             progress=reporter.progress,
         )
     images = made.splits[split]
-    document = {"out": str(out), "images": images, "split": split, "condition": condition, "severity": severity}
-    reporter.finish(document, [f"{out}: {images} pictures of {split!r} under {condition} {severity}"])
+    document = {
+        "out": str(out),
+        "images": images,
+        "split": split,
+        "condition": condition,
+        "severity": severity,
+        "notes": list(made.notes),
+    }
+    reporter.finish(document, [f"{out}: {images} pictures of {split!r} under {condition} {severity}", *made.notes])
 
 
 @weather.command("bench")

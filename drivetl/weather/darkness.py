@@ -88,13 +88,18 @@ def night(
     posts = _lamp_posts(generator, speed * require_time(time_s)) if lamps > 0 else np.zeros((0, 2))
     pools = _pools(near, horizon, posts) * np.float32(0.5 * lamps * dark**0.3)
     low_beam = _low_beam(near, horizon) * np.float32(beam)
-    whites = zip(planck_bgr(kelvin), planck_bgr(3000.0), planck_bgr(5000.0), strict=True)
-    gains = [
-        _ambient(sky, dark) * np.float32(a) + pools * np.float32(b) + low_beam * np.float32(c) for a, b, c in whites
-    ]
-    result = relight(image, np.power(np.minimum(cv2.merge(gains), 1.0), 1 / 2.2))
+    gains = _gains(_ambient(sky, dark), pools, low_beam, kelvin)
+    result = relight(image, np.power(np.minimum(gains, 1.0), 1 / 2.2))
     result = add_light(result, _lamp_light(near, horizon, posts, lamps, boxes))
     return sensor_noise(result, gain_db=gain_db, rng=generator if noise_rng is None else require_rng(noise_rng))
+
+
+def _gains(ambient: Float, pools: Float, low_beam: Float, kelvin: float) -> Float:
+    """Return the linear light of each pixel in blue, green and red; street lamps and headlights have a white each."""
+    whites = zip(planck_bgr(kelvin), planck_bgr(3000.0), planck_bgr(5000.0), strict=True)
+    return f32(
+        cv2.merge([ambient * np.float32(a) + pools * np.float32(b) + low_beam * np.float32(c) for a, b, c in whites])
+    )
 
 
 def _ambient(sky: NDArray[np.bool_], dark: float) -> Float:

@@ -51,7 +51,7 @@ def weather_dataset(
     """Write one split of a dataset under a weather condition, whole or not at all.
 
     Where the dataset has exact depth (``depth/SPLIT/NAME.png``, as `drivetl.scenes.write_scenes_dataset` writes it), it
-    is used; elsewhere the depth prior.
+    is used; elsewhere the depth prior. What is returned has the notes of the dataset.
 
     Args:
         source: the dataset.
@@ -91,7 +91,8 @@ def weather_dataset(
                 path.write_bytes(data.tobytes())
             weathered.append(dataclasses.replace(sample, image=path, attributes={**sample.attributes, **marks}))
         origin = origin_of(dataset, weathered)
-        return write_dataset(out, weathered, dataset.names, origin, link="copy", overwrite=overwrite, progress=progress)
+        made = write_dataset(out, weathered, dataset.names, origin, link="copy", overwrite=overwrite, progress=progress)
+        return Dataset(made.yaml_path, dataset.notes)
 
 
 def _refuse_large(samples: Iterable[Sample]) -> None:

@@ -75,7 +75,7 @@ def wet_lens(
     # A drop gathers light from nearly half the sphere, so it is never as dark as the bonnet that it shows.
     scene = u8(cv2.addWeighted(scene, 0.7, np.full_like(scene, cv2.mean(scene)[:3]), 0.3, 0))
     through = _refracted(scene, bend_x, bend_y, (width, height))
-    return lay_over(image, enlarge(through, image, slot=0), enlarge(scaled(alpha * np.float32(0.94)), image, slot=0))
+    return lay_over(image, enlarge(through, image, slot=0), enlarge(scaled(alpha * np.float32(0.94)), image, slot=1))
 
 
 def _refracted(scene: BgrImage, bend_x: Float, bend_y: Float, size_wh: tuple[int, int]) -> BgrImage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from drivetl.weather.checks import BgrImage, DepthMap, require_image, require_number, require_rng
 from drivetl.weather.depth import DEFAULT_FOCAL
@@ -69,10 +70,7 @@ def snow(
     result = _whitened(image, small, lying, beta, level, airlight)
     height, width = image.shape[:2]
     view = View(height, width, DEFAULT_FOCAL * max(height, width), width / 2, DEFAULT_HORIZON * height)
-    space_m3 = view.space_m3(_FARTHEST_M)
-    # As many numbers are drawn for every density, so that in two the same flakes lie in the same places.
-    flakes = generator.exponential(2.5, round(_MOST_PER_M3 * space_m3))[: round(number * space_m3)]
-    diameter_mm = np.minimum(_SMALLEST_MM + flakes, 16.0)
+    diameter_mm = _diameters_mm(view.space_m3(_FARTHEST_M), number, generator)
     streaks = fly(
         view,
         generator,
@@ -85,6 +83,13 @@ def snow(
         time_s=time_s,
     )
     return lay_over(result, _white(level + 6.0), _coverage(view, streaks))
+
+
+def _diameters_mm(space_m3: float, flakes_per_m3: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw the flakes of a space; see `snow` for the distribution of their sizes."""
+    # As many numbers are drawn for every density, so that in two the same flakes lie in the same places.
+    beyond = rng.exponential(2.5, round(_MOST_PER_M3 * space_m3))[: round(flakes_per_m3 * space_m3)]
+    return np.minimum(_SMALLEST_MM + beyond, 16.0)
 
 
 def _whitened(image: BgrImage, small: SmallView, lying: Float, beta: float, level: float, airlight: Bgr) -> BgrImage:

@@ -56,15 +56,12 @@ def glare(
     """
     image = require_image(image_bgr)
     height, width = image.shape[:2]
-    azimuth = math.radians(require_number("azimuth_deg", azimuth_deg, -60.0, 60.0))
-    elevation = math.radians(require_number("elevation_deg", elevation_deg, 0.0, 45.0))
     focal = DEFAULT_FOCAL * max(height, width) if focal_px is None else require_number("focal_px", focal_px, 1.0, 1e6)
     horizon = DEFAULT_HORIZON * height if horizon_px is None else require_number("horizon_px", horizon_px, 0.0, height)
     strength = require_number("veil", veil, 0.0, 1.0)
     black = require_number("lift", lift, 0.0, 0.5)
     kelvin = require_number("colour_temperature_k", colour_temperature_k, 1500.0, 10000.0)
-    sun_x = width / 2 + focal * math.tan(azimuth)
-    sun_y = horizon - focal * math.tan(elevation)
+    sun_x, sun_y = _sun_px(azimuth_deg, elevation_deg, (width / 2, horizon), focal)
     scale = working_scale((height, width), 224)
     dx, dy = _offsets(scale.size_wh, (width, height), sun_x, sun_y)
     disc, veil_light = _sunlight(dx, dy, focal, strength)
@@ -76,6 +73,15 @@ def glare(
     # The camera closes down for the sun; far from the sun's side that is all there is to see.
     closed = cv2.convertScaleAbs(image, alpha=1.0 - min(0.55, 0.12 + 0.8 * strength))
     return add_light(u8(closed), cv2.merge(layers))
+
+
+def _sun_px(
+    azimuth_deg: float, elevation_deg: float, ahead_px: tuple[float, float], focal: float
+) -> tuple[float, float]:
+    """Return where the sun stands, perhaps outside the picture; ``ahead_px`` is where the road goes."""
+    azimuth = math.radians(require_number("azimuth_deg", azimuth_deg, -60.0, 60.0))
+    elevation = math.radians(require_number("elevation_deg", elevation_deg, 0.0, 45.0))
+    return ahead_px[0] + focal * math.tan(azimuth), ahead_px[1] - focal * math.tan(elevation)
 
 
 def _open_sky(depth_m: DepthMap | None, size_hw: tuple[int, int], small_wh: tuple[int, int]) -> Float:

@@ -1,15 +1,31 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from drivetl.data import check_dataset, dataset_stats, import_dataset, leave_out, open_dataset, split_dataset
+from drivetl.data import (
+    Dataset,
+    Xyxy,
+    check_dataset,
+    dataset_stats,
+    fold_dataset,
+    import_dataset,
+    leave_out,
+    merge_datasets,
+    move_listed,
+    open_dataset,
+    split_dataset,
+)
 from drivetl.data.dataset import label_path
 from drivetl.data.records import Sample
 from drivetl.errors import ConfigError, DatasetError
+from drivetl.weather.dataset import weather_dataset
 
 
 def test_a_strangers_dataset(yolo_source: Path) -> None:
@@ -283,3 +299,75 @@ def test_classes_that_differ_in_case_alone_are_noted(yolo_source: Path) -> None:
     (yolo_source / "data.yaml").write_text("train: images/train\nnames: [person, Person]\n")
     (note,) = open_dataset(yolo_source).notes
     assert note.startswith("The classes 'person' and 'Person' of ") and "differ in case alone" in note
+
+
+def test_a_picture_whose_name_is_not_utf8(yolo_source: Path, tmp_path: Path) -> None:
+    for path in (yolo_source / "images/train/a.jpg", yolo_source / "labels/train/a.txt"):
+        path.rename(os.fsdecode(os.fsencode(path.parent / "stra") + b"\xdfe" + os.fsencode(path.suffix)))
+    dataset = open_dataset(yolo_source)
+    assert len(dataset.fingerprint) == 64 and len(list(dataset.samples("train"))) == 3
+    assert check_dataset(yolo_source).ok
+    import_dataset("yolo", yolo_source, tmp_path / "out")
+    assert check_dataset(tmp_path / "out").ok
+    assert split_dataset(yolo_source, tmp_path / "cut", into="test", fraction=0.4).splits == {
+        "train": 2,
+        "val": 1,
+        "test": 1,
+    }
+
+
+@pytest.fixture
+def leaving(yolo_source: Path) -> Path:
+    """``yolo_source`` with a car in train that leaves its picture, one beside it, and one of which a hair is inside."""
+    # 200 x 100 pixels: (150, 30)-(220, 70), (210, 30)-(230, 70) and (199.999, 30)-(209.999, 70).
+    lines = ("0 0.925 0.5 0.35 0.4", "0 1.1 0.5 0.1 0.4", "0 1.024995 0.5 0.05 0.4")
+    (yolo_source / "labels/train/a.txt").write_text("".join(f"{line}\n" for line in lines))
+    return yolo_source
+
+
+def _assert_told(notes: Sequence[str], whose: str = "of '.*source' ") -> None:
+    for words in ("3 boxes {}left the picture and were clipped", "2 boxes {}without area .*, the first in .*a.jpg"):
+        assert sum(re.match(words.format(whose), note) is not None for note in notes) == 1
+
+
+def _boxes(dataset: Dataset, name: str = "a.jpg") -> list[Xyxy]:
+    samples = [sample for split in dataset.splits for sample in dataset.samples(split)]
+    return [box.xyxy_px for sample in samples if sample.image.name == name for box in sample.boxes]
+
+
+def test_a_strangers_boxes_are_cut_to_their_pictures(leaving: Path) -> None:
+    dataset = open_dataset(leaving)
+    for _ in range(2):  # what is read again is not counted twice
+        assert _boxes(dataset) == [pytest.approx((150, 30, 200, 70))]
+        assert _boxes(dataset, "d.jpg") == [(0, 0, 200, 100)]
+    _assert_told(dataset.notes)
+    assert len(_boxes(_imported(leaving))) == 1
+
+
+def _imported(source: Path) -> Dataset:
+    result = import_dataset("yolo", source, source.parent / "imported")
+    _assert_told(result.notes, whose="")
+    return open_dataset(result.path)
+
+
+@pytest.mark.parametrize("how", ["split", "listed", "folds", "merge", "weather"])
+def test_what_is_made_of_a_strangers_dataset_keeps_boxes_inside_and_tells_of_it(
+    how: str, leaving: Path, tmp_path: Path
+) -> None:
+    out, names = tmp_path / "out", tmp_path / "list"
+    names.write_text("b.jpg\n")
+    (leaving / "labels/train/c.txt").write_text("0 0.5 0.5 0.1 0.1\n1 0.2 0.2 0.1 0.1\n")
+    if how == "merge":
+        merged = merge_datasets([leaving, _imported(leaving).root], out, names=["a", "b"])
+        found, notes = _boxes(merged.dataset), merged.notes
+        assert len(found) == 1
+    else:
+        made = {
+            "split": lambda: split_dataset(leaving, out, into="held", fraction=0.4),
+            "listed": lambda: move_listed(leaving, out, names, into="held"),
+            "folds": lambda: fold_dataset(leaving, out, folds=2)[0],
+            "weather": lambda: weather_dataset(leaving, out, split="train", condition="fog", severity=1),
+        }[how]()
+        found, notes = _boxes(made, "000000-a.jpg" if how == "weather" else "a.jpg"), made.notes
+    assert found == [pytest.approx((150, 30, 200, 70))]
+    _assert_told(notes)

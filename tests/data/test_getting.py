@@ -24,7 +24,7 @@ import pytest
 from drivetl.data import data_cache, get_dataset, import_dataset, load_card, open_dataset
 from drivetl.data.archives import unpack
 from drivetl.data.cards import DatasetCard, Download
-from drivetl.errors import DatasetError, DownloadError, OutputError
+from drivetl.errors import ConfigError, DatasetError, DownloadError, OutputError
 from drivetl.files import sha256_file
 
 
@@ -127,6 +127,11 @@ def test_registration_gives_the_page(tmp_path: Path) -> None:
 def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DRIVETL_DATA", str(tmp_path))
     assert data_cache() == tmp_path
+    monkeypatch.setenv("DRIVETL_DATA", "~/x")
+    assert data_cache() == Path.home() / "x"
+    monkeypatch.setenv("DRIVETL_DATA", "~nobody-knows-me/x")
+    with pytest.raises(ConfigError, match="DRIVETL_DATA '~nobody-knows-me/x' is not known; write the path out"):
+        data_cache()
     monkeypatch.delenv("DRIVETL_DATA")
     assert data_cache() == Path.home() / ".cache" / "drivetl" / "data"
 

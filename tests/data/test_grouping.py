@@ -112,6 +112,13 @@ def test_a_rare_class_keeps_its_examples() -> None:
         assert sum(int(group) < 10 for group in taken) <= 5
 
 
+def test_what_a_class_keeps_is_rounded_to_whole_boxes() -> None:
+    counts = [Counter(car=2, **({"bus": 1} if index in (7, 8) else {})) for index in range(20)]
+    groups = [str(index) for index in range(20)]
+    taken = [len(take_groups(groups, counts, 0.2, np.random.default_rng(seed)) & {"7", "8"}) for seed in range(50)]
+    assert set(taken) == {0, 1}  # of two boxes 1 - 1.5 x 0.2 would be 1.4: one may go, and never both
+
+
 @pytest.mark.material
 def test_the_threshold_on_the_known_groups_of_dawn(material: Path) -> None:
     groups = json.loads((material / "data/dawn-fog/groups.json").read_text())

@@ -13,6 +13,7 @@ from drivetl.data import check_dataset, import_dataset, merge_datasets, open_dat
 from drivetl.data.importing import standard_split
 from drivetl.errors import ConfigError, DatasetError, OutputError
 from drivetl.taxonomy import DRIVING_CLASSES
+from drivetl.weather.dataset import weather_dataset
 
 KITTI_LINE = "{} 0.00 0 -1.57 {} {} {} {} 1.5 1.6 3.9 1.0 1.5 20.0 -1.6\n"
 
@@ -51,6 +52,20 @@ def test_what_comes_out_by_hand(kitti_source: Path, tmp_path: Path) -> None:
     text = " ".join(result.notes)
     for sentence in ("2 boxes left the picture", "1 boxes without area", "1 boxes that repeated", "Misc 1", "seed 0"):
         assert sentence in text
+
+
+def test_a_box_too_thin_for_float32_is_left_out_and_told(tmp_path: Path, picture: Any) -> None:
+    picture(tmp_path / "kitti/image_2/0.png", width=3000, height=60)
+    (tmp_path / "kitti/label_2").mkdir()
+    thin, thick = ("2999.9999", 15, 3000, 45), ("2999.9", 15, 3000, 45)
+    text = "".join(KITTI_LINE.format("Car", *box) for box in (thin, thick))
+    (tmp_path / "kitti/label_2/0.txt").write_text(text)
+    result = import_dataset("kitti", tmp_path / "kitti", tmp_path / "out", val=0)
+    assert result.boxes == 1
+    assert any(note.startswith("1 boxes without area in the picture were left out") for note in result.notes)
+    (sample,) = open_dataset(tmp_path / "out").samples("train")
+    assert [box.xyxy_px for box in sample.boxes] == [(2999.9, 15, 3000, 45)]
+    assert weather_dataset(tmp_path / "out", tmp_path / "fog", split="train", condition="fog", severity=1).splits
 
 
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]

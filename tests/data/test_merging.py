@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from drivetl.data import HELD_OUT, check_dataset, import_dataset, merge_datasets, open_dataset
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, DatasetError
 
 
 @pytest.fixture
@@ -32,6 +33,18 @@ def test_the_union_remembers_where_from(two: tuple[Path, Path], tmp_path: Path) 
     assert result.notes == ("The class 'person' is not labelled in 'fog': its objects there train as background.",)
     assert {path.name for path in dataset.pictures("val")} == {"d.jpg", "d-2.jpg"}
     assert check_dataset(tmp_path / "both").ok
+
+
+def test_a_merge_adds_up_what_the_imports_dropped(two: tuple[Path, Path], tmp_path: Path) -> None:
+    for path, dropped in zip(two, ({"tram": 7, "dog": 1}, {"tram": 2}), strict=True):
+        marker = path / "dataset.json"
+        marker.write_text(json.dumps({**json.loads(marker.read_text()), "dropped": dropped}))
+    merge_datasets(two, tmp_path / "both")
+    assert json.loads((tmp_path / "both/dataset.json").read_text())["dropped"] == {"dog": 1, "tram": 9}
+    document = json.loads((two[1] / "dataset.json").read_text())
+    (two[1] / "dataset.json").write_text(json.dumps({**document, "dropped": {"tram": "many"}}))
+    with pytest.raises(DatasetError, match=r"'dropped' is .* not counts by class; import again"):
+        merge_datasets(two, tmp_path / "again")
 
 
 def test_left_out_is_held_out(two: tuple[Path, Path], tmp_path: Path) -> None:

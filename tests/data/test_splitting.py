@@ -118,6 +118,21 @@ def test_depth_goes_where_its_picture_goes(how: str, dataset: Path, tmp_path: Pa
             assert path.read_text() == path.stem.removesuffix("-2")
 
 
+def test_a_list_that_divides_a_group_is_obeyed_and_told_of(dataset: Path, tmp_path: Path) -> None:
+    cut = split_dataset(dataset, tmp_path / "cut")  # its groups are of near-identical pictures
+    names = tmp_path / "list"
+    last = next(s for s in cut.samples("train") if s.group != s.image.stem)
+    names.write_text(f"{last.image.name}\n")
+    made = move_listed(cut.root, tmp_path / "out", names, into="held")
+    assert made.splits == {"train": 23, "val": 6, "test": 1, "held": 1}
+    (note,) = made.notes
+    assert note.startswith(f"The list divides 1 groups of pictures that belong together, such as '{last.group}'")
+    assert {p.kind for p in check_dataset(made.root).problems} == {"group_divided", "near_identical"}
+    names.write_text(f"{last.group}.jpg\n")  # the rest of it follows
+    assert move_listed(made.root, tmp_path / "healed", names, into="held").notes == ()
+    assert check_dataset(tmp_path / "healed").ok
+
+
 def test_a_merge_does_not_replace_what_it_merges(dataset: Path, tmp_path: Path) -> None:
     twin = shutil.copytree(dataset, tmp_path / "twin")
     with pytest.raises(OutputError, match=r"twin' is the dataset itself, lies in it or holds it"):

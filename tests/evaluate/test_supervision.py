@@ -11,8 +11,9 @@ import pytest
 
 from drivetl.data import import_dataset, open_dataset
 from drivetl.evaluate.boxes import Found
+from drivetl.evaluate.labels import read_labels
 from drivetl.evaluate.predictions import Predictions
-from drivetl.evaluate.recorded import evaluate_recorded, read_labels
+from drivetl.evaluate.recorded import evaluate_recorded
 
 NAMES = ("person", "car")
 

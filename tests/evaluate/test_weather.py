@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from drivetl.evaluate import Model, Run, WeatherResult, evaluate_weather, score_in
+from drivetl.evaluate.pairing import load_test_sets
+from drivetl.evaluate.predictions import read_predictions
 from drivetl.evaluate.scoring import Score
 from drivetl.runtime import Letterbox
 from drivetl.weather import CONDITIONS, SUITE
@@ -67,6 +70,19 @@ def test_every_condition_is_measured_at_every_severity(data: Path) -> None:
     assert fog[0] == pytest.approx(1.0)
     # At night the road is as dark as the car: the model that lives from contrast must fail somewhere.
     assert 0 < result.mpc < 1 and result.rpc == pytest.approx(result.mpc)
+
+
+def test_a_picture_whose_name_is_not_utf8_has_its_weather_and_predictions(tmp_path: Path) -> None:
+    folder = street(tmp_path, pictures=1)
+    for path in (folder / "images/val/0.png", folder / "labels/val/0.txt"):
+        path.rename(os.fsdecode(os.fsencode(path.parent / "stra") + b"\xdfe" + os.fsencode(path.suffix)))
+    run = Run(finder(), folder)
+    assert score_in(run, "fog", 1).images == 1
+    run.evaluate().predictions.write(tmp_path / "found.json")
+    predictions = read_predictions(tmp_path / "found.json")
+    assert [picture.file_name for picture in predictions.pictures] == ["images/val/stra\\udcdfe.png"]
+    (found,) = load_test_sets([folder], [tmp_path / "found.json"], [tmp_path / "found.json"])
+    assert found.groups == ("val/stra\\udcdfe",)
 
 
 def test_one_weather_alone_gives_the_figure_that_it_has_in_the_table(data: Path) -> None:

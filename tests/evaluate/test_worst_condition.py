@@ -17,8 +17,8 @@ from drivetl.data import open_dataset
 from drivetl.data.layout import Origin, write_dataset
 from drivetl.data.records import Box, Sample
 from drivetl.evaluate.boxes import Found
+from drivetl.evaluate.labels import read_labels
 from drivetl.evaluate.predictions import Predictions, read_predictions
-from drivetl.evaluate.recorded import read_labels
 from drivetl.scenes import load_preset, render_scene
 from drivetl.weather import apply_weather
 

@@ -156,3 +156,13 @@ def test_help_has_an_example_and_loads_nothing_heavy(run: Run) -> None:
     project = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=project)
     assert done.stdout == "[]\n"
+
+
+def test_split_and_folds_tell_of_boxes_that_left_their_pictures(run: Run, source: Path, tmp_path: Path) -> None:
+    (source / "labels/train/train3.txt").write_text("0 0.9 0.5 0.4 0.5\n")
+    told = "1 boxes of .*source' left the picture and were clipped to it"
+    for number, verb in enumerate(("split", "folds")):
+        words = (verb, source, *(("--into", "held") if verb == "split" else ()), "--out")
+        assert re.search(told, run(*words, tmp_path / f"words{number}").stdout)
+        (note,) = _document(run(*words, tmp_path / f"json{number}", "--json"))["notes"]
+        assert re.match(told, note)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drivetl.weather import dirty_lens, glare, motion_blur, night, rain, sensor_noise, snow, wet_lens
+from drivetl.weather import dirty_lens, glare, motion_blur, night, pixels, rain, sensor_noise, snow, wet_lens
 from drivetl.weather.particles import View, fly
 from drivetl.weather.pixels import planck_bgr
 from drivetl.weather.rainfall import drop_speed, rain_extinction
@@ -250,6 +250,18 @@ def test_drops_show_the_scene_upside_down() -> None:
     up = np.mean([below[y - 6, x] for y, x in sample])
     down = np.mean([below[min(y + 2, 109), x] for y, x in sample])
     assert down > up
+
+
+def test_no_map_of_a_wet_lens_is_enlarged_into_the_memory_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots: list[int] = []
+
+    def enlarge(small: np.ndarray, like: np.ndarray, *, slot: int) -> np.ndarray:
+        slots.append(slot)
+        return pixels.enlarge(small, like, slot=slot)
+
+    monkeypatch.setattr("drivetl.weather.lenses.enlarge", enlarge)
+    wet_lens(np.full((90, 160, 3), 120, np.uint8), coverage=0.5, rng=np.random.default_rng(0))
+    assert len(slots) == len(set(slots)) == 2
 
 
 def test_drops_on_an_even_picture_only_darken_it_at_their_rims() -> None:

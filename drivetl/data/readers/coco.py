@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from drivetl.data.pictures import picture_size_hw
-from drivetl.data.readers.common import Reading, Request, field_of, finite, load_json, rows_of, token_of, xyxy_from
+from drivetl.data.readers.common import (
+    Reading,
+    Request,
+    field_of,
+    file_inside,
+    finite,
+    load_json,
+    rows_of,
+    token_of,
+    xyxy_from,
+)
 from drivetl.data.records import Box, IgnoreRegion, Sample
 from drivetl.errors import DatasetError, quoted
 
@@ -135,9 +145,6 @@ def _picture(name: str, file: _File, root: Path, where: str) -> Path:
     inside = (file.split, f"images/{file.split}", "images", "")
     folders = [place / folder for place in (root, file.path.parent) for folder in inside]
     for folder in folders:
-        path = folder / name
-        if path.is_file():
-            if ".." in Path(name).parts or Path(name).is_absolute():
-                raise DatasetError(f"{where}: the picture {quoted(name)} lies outside the dataset")
+        if (path := file_inside(folder, name, where)) is not None:
             return path
     raise DatasetError(f"{where}: the picture {quoted(name)} is not in {', '.join(quoted(f) for f in folders[:3])}")

@@ -19,6 +19,7 @@ __all__ = [
     "Reading",
     "Request",
     "field_of",
+    "file_inside",
     "finite",
     "first_folder",
     "load_json",
@@ -179,6 +180,26 @@ def xyxy_from(values: Sequence[Any], where: str) -> Xyxy:
         raise DatasetError(f"{where}: {quoted(values, 60)} is not a box of four numbers; correct the label")
     left, top, right, bottom = (finite(value, where) for value in values)
     return left, top, right, bottom
+
+
+def file_inside(folder: Path, name: str, where: str) -> Path | None:
+    """Return the file ``name`` of ``folder``, or None where there is none; every name out of a label file goes here.
+
+    Raises:
+        DatasetError: the name leads out of the folder, or is none that a system can look for.
+    """
+    relative = Path(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise DatasetError(
+            f"{where}: the picture {quoted(name)} lies outside the dataset; give its path from the dataset's top folder"
+        )
+    path = folder / relative
+    try:
+        return path if path.is_file() else None
+    except OSError as error:
+        raise DatasetError(
+            f"{where}: cannot look for the picture {quoted(name)}: {error.strerror or error}; correct the name"
+        ) from error
 
 
 def pictures_by_name(folder: Path, *, stem: bool = False) -> dict[str, Path]:

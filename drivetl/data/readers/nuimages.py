@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from drivetl.data.pictures import picture_size_hw
-from drivetl.data.readers.common import Reading, Request, field_of, load_json, mappings, token_of, xyxy_from
+from drivetl.data.readers.common import (
+    Reading,
+    Request,
+    field_of,
+    file_inside,
+    load_json,
+    mappings,
+    token_of,
+    xyxy_from,
+)
 from drivetl.data.records import Attribute, Box, Sample
 from drivetl.errors import DatasetError, quoted
 
@@ -118,8 +127,8 @@ def _samples(tables: _Tables, root: Path) -> Iterator[Sample]:
     for row in tables.key_frames:
         where = tables.where("sample_data", row)
         name = str(field_of(row, "filename", where))
-        image = root / name
-        if ".." in Path(name).parts or not image.is_file():
+        image = file_inside(root, name, where)
+        if image is None:
             raise DatasetError(f"{where}: the picture {quoted(name)} is not below {quoted(root)}; restore it")
         sample = tables.join("sample_data", row, "sample_token", "sample")
         log = tables.join("sample", sample, "log_token", "log")

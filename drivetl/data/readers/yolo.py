@@ -33,7 +33,8 @@ def read(request: Request) -> Reading:
     """
     if (yaml := find_yaml(request.source)) is not None:
         dataset = Dataset(yaml)
-        samples = (sample for split in dataset.splits for sample in dataset.samples(split))
+        # As labelled: the import itself cuts boxes to their pictures, and tells of it.
+        samples = (sample for split in dataset.splits for sample in dataset.unclipped(split))
         reading = Reading(samples, sum(dataset.splits.values()), dataset.names, notes=list(dataset.notes))
         if not dataset.made_by_drivetl:
             # There a group is only the picture's own name, which says nothing about sequences.

@@ -92,12 +92,20 @@ def test_a_file_in_annotations_has_its_pictures_beside_that_folder(
         ({"annotations": 5}, "a list of records is expected"),
         ({"images": [{"id": 139, "file_name": "gone.jpg"}]}, "the picture 'gone.jpg' is not in"),
         ({"images": [{"id": 139, "file_name": "../val2017/000139.jpg"}]}, "outside the dataset"),
+        ({"images": [{"id": 139, "file_name": "x" * 5000}]}, "cannot look for the picture .*: File name too long"),
         ({"images": [{"id": 139, "file_name": "000139.jpg", "width": 100, "height": 200}]}, "says 100 x 200 pixels"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, picture: Any, as_json: Any, changes: Any, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         list(read(_request(tmp_path, picture, as_json, _document(**changes))).samples)
+
+
+def test_a_picture_outside_the_dataset_is_not_read(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    outside = str(picture(tmp_path / "elsewhere/private.jpg"))
+    request = _request(tmp_path / "source", picture, as_json, _document(images=[{"id": 139, "file_name": outside}]))
+    with pytest.raises(DatasetError, match="lies outside the dataset; give its path from the dataset's top folder"):
+        list(read(request).samples)
 
 
 def test_what_is_not_json_gives_the_line(tmp_path: Path) -> None:

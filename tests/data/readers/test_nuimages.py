@@ -131,7 +131,8 @@ def test_what_is_no_labelled_version_is_refused(tmp_path: Path) -> None:
         ("object_ann", {"attribute_tokens": [["a1"]]}, "not a list of tokens"),
         ("object_ann", {"bbox": [1, 2, 3]}, "not a box of four numbers"),
         ("sample", {"log_token": "gone"}, "log_token 'gone' is not in log"),
-        ("sample_data", {"filename": "../../etc/passwd"}, "is not below"),
+        ("sample_data", {"filename": "../../etc/passwd"}, "lies outside the dataset"),
+        ("sample_data", {"filename": "x" * 5000}, "cannot look for the picture .*: File name too long"),
         ("sample_data", {"filename": "samples/gone.jpg"}, "is not below"),
     ],
 )
@@ -142,6 +143,13 @@ def test_what_does_not_fit_is_named(
     tables[table][0].update(row)
     with pytest.raises(DatasetError, match=message):
         list(read(_request(tmp_path, picture, as_json, tables)).samples)
+
+
+def test_a_picture_outside_the_dataset_is_not_read(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    tables = _tables()
+    tables["sample_data"][0]["filename"] = str(picture(tmp_path / "elsewhere/private.jpg"))
+    with pytest.raises(DatasetError, match="lies outside the dataset; give its path from the dataset's top folder"):
+        list(read(_request(tmp_path / "source", picture, as_json, tables)).samples)
 
 
 def test_an_attribute_without_a_name_is_named(tmp_path: Path, picture: Any, as_json: Any) -> None:
