@@ -22,7 +22,7 @@ from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.selection import Judge, SharePoint
 from drivetl.adapt.trackers import refuse_login
 from drivetl.adapt.trainer import AdaptTrainer
-from drivetl.adapt.usable import check_usable
+from drivetl.adapt.usable import check_usable, refuse_shared
 from drivetl.adapt.usage import totals
 from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset
@@ -271,6 +271,8 @@ def _selection(config: TrainConfig, dataset: Dataset, resume: bool) -> tuple[Tra
                 f"{', '.join(dataset.splits)}"
             )
         return without, ["The dataset has no split 'val' to choose the epoch by, so the last epoch is taken." + idle]
+    if split is not None:
+        refuse_shared(dataset, split)
     if split is None or config.wise_ft != "select" or dataset.splits[split] >= config.min_selection_pictures:
         return config, []
     return without, [

@@ -17,7 +17,7 @@ from drivetl.data.pictures import picture_size_hw
 from drivetl.data.shared import in_both
 from drivetl.errors import DatasetError, quoted
 
-__all__ = ["check_usable"]
+__all__ = ["check_usable", "refuse_shared"]
 
 # What Ultralytics asks of pictures and labels (ultralytics.data.utils, verify_image_label and check_image).
 _SMALLEST_PX = 10
@@ -38,18 +38,14 @@ def check_usable(config: TrainConfig, dataset: Dataset, pictures: Iterable[Path]
         pictures: those to train on.
 
     Raises:
-        DatasetError: one cannot be used (the message gives file and line), or the labels are of poses, or
-            a picture to train on also stands in the split that chooses the epoch.
+        DatasetError: one cannot be used (the message gives file and line), or the labels are of poses.
         ImageError: a picture is missing or none.
     """
     dataset.training_document()
-    pictures = list(pictures)
     for picture in pictures:
         _check(picture, dataset)
     if config.selection_split is not None:
-        selecting = dataset.pictures(config.selection_split)
-        _refuse_shared(pictures, selecting, config.selection_split, dataset)
-        for picture in selecting:
+        for picture in dataset.pictures(config.selection_split):
             _check(picture, dataset)
     if config.replay is not None:
         source = open_dataset(config.replay)
@@ -58,9 +54,13 @@ def check_usable(config: TrainConfig, dataset: Dataset, pictures: Iterable[Path]
             _check(picture, source)
 
 
-def _refuse_shared(pictures: list[Path], selecting: list[Path], split: str, dataset: Dataset) -> None:
-    """Refuse to choose by what was trained on: the most overfitted weights would look best."""
-    if common := in_both(pictures, selecting):
+def refuse_shared(dataset: Dataset, split: str) -> None:
+    """Refuse to choose by what was trained on: the most overfitted weights would look best.
+
+    Raises:
+        DatasetError: a picture of the split ``train`` stands in ``split`` too.
+    """
+    if common := in_both(dataset.pictures("train"), dataset.pictures(split)):
         raise DatasetError(
             f"{len(common)} of the pictures to train on, such as {quoted(common[0])}, stand in the split "
             f"{quoted(split)} of {quoted(dataset.yaml_path)} too, which chooses the epoch and would favour what was "

@@ -72,6 +72,8 @@ def test_pictures_that_are_trained_on_choose_no_epoch(configure: Configure, tmp_
     (data / "data.yaml").write_text(yaml)
     with pytest.raises(DatasetError, match=r"2 of the pictures to train on, such as '.*val/0\.jpg', stand in .* 'val'"):
         check_run(configure(data=data), tmp_path / "run")
+    with pytest.raises(DatasetError, match="2 of the pictures to train on"):  # too few to choose by, all the same
+        check_run(configure(data=data, wise_ft="select"), tmp_path / "run")
     config = configure(data=data, selection_split=None)
     check_run(config, tmp_path / "run")
     assert "2 of the 2 pictures of 'val' stand in 'train' too" in figure_notes("val", config, open_dataset(data))[0]
