@@ -22,6 +22,7 @@ from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.selection import Judge, SharePoint
 from drivetl.adapt.trackers import refuse_login
 from drivetl.adapt.trainer import AdaptTrainer
+from drivetl.adapt.usable import check_usable, refuse_shared
 from drivetl.adapt.usage import totals
 from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset
@@ -151,7 +152,9 @@ def train(
     refuse_login(config.mlflow_uri or "")
     dataset = open_dataset(config.data)
     config, notes = _checked(config, dataset, judge, resume)
-    plan = plan_run(config, training_samples(dataset, config), dataset.names)
+    samples = training_samples(dataset, config)
+    check_usable(config, dataset, [sample.image for sample in samples])
+    plan = plan_run(config, samples, dataset.names)
     config = config.model_copy(update={"warmup_epochs": plan.warmup_epochs})
     start, rows = load_start(config, dataset)
     _check_teacher(config, rows)
@@ -183,9 +186,9 @@ def check_run(config: TrainConfig, out: Path, *, resume: bool = False, overwrite
     else:
         RunFolder(out).require_free(overwrite=overwrite)
     dataset = open_dataset(config.data)
-    _selection(config, dataset, resume)
+    config, _ = _selection(config, dataset, resume)
     check_sources(config, dataset.names)
-    training_samples(dataset, config)
+    check_usable(config, dataset, [sample.image for sample in training_samples(dataset, config)])
     _, rows = load_start(config, dataset)
     _check_teacher(config, rows)
 
@@ -260,6 +263,8 @@ def _selection(config: TrainConfig, dataset: Dataset, resume: bool) -> tuple[Tra
             "make one with: drivetl data split"
         )
     split = config.selection_split
+    if split in dataset.splits:
+        refuse_shared(dataset, split)
     if split is None or split == config.selecting_split(dataset.splits):
         return config, []
     without = config.model_copy(update={"selection_split": None})

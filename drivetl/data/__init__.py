@@ -5,6 +5,7 @@
     readers/        one file a published format            cards.py     datasets/*.yaml, typed
     importing.py    source files → dataset                 dataset.py   open any dataset, stream its samples
     layout.py       what a dataset looks like on disk      checking.py  what would spoil training
+    shared.py       pictures that stand in two splits
     splitting.py, folding.py, merging.py, stats.py, getting.py         the other verbs of `drivetl data`
     download.py     a resumable download of one file; `drivetl weights get` uses it too
 """

@@ -161,7 +161,7 @@ def names_from(value: str | Path) -> tuple[str, ...]:
             f"({', '.join(known_cards())})"
         )
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--names {quoted(path)} cannot be read as UTF-8 text") from error
     if not names or len(set(names)) != len(names):

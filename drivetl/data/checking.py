@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from drivetl.cores import usable_cores
 from drivetl.data.dataset import Dataset, label_path, open_dataset
 from drivetl.data.grouping import near_identical_across, picture_hash
 from drivetl.data.labels import LabelLineError, label_line, label_lines, parse_label_line
+from drivetl.data.merging import HELD_OUT
 from drivetl.data.pictures import PictureError, decode_picture, is_picture
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import sample_from, stored_lines
+from drivetl.data.shared import in_both
 from drivetl.errors import DatasetError, quoted
 from drivetl.progress import Progress, silent, tracked
 
@@ -71,7 +74,8 @@ def check_dataset(path: Path, progress: Progress = silent) -> CheckReport:
 
     Found are: pictures that are missing, unreadable, truncated, too large or changed since the import; labels that
     are missing, orphaned, malformed or changed; boxes outside the picture, without area, with NaN or twice; unknown
-    class ids; pictures that are near-identical, or of one group, on two sides of a split; classes without examples.
+    class ids; pictures that are the same, near-identical or of one group on two sides of a split; classes without
+    examples.
     Missing labels are a defect only where drivetl wrote the dataset: elsewhere such pictures are background.
 
     Raises:
@@ -84,7 +88,9 @@ def check_dataset(path: Path, progress: Progress = silent) -> CheckReport:
         entries = list(tracked(inspected, "checking pictures", total, progress))
     problems = [problem for entry in entries for problem in entry.problems]
     problems += _orphans(dataset, entries)
-    problems += _near_identical(dataset, entries)
+    shared, places = _shared(dataset, entries)
+    problems += shared
+    problems += _near_identical(dataset, [entry for entry in entries if entry.picture not in places])
     problems += _divided_groups(dataset, entries)
     missing, notes = _classes_without_examples(dataset, entries)
     problems += missing
@@ -146,7 +152,8 @@ def _inspect_labels(entry: _Entry, dataset: Dataset) -> None:
         try:
             class_id, box = parse_label_line(line, len(dataset.names), dataset.keypoint_columns)
         except LabelLineError as error:
-            entry.problems.append(Problem(error.kind, name, number, str(error)))
+            message = f"{error}; {error.remedy}" if error.kind == "label_in_pixels" else str(error)
+            entry.problems.append(Problem(error.kind, name, number, message))
             continue
         entry.classes[dataset.names[class_id]] += 1
         if min(box) < -_OUTSIDE_TOLERANCE or max(box) > 1 + _OUTSIDE_TOLERANCE:
@@ -199,6 +206,24 @@ def _orphans(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Problem]:
                 )
 
 
+def _shared(dataset: Dataset, entries: Sequence[_Entry]) -> tuple[list[Problem], set[Path]]:
+    """Return one problem for every two splits that have pictures in common, and these pictures."""
+    pictures: dict[str, list[Path]] = defaultdict(list)
+    for entry in entries:
+        pictures[entry.split].append(entry.picture)
+    problems: list[Problem] = []
+    places: set[Path] = set()
+    for one, other in combinations(pictures, 2):
+        if common := in_both(pictures[one], pictures[other]):
+            places.update(common, in_both(pictures[other], pictures[one]))
+            message = (
+                f"{len(common)} of the {len(pictures[other])} pictures of {quoted(other)} stand in {quoted(one)} too, "
+                f"the first is {quoted(_name(common[0], dataset))}; each picture belongs in one split"
+            )
+            problems.append(Problem("picture_shared", _name(dataset.yaml_path, dataset), None, message))
+    return problems, places
+
+
 def _near_identical(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Problem]:
     """Yield, for each picture, at most one near-identical picture in each other split."""
     hashed = [(entry, entry.hash_bits) for entry in entries if entry.hash_bits is not None]
@@ -229,12 +254,17 @@ def _classes_without_examples(dataset: Dataset, entries: Sequence[_Entry]) -> tu
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in entries:
         counts[entry.split].update(entry.classes)
+    if dataset.made_by_drivetl and not any(entry.stored.boxes for entry in entries if entry.stored is not None):
+        # An import makes such a dataset only of a folder that has no labels.
+        return [], ["No picture is labelled: train on it with --recipe unlabelled; nothing can be measured on it."]
     problems, notes = [], []
     yaml_name = _name(dataset.yaml_path, dataset)
     for name in dataset.names:
         if not any(found[name] for found in counts.values()):
             message = f"the class {quoted(name)} has no example"
             problems.append(Problem("class_without_examples", yaml_name, None, message))
+        elif HELD_OUT in counts and not any(found[name] for split, found in counts.items() if split != HELD_OUT):
+            notes.append(f"The class {quoted(name)} has examples in {HELD_OUT} alone, so that it cannot be learned.")
         elif "train" in counts and not counts["train"][name]:
             message = f"the class {quoted(name)} has no example in train"
             problems.append(Problem("class_without_examples", yaml_name, None, message))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -10,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from drivetl.config import load_yaml
+from drivetl.data.class_names import case_notes, class_names
 from drivetl.data.clipping import Clipping, clipping_notes
 from drivetl.data.labels import read_boxes
 from drivetl.data.pictures import UNREAD_ENDINGS, is_picture, picture_size_hw
 from drivetl.data.places import exists, listed_in, place_of
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import fingerprint, picture_of, sample_from, stored_lines
-from drivetl.data.text import plain
 from drivetl.errors import DatasetError, quoted
 from drivetl.files import files_below
 
@@ -73,6 +74,11 @@ def open_dataset(path: Path) -> Dataset:
         )
     yaml_path = find_yaml(path)
     if yaml_path is None:
+        if path.is_dir() and any(is_picture(file) for file in path.iterdir()):
+            raise DatasetError(
+                f"{quoted(path)} is a folder of pictures without a {YAML_FILE}; if nobody has labelled them, make a "
+                f"dataset of them with: drivetl data import yolo {shlex.quote(str(path))} --names coco --out DATASET"
+            )
         raise DatasetError(
             f"{quoted(path)} has no {YAML_FILE}; give a dataset folder, or make one with: "
             "drivetl data import FORMAT SOURCE --out DATASET"
@@ -113,7 +119,7 @@ class Dataset:
         self._document = load_yaml(self.yaml_path)
         if "validation" in self._document:  # as Ultralytics reads it
             self._document.setdefault("val", self._document["validation"])
-        self.names = self._read_names()
+        self.names = class_names(self._document, self.yaml_path)
         self.keypoint_columns = 0 if self.made_by_drivetl else self._read_keypoint_columns()
         self._notes = list(notes)
         self._clipping: dict[str, Clipping] = {}
@@ -122,6 +128,7 @@ class Dataset:
                 f"The key 'download' of {quoted(yaml_path)} is ignored: drivetl neither fetches nor runs what a "
                 "dataset file names."
             )
+        self._notes += case_notes(self.names, yaml_path)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -129,10 +136,10 @@ class Dataset:
 
     @cached_property
     def splits(self) -> dict[str, int]:
-        """Number of pictures of each split that has any.
+        """Number of pictures of each split.
 
         Raises:
-            DatasetError: the files cannot be read, or there is no picture at all.
+            DatasetError: the files cannot be read, or the YAML names a split without any picture in whatever format.
         """
         if self.made_by_drivetl:
             counts = Counter(str(document.get("split")) for _, document in stored_lines(self.samples_path))
@@ -146,7 +153,19 @@ class Dataset:
             raise DatasetError(
                 f"the dataset {quoted(self.root)} has no pictures; check the paths in {quoted(self.yaml_path)}"
             )
+        for split in counts.keys() - found.keys():
+            self._refuse_empty(split)
         return found
+
+    def _refuse_empty(self, split: str) -> None:
+        """Refuse a split whose pictures are nowhere; of what is there in another format, `unread` tells."""
+        places = self._places(split)
+        if any(unread_pictures(place) for place in places if place.is_dir()):
+            return
+        raise DatasetError(
+            f"{quoted(self.yaml_path)}: {quoted(split)} names {', '.join(map(quoted, places))} without any picture; "
+            f"correct the path, or remove {quoted(split)}"
+        )
 
     @cached_property
     def unread(self) -> list[Path]:
@@ -267,21 +286,6 @@ class Dataset:
         length = path.stat().st_size if path.is_file() else -1
         text = labels.read_bytes().decode("utf-8", "replace") if labels.is_file() else ""
         return f"{split}\0{relative}\0{length}\0{text}"
-
-    def _read_names(self) -> tuple[str, ...]:
-        names = self._document.get("names")
-        if isinstance(names, dict) and names.keys() == set(range(len(names))):
-            names = [names[index] for index in range(len(names))]
-        if not isinstance(names, list) or not names:
-            raise DatasetError(
-                f"{quoted(self.yaml_path)}: 'names' must list the classes, or map the ids 0, 1, 2, … to them "
-                "without a gap"
-            )
-        result = tuple(plain(str(name)) for name in names)
-        twice = [name for name, count in Counter(result).items() if count > 1]
-        if twice:
-            raise DatasetError(f"{quoted(self.yaml_path)}: the class {quoted(twice[0])} stands twice in 'names'")
-        return result
 
     def _read_keypoint_columns(self) -> int:
         """Return the number of columns that ``kpt_shape`` [points, 2 or 3 values each] adds to a label line."""

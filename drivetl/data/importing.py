@@ -101,11 +101,14 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     if not samples:
         raise DatasetError(f"{quoted(source)} has no labelled pictures in the format {format}")
     samples, split_notes = _with_splits(samples, reading, split_names or {}, (val, test, seed), progress)
-    class_names = _kept_classes(samples, mapping, source)
+    class_names = _kept_classes(samples, reading, mapping, source)
     ignored = sum(len(sample.ignore) for sample in samples)
     origin = Origin(format, chosen.name, classes, ignored, dict(sorted(converter.dropped.items())))
     dataset = write_dataset(out, samples, class_names, origin, link=link, overwrite=overwrite, progress=progress)
-    return _result(out, dataset, samples, class_names, origin, (*reading.notes, *split_notes, *converter.notes()))
+    notes = [*reading.notes, *split_notes, *converter.notes()]
+    if not reading.unlabelled:  # there, nothing could be measured on a split
+        notes += _missing_split_notes(dataset.splits)
+    return _result(out, dataset, samples, class_names, origin, notes)
 
 
 def _result(
@@ -114,7 +117,7 @@ def _result(
     samples: Sequence[Sample],
     class_names: tuple[str, ...],
     origin: Origin,
-    notes: tuple[str, ...],
+    notes: Sequence[str],
 ) -> ImportResult:
     splits, per_class = counts_of(samples, class_names)
     return ImportResult(
@@ -127,7 +130,7 @@ def _result(
         splits,
         class_names,
         dataset.fingerprint,
-        (*notes, *_missing_split_notes(splits)),
+        tuple(notes),
     )
 
 
@@ -145,8 +148,11 @@ def _card_for(format: str, source: Path, card: str | Path | None) -> DatasetCard
     return chosen
 
 
-def _kept_classes(samples: Sequence[Sample], mapping: ClassMap, source: Path) -> tuple[str, ...]:
+def _kept_classes(samples: Sequence[Sample], reading: Reading, mapping: ClassMap, source: Path) -> tuple[str, ...]:
     boxed = {box.class_name for sample in samples for box in sample.boxes}
+    if reading.unlabelled:  # what the pictures may show
+        targets = {mapping.target(name) for name in reading.class_names or ()}
+        boxed = {name for name in targets if name is not None and name != DROP}
     if not mapping.names(boxed):
         raise DatasetError(
             f"{quoted(source)} has no box of a class that its card keeps; edit a card and pass it with --card"

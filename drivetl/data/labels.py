@@ -10,19 +10,34 @@ from drivetl.data.records import Box, Xyxy
 from drivetl.errors import DatasetError, quoted
 from drivetl.files import read_limited
 
-__all__ = ["LabelLineError", "clipped", "label_line", "label_lines", "parse_label_line", "read_boxes"]
+__all__ = [
+    "LabelLineError",
+    "clipped",
+    "label_line",
+    "label_lines",
+    "parse_label_line",
+    "read_boxes",
+    "read_fractions",
+]
 
 _LIMIT_BYTES = 16 << 20
-# In pictures. Pixels in the place of fractions stay far below; what lies beyond overflows where areas are computed.
+# Labels of objects that leave the picture reach a little beyond 1. A box of which a number is above 2 would be at least
+# half outside; pixels are above it everywhere but in the very corner.
+_LARGEST_FRACTION = 2.0
+# In pictures. What lies beyond overflows where areas are computed.
 _LIMIT_FRACTION = 1e6
 
 
 class LabelLineError(ValueError):
-    """One label line cannot be used; ``kind`` names the defect for `drivetl.data.check_dataset`."""
+    """One label line cannot be used.
 
-    def __init__(self, kind: str, message: str) -> None:
+    ``kind`` names the defect for `drivetl.data.check_dataset`, ``remedy`` says what helps.
+    """
+
+    def __init__(self, kind: str, message: str, remedy: str = "correct or remove the line") -> None:
         super().__init__(message)
         self.kind = kind
+        self.remedy = remedy
 
 
 def label_line(class_id: int, xyxy_px: Xyxy, size_hw: tuple[int, int]) -> str:
@@ -34,13 +49,13 @@ def label_line(class_id: int, xyxy_px: Xyxy, size_hw: tuple[int, int]) -> str:
 
 
 def label_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the number (from 1) and text of every line that is not blank.
+    """Yield the number (from 1) and text of every line that is not blank; editors on Windows put a BOM before them.
 
     Raises:
         DatasetError: the file cannot be read as text of at most 16 MiB.
     """
     try:
-        text = read_limited(path, _LIMIT_BYTES).decode("utf-8")
+        text = read_limited(path, _LIMIT_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise DatasetError(f"the label file {quoted(path)} cannot be read as text: {quoted(error)}") from error
     for number, line in enumerate(text.splitlines(), start=1):
@@ -57,7 +72,8 @@ def parse_label_line(
     the box. In a dataset of poses (``kpt_shape`` in its YAML) it is a box, then ``keypoint_columns`` of keypoints.
 
     Raises:
-        LabelLineError: wrong number of columns, not numbers, NaN, an unknown class id, no area, or absurdly far away.
+        LabelLineError: wrong number of columns, not numbers, NaN, an unknown class id, no area, or so far away that the
+            numbers must be pixels.
     """
     columns = line.split()
     if keypoint_columns and len(columns) != 5 + keypoint_columns:
@@ -87,6 +103,12 @@ def parse_label_line(
         box = (centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2)
     else:
         box = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
+    if max(values[:4] if keypoint_columns else values) > _LARGEST_FRACTION:
+        raise LabelLineError(
+            "label_in_pixels",
+            f"{quoted(line.strip(), 60)} looks like pixels, where YOLO has fractions of the picture",
+            "divide what is horizontal by the picture's width, and what is vertical by its height",
+        )
     if not all(abs(value) <= _LIMIT_FRACTION for value in box):
         raise LabelLineError(
             "box_outside", f"{quoted(line.strip(), 60)} is a box far outside the picture; coordinates are fractions"
@@ -108,6 +130,22 @@ def clipped(xyxy_px: Xyxy, size_hw: tuple[int, int]) -> Xyxy:
     )
 
 
+def read_fractions(
+    path: Path, class_count: int, keypoint_columns: int = 0
+) -> Iterator[tuple[int, str, int, tuple[float, float, float, float]]]:
+    """Yield every line of a label file: number and text, then class id and box as `parse_label_line` gives them.
+
+    Raises:
+        DatasetError: the file or a line cannot be used; the message gives file and line.
+    """
+    for number, line in label_lines(path):
+        try:
+            class_id, box = parse_label_line(line, class_count, keypoint_columns)
+        except LabelLineError as error:
+            raise DatasetError(f"{quoted(path)}, line {number}: the label {error}; {error.remedy}") from error
+        yield number, line, class_id, box
+
+
 def read_boxes(
     path: Path, names: Sequence[str], size_hw: tuple[int, int], keypoint_columns: int = 0
 ) -> tuple[Box, ...]:
@@ -117,13 +155,7 @@ def read_boxes(
         DatasetError: a line cannot be used; the message gives file and line.
     """
     height, width = size_hw
-    boxes = []
-    for number, line in label_lines(path):
-        try:
-            class_id, (left, top, right, bottom) = parse_label_line(line, len(names), keypoint_columns)
-        except LabelLineError as error:
-            raise DatasetError(
-                f"{quoted(path)}, line {number}: the label {error}; correct or remove the line"
-            ) from error
-        boxes.append(Box(names[class_id], (left * width, top * height, right * width, bottom * height)))
-    return tuple(boxes)
+    return tuple(
+        Box(names[class_id], (left * width, top * height, right * width, bottom * height))
+        for _, _, class_id, (left, top, right, bottom) in read_fractions(path, len(names), keypoint_columns)
+    )

@@ -82,8 +82,9 @@ def merge_datasets(
         f"The class {quoted(name)} is not labelled in {quoted(label)}: its objects there train as background."
         for label, dataset in datasets.items()
         for name in classes
-        if name not in dataset.names
+        if name not in dataset.names and label not in leave_out  # which does not train
     ]
+    notes += [_held_out_note(label, dataset) for label, dataset in datasets.items() if label in leave_out]
     notes += [note for dataset in datasets.values() for note in dataset.notes]
     return MergeResult(merged, tuple(notes))
 
@@ -113,8 +114,22 @@ def _all(label: str, dataset: Dataset) -> Iterator[Sample]:
     return (_named(sample, label) for split in dataset.splits for sample in dataset.samples(split))
 
 
+def _held_out_split(dataset: Dataset) -> str | None:
+    """Return which split of a dataset is held out; None: all."""
+    return next((split for split in ("val", "test") if split in dataset.splits), None)
+
+
+def _held_out_note(label: str, dataset: Dataset) -> str:
+    split = _held_out_split(dataset)
+    if split is None:
+        return f"All {sum(dataset.splits.values())} pictures of {quoted(label)} are held out."
+    note = f"Of {quoted(label)} the {dataset.splits[split]} pictures of {split!r} are held out"
+    others = ", ".join(f"{count} of {name!r}" for name, count in dataset.splits.items() if name != split)
+    return f"{note}; its others ({others}) are not in the new dataset." if others else f"{note}."
+
+
 def _held_out(label: str, dataset: Dataset) -> Iterator[Sample]:
-    split = next((split for split in ("val", "test") if split in dataset.splits), None)
+    split = _held_out_split(dataset)
     for sample in _all(label, dataset):
         if split is None or sample.split == split:
             yield dataclasses.replace(sample, split=HELD_OUT)

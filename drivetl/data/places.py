@@ -49,7 +49,7 @@ def listed_in(path: Path) -> list[Path]:
     if not path.is_file():
         raise DatasetError(f"{quoted(path)} is neither a folder nor a text file that lists pictures; correct the path")
     try:
-        lines = read_limited(path, _LIST_LIMIT_BYTES).decode("utf-8").splitlines()
+        lines = read_limited(path, _LIST_LIMIT_BYTES).decode("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DatasetError(f"{quoted(path)} cannot be read as a list of pictures in UTF-8: {quoted(error)}") from error
     found = []

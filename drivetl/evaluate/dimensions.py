@@ -143,10 +143,14 @@ def _attributes(said: Sequence[Mapping[str, Attribute]], things: str, notes: lis
 
 
 def _coded(column: Sequence[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]] | None:
-    """Return values and codes; numbers with many values are cut at their quartiles. None: too many values."""
+    """Return values and codes; numbers with many values are cut at their quartiles. None: too many values.
+
+    Whole numbers may be kinds, as KITTI's four of occlusion are; fractions are measures, of which few values are many.
+    """
     counts = Counter(value for value in column if value is not None)
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in counts)
-    if numbers and len(counts) > _MOST_VALUES // 2:
+    measures = numbers and not all(float(value).is_integer() for value in counts)
+    if numbers and len(counts) > (_BINS if measures else _MOST_VALUES // 2):
         return _binned(np.array([np.nan if value is None else float(value) for value in column]))
     if len(counts) > _MOST_VALUES:
         return None
@@ -161,7 +165,7 @@ def _binned(values: NDArray[np.float64]) -> tuple[tuple[str, ...], NDArray[np.in
     # Many objects share the lowest value (not occluded at all), so that quartiles can coincide.
     edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)))
     inner = edges[1:-1]
-    if len(inner) and np.mean(known == edges[0]) > 1 / _BINS:
+    if np.mean(known == edges[0]) > 1 / _BINS:
         inner = np.unique([np.nextafter(edges[0], np.inf), *inner])
     code = np.searchsorted(inner, values, side="right").astype(np.int64)
     code[np.isnan(values)] = -1

@@ -22,12 +22,24 @@ def slice_lines(document: dict[str, Any]) -> list[str]:
         small = len(document["pairs"]) - len(sure)
         lines += ["", f"weakest pairs ({small} of {len(document['pairs'])} pairs are too small; --json has all)"]
         lines += _table(weakest)
+    lines += _legend(document)
     for key, what in (("weakest", "condition"), ("weakest_boxes", "kind of boxes")):
         entry = document[key]
         if entry is not None:
             lines.append(f"weakest {what}: {_name(entry)}, mAP50-95 {entry['map50_95']:.3f} ({_against(entry)})")
     lines += [f"{d['name']}: {d['note']}" for d in document["dimensions"] if d["note"]]
     return [*lines, *document["notes"]]
+
+
+def _legend(document: dict[str, Any]) -> list[str]:
+    """Say what the columns of the tables mean, as far as the tables show it."""
+    legend = ["to all: mAP50-95 against that of all pictures, over the classes that have a box in the slice"]
+    if any(entry["too_small"] for entry in document["single"]):
+        legend.append(
+            f"too small: under {document['min_boxes']} boxes, or boxes in under {document['min_groups']} groups of "
+            "pictures, which is too few to say something"
+        )
+    return legend
 
 
 def _name(entry: dict[str, Any]) -> str:

@@ -168,6 +168,8 @@ def under(name: str, reporter: Reporter) -> Progress:
 
 def figure_notes(reported: str | None, config: TrainConfig, dataset: Dataset) -> list[str]:
     """Return what limits the figures before and after."""
+    from drivetl.data.shared import in_both
+
     notes = []
     if reported is None:
         notes.append("The dataset has neither 'test' nor 'val', so there are no figures before and after.")
@@ -175,6 +177,11 @@ def figure_notes(reported: str | None, config: TrainConfig, dataset: Dataset) ->
         notes.append(f"The split {reported!r} also chose the epoch, so the adapted figure is slightly too good on it.")
     elif reported == "train":
         notes.append("The split 'train' was trained on, so the adapted figure says nothing of other pictures.")
+    elif common := in_both(dataset.pictures(reported), dataset.pictures("train")):
+        notes.append(
+            f"{len(common)} of the {dataset.splits[reported]} pictures of {reported!r} stand in 'train' too, so the "
+            "adapted figure is too good."
+        )
     if config.retention is None:
         notes.append(
             "What the model forgot was not measured, because no source pictures were named: --retention DATASET does."

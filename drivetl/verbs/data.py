@@ -143,7 +143,8 @@ def merge(
         str | None, typer.Option(metavar="A,B,…", help="What to call them. Default: folder names.")
     ] = None,
     leave_out: Annotated[
-        list[str] | None, typer.Option("--leave-out", help="Keep this one out of training, as the split held_out.")
+        list[str] | None,
+        typer.Option("--leave-out", help="Hold this one out: its val, else test, else all is the split held_out."),
     ] = None,
     copy: CopyFlag = False,
     overwrite: OverwriteFlag = False,

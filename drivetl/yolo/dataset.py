@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,8 @@ from drivetl.yolo.ultra import (
 __all__ = ["ReadOnlyDataset"]
 
 _TAIL_BYTES = 1 << 16
+# Ultralytics begins a line with the coloured name of its task: ESC[34m ESC[1m train: ESC[0m.
+_COLOURED_PREFIX = re.compile(r"\x1b\[\d*m(?:\w+: )?")
 
 
 class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
@@ -161,6 +164,7 @@ class ReadOnlyDataset(YOLODataset):  # type: ignore[misc]
         found, corrupt = scan["results"][0], scan["results"][3]
         if corrupt:
             message = next((m for m in scan["msgs"] if "ignoring" in m), "no details")
+            message = _COLOURED_PREFIX.sub("", message)
             raise DatasetError(
                 f"{corrupt} picture(s) or label(s) cannot be used, the first: {quoted(message, 240)}; "
                 "run 'drivetl data check' for the whole list"

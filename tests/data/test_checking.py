@@ -147,3 +147,22 @@ def test_nothing_to_check(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("train: images\nnames: [car]\n")
     with pytest.raises(DatasetError, match="has no pictures"):
         check_dataset(tmp_path)
+
+
+def test_labels_in_pixels_are_named(yolo_source: Path) -> None:
+    (yolo_source / LABEL).write_text("0 0.5 0.5 0.2 0.4\n0 100 50 40 40\n")
+    (problem,) = check_dataset(yolo_source).problems
+    assert (problem.kind, problem.file, problem.line) == ("label_in_pixels", LABEL, 2)
+    assert "looks like pixels" in problem.message and "divide what is horizontal" in problem.message
+
+
+def test_one_folder_for_two_splits_is_one_problem(yolo_source: Path, tmp_path: Path) -> None:
+    names = "names: [car, person]\n"
+    (yolo_source / "data.yaml").write_text(f"train: images/train\nval: images/train\n{names}")
+    (problem,) = check_dataset(yolo_source).problems
+    assert (problem.kind, problem.file) == ("picture_shared", "data.yaml")
+    assert problem.message.startswith("3 of the 3 pictures of 'val' stand in 'train' too, the first is 'images/train/a")
+    import_dataset("yolo", yolo_source, tmp_path / "out")  # which links to the same file twice
+    assert [p.kind for p in check_dataset(tmp_path / "out").problems] == ["picture_shared"]
+    (yolo_source / "data.yaml").write_text(f"train: [images/train, images/val]\nval: images/val\n{names}")
+    assert [p.message[:20] for p in check_dataset(yolo_source).problems] == ["1 of the 1 pictures "]

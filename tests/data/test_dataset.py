@@ -278,6 +278,29 @@ def test_a_dataset_of_poses_gives_its_boxes(yolo_source: Path) -> None:
             open_dataset(yolo_source)
 
 
+def test_a_number_of_classes_that_contradicts_the_names_is_refused(yolo_source: Path) -> None:
+    yaml = yolo_source / "data.yaml"
+    text = yaml.read_text()
+    yaml.write_text(f"{text}nc: 2\n")
+    assert open_dataset(yolo_source).names == ("car", "person")
+    yaml.write_text(f"{text}nc: 6\n")
+    with pytest.raises(DatasetError, match=r"'nc' is '?6'?, but 'names' has 2 classes"):
+        open_dataset(yolo_source)
+
+
+def test_a_split_without_pictures_is_refused(yolo_source: Path) -> None:
+    text = "train: labels/train\nval: images/val\nnames: [car, person]\n"
+    (yolo_source / "data.yaml").write_text(text)
+    with pytest.raises(DatasetError, match=r"'train' names '.*labels/train' without any picture; correct the path"):
+        open_dataset(yolo_source).splits  # noqa: B018 - it is read from the disk here
+
+
+def test_classes_that_differ_in_case_alone_are_noted(yolo_source: Path) -> None:
+    (yolo_source / "data.yaml").write_text("train: images/train\nnames: [person, Person]\n")
+    (note,) = open_dataset(yolo_source).notes
+    assert note.startswith("The classes 'person' and 'Person' of ") and "differ in case alone" in note
+
+
 def test_a_picture_whose_name_is_not_utf8(yolo_source: Path, tmp_path: Path) -> None:
     for path in (yolo_source / "images/train/a.jpg", yolo_source / "labels/train/a.txt"):
         path.rename(os.fsdecode(os.fsencode(path.parent / "stra") + b"\xdfe" + os.fsencode(path.suffix)))

@@ -12,6 +12,7 @@ import yaml
 from drivetl.data import check_dataset, import_dataset, merge_datasets, open_dataset
 from drivetl.data.importing import standard_split
 from drivetl.errors import ConfigError, DatasetError, OutputError
+from drivetl.taxonomy import DRIVING_CLASSES
 from drivetl.weather.dataset import weather_dataset
 
 KITTI_LINE = "{} 0.00 0 -1.57 {} {} {} {} 1.5 1.6 3.9 1.0 1.5 20.0 -1.6\n"
@@ -339,3 +340,33 @@ def test_the_source_is_not_overwritten(yolo_source: Path, inside: str) -> None:
     with pytest.raises(OutputError, match=r"is the dataset itself, lies in it or holds it.*choose another --out"):
         import_dataset("yolo", source, out, overwrite=True)
     assert sorted(out.rglob("*")) == before
+
+
+def test_labels_in_pixels_are_refused(yolo_source: Path, tmp_path: Path) -> None:
+    (yolo_source / "labels/train/a.txt").write_text("0 0.5 0.5 0.2 0.4\n0 100 50 40 40\n")
+    with pytest.raises(DatasetError, match=r"a\.txt', line 2: the label '0 100 50 40 40' looks like pixels"):
+        import_dataset("yolo", yolo_source, tmp_path / "out")
+
+
+def test_pictures_that_nobody_has_labelled(tmp_path: Path, picture: Any) -> None:
+    street = tmp_path / "street"
+    for index in range(3):
+        picture(street / "drive" / f"{index}.jpg", seed=index)
+    result = import_dataset("yolo", street, tmp_path / "out", names="coco")
+    assert (result.splits, result.boxes) == ({"train": 3}, 0)
+    assert {"person", "car", "truck"} <= set(result.names) <= set(DRIVING_CLASSES)
+    (note,) = result.notes
+    assert "has no labels, so its 3 pictures are all unlabelled" in note and "--recipe unlabelled" in note
+    report = check_dataset(tmp_path / "out")
+    assert report.ok and "No picture is labelled" in report.notes[0]
+    with pytest.raises(DatasetError, match=r"drivetl data import yolo .*street/drive --names coco --out DATASET"):
+        open_dataset(street / "drive")
+
+
+@pytest.mark.parametrize("ending", ["txt", "xml", "json"])
+def test_labels_in_an_unexpected_place_are_not_taken_for_none(tmp_path: Path, picture: Any, ending: str) -> None:
+    picture(tmp_path / "street" / "a.jpg")
+    (tmp_path / "street" / "annotations").mkdir()
+    (tmp_path / "street" / "annotations" / f"a.{ending}").write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(DatasetError, match="no folder 'labels/'"):
+        import_dataset("yolo", tmp_path / "street", tmp_path / "out", names="coco")

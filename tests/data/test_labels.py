@@ -38,7 +38,9 @@ def test_a_polygon_gives_its_extent() -> None:
         ("999 0.5 0.5 0.2 0.2", "unknown_class"),
         ("-1 0.5 0.5 0.2 0.2", "unknown_class"),
         ("0.5 0.5 0.5 0.2 0.2", "unknown_class"),
-        ("0 1e308 0.5 1e308 0.2", "box_outside"),
+        ("0 1e308 0.5 1e308 0.2", "label_in_pixels"),
+        ("0 640 360 120 90", "label_in_pixels"),
+        ("0 0.1 0.2 0.5 300 0.3 0.9", "label_in_pixels"),
         ("0 0.1 0.2 0.5 -3e6 0.3 0.9", "box_outside"),
         ("0 0.5 0.5 0 0.2", "box_area"),
         ("0 0.5 0.5 0.2 -0.2", "box_area"),
@@ -55,6 +57,23 @@ def test_an_error_gives_file_and_line(tmp_path: Path) -> None:
     path.write_text("0 0.5 0.5 0.2 0.2\n\n0 0.5 0.5 0.2\n")
     with pytest.raises(DatasetError, match=r"a\.txt', line 3: the label has 4 columns"):
         read_boxes(path, ["car"], (100, 100))
+
+
+def test_pixels_are_told_from_boxes_that_leave_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("0 1.2 0.5 1.6 0.2\n0 0.5 0.5 0.2 0.2\n")
+    assert len(read_boxes(path, ["car"], (100, 100))) == 2
+    path.write_text("0 0.5 0.5 0.2 0.2\n0 640 360 120 90\n")
+    with pytest.raises(
+        DatasetError, match=r"a\.txt', line 2: the label '0 640 360 120 90' looks like pixels.*; divide"
+    ):
+        read_boxes(path, ["car"], (100, 100))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbf0 0.5 0.5 0.2 0.2\n")
+    assert len(read_boxes(path, ["car"], (100, 100))) == 1
 
 
 def test_clipping_keeps_the_inside() -> None:

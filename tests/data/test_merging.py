@@ -56,6 +56,23 @@ def test_left_out_is_held_out(two: tuple[Path, Path], tmp_path: Path) -> None:
     assert {sample.attributes["dataset"] for sample in trained} == {"clear"}
 
 
+def test_what_is_left_out_is_accounted_for(two: tuple[Path, Path], tmp_path: Path) -> None:
+    held = "Of {!r} the 1 pictures of 'val' are held out; its others (3 of 'train') are not in the new dataset."
+    # Objects of a class that fog does not label train as background only where fog trains.
+    assert merge_datasets(two, tmp_path / "one", leave_out=["fog"]).notes == (held.format("fog"),)
+    background = "The class 'person' is not labelled in 'fog': its objects there train as background."
+    assert merge_datasets(two, tmp_path / "two", leave_out=["day"]).notes == (background, held.format("day"))
+
+
+def test_a_class_of_what_is_left_out_is_no_defect(yolo_source: Path, two: tuple[Path, Path], tmp_path: Path) -> None:
+    (yolo_source / "labels/val/d.txt").write_text("0 0.5 0.5 1 1\n1 0.5 0.5 0.2 0.4\n")
+    import_dataset("yolo", yolo_source, tmp_path / "walkers")
+    merge_datasets([two[1], tmp_path / "walkers"], tmp_path / "both", leave_out=["walkers"])
+    report = check_dataset(tmp_path / "both")
+    assert "class_without_examples" not in {problem.kind for problem in report.problems}
+    assert report.notes == ("The class 'person' has examples in held_out alone, so that it cannot be learned.",)
+
+
 def test_a_merged_dataset_can_be_split_and_opened_again(two: tuple[Path, Path], tmp_path: Path) -> None:
     merge_datasets(two, tmp_path / "both")
     again = open_dataset(tmp_path / "both")

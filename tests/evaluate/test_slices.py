@@ -155,6 +155,28 @@ def test_what_is_missing_or_cannot_be_cut_by_is_said() -> None:
     assert document["dimensions"][0]["name"] == "weather"
 
 
+@pytest.mark.parametrize(
+    ("said", "values"),
+    [
+        # As KITTI has truncation: most objects are whole, and hardly two others are cut off alike.
+        ([0.0] * 33 + [0.02, 0.05, 0.14, 0.34, 0.5, 0.79, 0.92], ("0", "0.02 to 0.92")),
+        ([0.0] * 16 + [0.1] * 6 + [0.2] * 6 + [0.5] * 6 + [0.9] * 6, ("0", "0.1 to 0.2", "0.5 to 0.9")),
+        ([0, 1, 2, 3, 4] * 8, ("0", "1", "2", "3", "4")),
+        ([0.5, 1.0] * 20, ("0.5", "1")),
+    ],
+)
+def test_measures_are_cut_into_few_slices(said: list[float], values: tuple[str, ...]) -> None:
+    facts = Facts()
+    for sample, value in zip(samples(), said, strict=True):
+        facts.add(replace(sample, attributes={"truncated": value}, boxes=(), ignore=()), 0)
+    nothing = np.zeros((0, 4))
+    truth = Truth(np.zeros(0, int), np.zeros(0, int), nothing, np.zeros(0, bool), 40, 2)
+    found = Found(np.zeros(0, int), np.zeros(0, int), nothing.astype(np.float32), np.zeros(0, np.float32))
+    (cut,) = (d for d in dimensions(facts, truth, found)[0] if d.name == "truncated")
+    assert cut.values == values
+    assert cut.picture is not None and set(cut.picture.tolist()) == set(range(len(values)))
+
+
 def test_a_class_that_a_resample_lacks_makes_no_difference() -> None:
     """The bus is never found, and stands in 2 pictures of the night and all 40 of the day; cars are found alike."""
     rng = np.random.default_rng(1)

@@ -113,7 +113,8 @@ def test_a_predictions_file_takes_the_place_of_the_model(
     assert recorded["errors"]["thresholds"][0]["gives"]["recall"] >= 0.5
     assert all(entry["too_small"] for entry in recorded["slices"]["single"])
     text = run("evaluate", str(file), *data, "--slices", "--errors")
-    assert "too small" in text and "missed" in text and "D-ECE" in text
+    assert "to all: mAP50-95 against that of all pictures" in text
+    assert "too small: under 20 boxes, or boxes in under 10 groups" in text and "missed" in text and "D-ECE" in text
     for words, sentence in (
         (("--weather",), "--weather needs the model"),
         (("--predictions", "other.json"), "predictions already"),

@@ -1,4 +1,4 @@
-"""YOLO layout: a ``data.yaml``, or bare ``images/`` and ``labels/`` with class names given by hand.
+"""YOLO layout: a ``data.yaml``, or bare ``images/`` and ``labels/`` with class names given by hand; or pictures alone.
 
 Source of the schema: docs.ultralytics.com, "Object detection datasets". A picture without a label file is background.
 """
@@ -19,9 +19,13 @@ from drivetl.files import files_below
 
 __all__ = ["read"]
 
+_LABEL_ENDINGS = (".txt", ".xml", ".json")
+
 
 def read(request: Request) -> Reading:
     """Read the dataset that a ``data.yaml`` describes, or ``images/[<split>/]`` beside ``labels/[<split>/]``.
+
+    A folder of pictures with no labels anywhere is unlabelled, all of it to train on.
 
     Raises:
         DatasetError: folders are missing, there are no class names, drivetl reads none of the pictures, or a label line
@@ -31,7 +35,7 @@ def read(request: Request) -> Reading:
         dataset = Dataset(yaml)
         # As labelled: the import itself cuts boxes to their pictures, and tells of it.
         samples = (sample for split in dataset.splits for sample in dataset.unclipped(split))
-        reading = Reading(samples, sum(dataset.splits.values()), dataset.names, list(dataset.notes))
+        reading = Reading(samples, sum(dataset.splits.values()), dataset.names, notes=list(dataset.notes))
         if not dataset.made_by_drivetl:
             # There a group is only the picture's own name, which says nothing about sequences.
             reading.samples = (dataclasses.replace(sample, group="") for sample in samples)
@@ -43,6 +47,13 @@ def read(request: Request) -> Reading:
             f"{quoted(request.source)} has no data.yaml, so the class names are unknown; pass --names FILE (one name a "
             "line, in the order of the ids) or --names coco"
         )
+    if (frames := _unlabelled(request.source)) is not None:
+        note = (
+            f"{quoted(request.source)} has no labels, so its {len(frames)} pictures are all unlabelled, in the split "
+            "'train'; learn from them with: drivetl train --recipe unlabelled."
+        )
+        alone = (Sample(path, picture_size_hw(path), "train", "", ()) for path in frames)
+        return Reading(alone, len(frames), request.names, unlabelled=True, notes=[note])
     first_folder(request.source, ("labels",), "label files")
     images = first_folder(request.source, ("images",), "pictures")
     pictures = [path for path in files_below(images) if is_picture(path)]
@@ -50,7 +61,19 @@ def read(request: Request) -> Reading:
     if unread and not pictures:
         raise DatasetError(f"{quoted(images)} has no picture that drivetl reads: {unread_note(unread)}")
     bare = _samples(pictures, images, request.names)
-    return Reading(bare, len(pictures), request.names, _notes(pictures, unread))
+    return Reading(bare, len(pictures), request.names, notes=_notes(pictures, unread))
+
+
+def _unlabelled(source: Path) -> list[Path] | None:
+    """Return the pictures of a folder; None where something in it may be a label, if not where it is looked for."""
+    if not source.is_dir() or (source / "labels").exists():
+        return None
+    files = files_below(source)
+    pictures = [path for path in files if is_picture(path)]
+    stems = {path.stem for path in pictures}
+    if any(path.suffix.lower() in _LABEL_ENDINGS and path.stem in stems for path in files):
+        return None
+    return pictures or None
 
 
 def _notes(pictures: list[Path], unread: list[Path]) -> list[str]:

@@ -106,3 +106,12 @@ def test_without_the_mapping_it_is_said_where_it_is_looked_for(tmp_path: Path, p
 def test_missing_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no folder 'label_2/' or 'training/label_2/'"):
         read(Request(tmp_path, load_card("kitti")))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_class(tmp_path: Path, picture: Any) -> None:
+    picture(tmp_path / "image_2" / "000000.png")
+    (tmp_path / "label_2").mkdir()
+    line = "Pedestrian 0.00 0 -0.20 10 10 50 60 1.89 0.48 1.20 1.84 1.47 8.41 0.01\n"
+    (tmp_path / "label_2" / "000000.txt").write_bytes(b"\xef\xbb\xbf" + line.encode())
+    (sample,) = read(Request(tmp_path, load_card("kitti"))).samples
+    assert [box.class_name for box in sample.boxes] == ["Pedestrian"]

@@ -1,0 +1,114 @@
+"""Find what Ultralytics' loader would refuse or leave out, before anything is written.
+
+Its own words come late, when the run's folder is there, and name a picture where a line is at fault.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from drivetl.adapt.config import TrainConfig
+from drivetl.data import open_dataset
+from drivetl.data.dataset import Dataset, label_path
+from drivetl.data.labels import read_fractions
+from drivetl.data.pictures import picture_size_hw
+from drivetl.data.shared import in_both
+from drivetl.errors import DatasetError, quoted
+
+__all__ = ["check_usable", "refuse_shared"]
+
+# What Ultralytics asks of pictures and labels (ultralytics.data.utils, verify_image_label and check_image).
+_SMALLEST_PX = 10
+_TOLERANCE = 0.01
+_TAIL_BYTES = 1 << 16
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
+_BOX_COLUMNS = 5
+
+_ALL = "run 'drivetl data check' for the whole list"
+
+
+def check_usable(config: TrainConfig, dataset: Dataset, pictures: Iterable[Path]) -> None:
+    """Check labels and pictures that a run loads; headers and ends of the pictures alone, for the sake of time.
+
+    Args:
+        config: the settings, with what chooses the epoch.
+        dataset: the dataset.
+        pictures: those to train on.
+
+    Raises:
+        DatasetError: one cannot be used (the message gives file and line), or the labels are of poses.
+        ImageError: a picture is missing or none.
+    """
+    dataset.training_document()
+    for picture in pictures:
+        _check(picture, dataset)
+    if config.selection_split is not None:
+        for picture in dataset.pictures(config.selection_split):
+            _check(picture, dataset)
+    if config.replay is not None:
+        source = open_dataset(config.replay)
+        source.training_document()
+        for picture in source.pictures(config.replay_split):
+            _check(picture, source)
+
+
+def refuse_shared(dataset: Dataset, split: str) -> None:
+    """Refuse to choose by what was trained on: the most overfitted weights would look best.
+
+    Raises:
+        DatasetError: a picture of the split ``train`` stands in ``split`` too.
+    """
+    if common := in_both(dataset.pictures("train"), dataset.pictures(split)):
+        raise DatasetError(
+            f"{len(common)} of the pictures to train on, such as {quoted(common[0])}, stand in the split "
+            f"{quoted(split)} of {quoted(dataset.yaml_path)} too, which chooses the epoch and would favour what was "
+            f"learned by heart; give {quoted(split)} pictures of its own, as drivetl data split does"
+        )
+
+
+def _check(picture: Path, dataset: Dataset) -> None:
+    if min(picture_size_hw(picture)) < _SMALLEST_PX:
+        raise DatasetError(
+            f"the picture {quoted(picture)} has a side under {_SMALLEST_PX} pixels, which cannot be trained on; leave "
+            f"it out; {_ALL}"
+        )
+    if not _has_its_end(picture):
+        raise DatasetError(f"the picture {quoted(picture)} is cut off; copy it again or leave it out; {_ALL}")
+    labels = label_path(picture)
+    if labels.is_file():
+        _check_labels(labels, dataset)
+
+
+def _check_labels(labels: Path, dataset: Dataset) -> None:
+    remedy = "'drivetl data import yolo' makes a dataset of boxes inside their pictures"
+    kinds = set()
+    for number, line, _, box in read_fractions(labels, len(dataset.names)):
+        kinds.add(len(line.split()) == _BOX_COLUMNS)
+        left, top, right, bottom = box
+        numbers = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+        if min(numbers) < -_TOLERANCE or max(numbers) > 1 + _TOLERANCE:
+            raise DatasetError(
+                f"{quoted(labels)}, line {number}: the label {quoted(line.strip(), 60)} leaves the picture too far to "
+                f"be trained on, with a number below 0 or above 1; correct it, or import the dataset: {remedy}"
+            )
+    if len(kinds) > 1:
+        raise DatasetError(
+            f"the label file {quoted(labels)} has both boxes and polygons, which cannot be trained on together; import "
+            f"the dataset: {remedy}"
+        )
+
+
+def _has_its_end(picture: Path) -> bool:
+    """Say whether a JPEG or PNG has its end marker; bytes after it do no harm and are common."""
+    with picture.open("rb") as handle:
+        end = _ENDS.get(handle.read(2))
+        if end is None:
+            return True
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(0, size - len(end)))
+        if handle.read() == end:
+            return True
+        handle.seek(max(0, size - _TAIL_BYTES))
+        return end in handle.read()
