@@ -15,7 +15,7 @@ from drivetl.data.dataset import Dataset, label_path
 from drivetl.data.labels import read_fractions
 from drivetl.data.pictures import picture_size_hw
 from drivetl.data.shared import in_both
-from drivetl.errors import DatasetError, quoted
+from drivetl.errors import ConfigError, DatasetError, quoted
 
 __all__ = ["check_usable", "refuse_shared"]
 
@@ -58,8 +58,14 @@ def refuse_shared(dataset: Dataset, split: str) -> None:
     """Refuse to choose by what was trained on: the most overfitted weights would look best.
 
     Raises:
+        ConfigError: ``split`` is ``train`` itself.
         DatasetError: a picture of the split ``train`` stands in ``split`` too.
     """
+    if split == "train":
+        raise ConfigError(
+            "selection_split is 'train', whose pictures are trained on, so it would favour what was learned by heart; "
+            "name another split, or null for the last epoch"
+        )
     if common := in_both(dataset.pictures("train"), dataset.pictures(split)):
         raise DatasetError(
             f"{len(common)} of the pictures to train on, such as {quoted(common[0])}, stand in the split "

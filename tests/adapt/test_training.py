@@ -392,7 +392,6 @@ def test_what_is_said_to_choose_is_what_chooses(configure: Configure, drawn: Pat
         ({"data": bare}, None),
         ({"wise_ft": "select"}, None),
         ({"wise_ft": "select", "min_selection_pictures": 2}, "val"),
-        ({"selection_split": "train"}, "train"),
     ]
     for changes, expected in cases:
         config = configure(**changes)
@@ -401,6 +400,12 @@ def test_what_is_said_to_choose_is_what_chooses(configure: Configure, drawn: Pat
         assert chosen.selection_split == config.selecting_split(dataset.splits) == expected
         notes = figure_notes(expected or "train", config, dataset)
         assert ("also chose the epoch" in notes[0]) == (expected is not None)
+
+
+def test_nothing_is_chosen_by_what_is_trained_on(configure: Configure, drawn: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="selection_split is 'train', whose pictures are trained on"):
+        train(configure(selection_split="train"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_selection_split_the_last_epoch_is_taken_and_said(
