@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -96,6 +97,20 @@ class RunFolder:
     def result(self) -> Path:
         """What the run gave; there once it is done, so that whoever missed it can ask again."""
         return self.root / "result.json"
+
+    def read_result(self) -> dict[str, Any]:
+        """Return what the run gave.
+
+        Raises:
+            OutputError: the file is damaged.
+        """
+        try:
+            document: dict[str, Any] = json.loads(self.result.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"{quoted(self.result)} is damaged; train again with --overwrite (the weights beside it may be whole)"
+            ) from error
+        return document
 
     @property
     def trials(self) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -163,7 +162,7 @@ def train(
     with folder.open(_identity(config, dataset, start, rows), resume=resume, overwrite=overwrite):
         if resume and folder.result.is_file():
             say("The run is finished; this is what it gave.")
-            return TrainResult.of(json.loads(folder.result.read_text(encoding="utf-8")))
+            return TrainResult.of(folder.read_result())
         for line in (*_row_notes(rows), *plan.lines(config)):
             say(line)
         run = Fits(config, dataset, folder, judge, resume, progress)

@@ -48,9 +48,10 @@ def sizes_of(text: str) -> tuple[int, ...]:
         ConfigError: it is something else.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts) or len(set(parts)) < len(parts):
+    numbers = {int(part) for part in parts if part.isascii() and part.isdigit() and int(part) > 0}
+    if len(numbers) < len(parts):
         raise ConfigError(f"--learning-curve takes different numbers of pictures such as 10,25,50, not {quoted(text)}")
-    return tuple(sorted(int(part) for part in parts))
+    return tuple(sorted(numbers))
 
 
 def recorded_sizes(out: Path) -> tuple[int, ...] | None:
@@ -163,8 +164,7 @@ def _train(config: TrainConfig, folder: RunFolder, reporter: Reporter) -> dict[s
     from drivetl.adapt.training import train
 
     if folder.result.is_file():
-        kept: dict[str, Any] = json.loads(folder.result.read_text(encoding="utf-8"))
-        return kept
+        return folder.read_result()
     # Killed between its last weights and its result, it still has the state that gives both once more.
     begun = folder.config.is_file() and (folder.state.is_file() or not folder.adapted.is_file())
     if not begun:

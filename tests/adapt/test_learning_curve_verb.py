@@ -142,6 +142,7 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_written(
     cases: list[tuple[tuple[object, ...], type[Exception], str]] = [
         ((*words, "--learning-curve", "2,x"), ConfigError, "not '2,x'"),
         ((*words, "--learning-curve", "2,2"), ConfigError, "different numbers"),
+        ((*words, "--learning-curve", "2,02"), ConfigError, "different numbers"),
         ((*words, "--learning-curve", "0,2"), ConfigError, "not '0,2'"),
         ((*words, "--learning-curve", "2,7"), ConfigError, "asks for 7 pictures, but the split 'train' has 6"),
         ((*words, "--learning-curve", "2", "--no-figures"), ConfigError, "--no-figures"),

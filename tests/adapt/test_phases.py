@@ -98,11 +98,15 @@ def test_the_anchor_pulls_by_its_share_and_leaves_new_rows_alone() -> None:
 
 def test_estimated_statistics_are_those_of_the_pictures() -> None:
     network = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
-    batches = [torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(k)) * 2 + 7 for k in range(3)]
+    # The last batch is small, and each is brighter than the one before.
+    batches = [
+        torch.randn(n, 3, 4, 4, generator=torch.Generator().manual_seed(k)) * 2 + 7 + k for k, n in enumerate((5, 5, 2))
+    ]
     network.eval()
     estimate_batch_norm(network, batches)
-    mean = torch.stack([batch.mean((0, 2, 3)) for batch in batches]).mean(0)
-    assert torch.allclose(network[0].running_mean, mean, atol=1e-5)
+    values = torch.cat(batches).transpose(0, 1).flatten(1)
+    assert torch.allclose(network[0].running_mean, values.mean(1), atol=1e-5)
+    assert torch.allclose(network[0].running_var, values.var(1), atol=1e-4)
     assert not network[0].training and network[0].momentum == 0.1
 
 

@@ -110,6 +110,9 @@ def test_a_resumed_run_ends_in_the_same_weights(
     said: list[str] = []
     again = train(configure(), run, resume=True, say=said.append)
     assert again.document() == result.document() and said == ["The run is finished; this is what it gave."]
+    RunFolder(run).result.write_text("{")
+    with pytest.raises(OutputError, match=r"result\.json' is damaged; train again with --overwrite"):
+        train(configure(), run, resume=True)
     (run / "result.json").unlink()
     with pytest.raises(OutputError, match="is finished"):
         train(configure(), run, resume=True)
