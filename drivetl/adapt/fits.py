@@ -226,7 +226,7 @@ class Fits:
             self.notes.append("The start was kept.")
             return 0.0
         gain = class_mean([difference(after, before)])
-        seen = f"{len(pictures)} pictures that it was trained on" if pictures else f"the split {split!r}"
+        seen = f"{len(pictures)} of the training pictures" if pictures else f"the split {split!r}"
         if gain < 0:
             self.notes.append(
                 f"The start was kept: {share:.0%} of the new weights lose {-100 * gain:.1f} points of mAP50-95 on "
@@ -235,7 +235,7 @@ class Fits:
             return 0.0
         if pictures:
             self.notes.append(
-                f"Held against the start on {seen} alone ({100 * gain:+.1f} points), which shows a collapse and no "
+                f"Held against the start on {seen} alone ({100 * gain:+.1f} points): that shows a collapse, not "
                 "overfitting; wise_ft select judges by pictures that were left out."
             )
         return share
