@@ -5,7 +5,6 @@ Its own words come late, when the run's folder is there, and name a picture wher
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from drivetl.adapt.config import TrainConfig
 from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset, label_path
 from drivetl.data.labels import read_fractions
-from drivetl.data.pictures import picture_size_hw
+from drivetl.data.pictures import has_its_end, picture_size_hw
 from drivetl.data.shared import in_both
 from drivetl.errors import ConfigError, DatasetError, quoted
 
@@ -22,8 +21,6 @@ __all__ = ["check_usable", "refuse_shared"]
 # What Ultralytics asks of pictures and labels (ultralytics.data.utils, verify_image_label and check_image).
 _SMALLEST_PX = 10
 _TOLERANCE = 0.01
-_TAIL_BYTES = 1 << 16
-_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
 _BOX_COLUMNS = 5
 
 _ALL = "run 'drivetl data check' for the whole list"
@@ -80,7 +77,7 @@ def _check(picture: Path, dataset: Dataset) -> None:
             f"the picture {quoted(picture)} has a side under {_SMALLEST_PX} pixels, which cannot be trained on; leave "
             f"it out; {_ALL}"
         )
-    if not _has_its_end(picture):
+    if not has_its_end(picture):
         raise DatasetError(f"the picture {quoted(picture)} is cut off; copy it again or leave it out; {_ALL}")
     labels = label_path(picture)
     if labels.is_file():
@@ -104,17 +101,3 @@ def _check_labels(labels: Path, dataset: Dataset) -> None:
             f"the label file {quoted(labels)} has both boxes and polygons, which cannot be trained on together; import "
             f"the dataset: {remedy}"
         )
-
-
-def _has_its_end(picture: Path) -> bool:
-    """Say whether a JPEG or PNG has its end marker; bytes after it do no harm and are common."""
-    with picture.open("rb") as handle:
-        end = _ENDS.get(handle.read(2))
-        if end is None:
-            return True
-        size = handle.seek(0, os.SEEK_END)
-        handle.seek(max(0, size - len(end)))
-        if handle.read() == end:
-            return True
-        handle.seek(max(0, size - _TAIL_BYTES))
-        return end in handle.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import zlib
@@ -22,6 +23,7 @@ __all__ = [
     "PictureError",
     "decode_picture",
     "decode_small_grey",
+    "has_its_end",
     "is_picture",
     "picture_size_hw",
 ]
@@ -33,6 +35,9 @@ MAX_PIXELS = 100_000_000
 
 _MAX_FILE_BYTES = 500_000_000
 _SMALL_PX = 144
+# By the first two bytes of a file.
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
+_TAIL_BYTES = 1 << 16
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Start-of-frame markers: 0xC0 to 0xCF without DHT (C4), JPG (C8) and DAC (CC).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -286,3 +291,20 @@ def _png_is_whole(data: bytes) -> bool:
         if kind == b"IEND":
             return True
     return False
+
+
+def has_its_end(picture: Path) -> bool:
+    """Say whether a JPEG or PNG has its end marker, which tells one that is cut off without decoding it.
+
+    Bytes after the marker do no harm and are common. Other formats have none, and pass.
+    """
+    with picture.open("rb") as handle:
+        end = _ENDS.get(handle.read(2))
+        if end is None:
+            return True
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(0, size - len(end)))
+        if handle.read() == end:
+            return True
+        handle.seek(max(0, size - _TAIL_BYTES))
+        return end in handle.read()

@@ -6,18 +6,14 @@ computes on it.
 
 from __future__ import annotations
 
-import ctypes
-import sys
-import uuid
 from typing import Any
 
 from drivetl.nvidia import ask_nvidia_smi
+from drivetl.runtime.first_gpu import FirstGpu, first_gpu
 
 __all__ = ["GpuWatch"]
 
 _PROVIDERS = ("cuda", "tensorrt")
-_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-_NAME_BYTES = 256
 _REASONS = "clocks_event_reasons.active"
 _FIELDS = (
     *("name", "driver_version", "memory.total", "uuid"),
@@ -50,7 +46,7 @@ class GpuWatch:
     def __init__(self, provider: str | None) -> None:
         """Look at the GPU that ONNX Runtime takes for a provider: CUDA's first device."""
         self._watched = provider in _PROVIDERS
-        self._name, self._uuid = _first_device() if self._watched else (None, None)
+        self._gpu = first_gpu() if self._watched else FirstGpu()
         self._before = self._look()
 
     def document(self) -> dict[str, Any] | None:
@@ -63,7 +59,7 @@ class GpuWatch:
             return None
         row = self._before
         return {
-            "name": row.get("name") or self._name,
+            "name": row.get("name") or self._gpu.name,
             "driver": row.get("driver_version"),
             "memory_mib": _number(row.get("memory.total")),
             "before": _state(row),
@@ -81,24 +77,8 @@ class GpuWatch:
                 {_REASONS if key == _OLD_REASONS else key: value for key, value in row.items()} for row in old or ()
             ]
         rows = rows or []
-        own = [row for row in rows if self._uuid is not None and row["uuid"] == self._uuid]
+        own = [row for row in rows if self._gpu.uuid is not None and row["uuid"] == self._gpu.uuid]
         return next(iter(own), rows[0] if len(rows) == 1 else {})
-
-
-def _first_device() -> tuple[str | None, str | None]:
-    """Return name and UUID of CUDA's first device, which need not be the first that nvidia-smi lists."""
-    device, name, raw = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES), (ctypes.c_ubyte * 16)()
-    try:
-        driver = ctypes.CDLL(_DRIVER)
-        if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
-            return None, None
-        named = driver.cuDeviceGetName(name, _NAME_BYTES, device) == 0
-        known = driver.cuDeviceGetUuid(ctypes.byref(raw), device) == 0
-    except (OSError, AttributeError):
-        return None, None
-    return name.value.decode(
-        errors="replace"
-    ) if named else None, f"GPU-{uuid.UUID(bytes=bytes(raw))}" if known else None
 
 
 def _state(row: _Row) -> dict[str, Any]:

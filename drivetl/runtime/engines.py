@@ -7,20 +7,18 @@ the capability 8.7, and a board's TensorRT is updated without ONNX Runtime.
 
 from __future__ import annotations
 
-import ctypes
 import re
 import warnings
 from pathlib import Path
 
 from drivetl.errors import BundleError, quoted
-from drivetl.runtime.requirements import driver, tensorrt
+from drivetl.runtime.first_gpu import first_gpu
+from drivetl.runtime.requirements import tensorrt
 
 __all__ = ["discard_engines", "engine_folder", "engine_options", "is_unreadable"]
 
-# The driver calls every Orin just that; the kernel's device tree knows the board.
+# What the driver does not tell of an Orin, the kernel's device tree does: the board.
 _BOARD = Path("/proc/device-tree/model")
-_NAME_BYTES = 256
-_MULTIPROCESSOR_COUNT = 16  # of the driver's CUdevice_attribute; power modes of a Jetson switch some of them off
 _UNREADABLE = "could not deserialize engine from cache"
 
 
@@ -82,20 +80,10 @@ def discard_engines(folder: Path) -> None:
 
 
 def _gpu() -> tuple[str, ...]:
-    """Return the name of the first GPU and how many multiprocessors of it run; nothing where the driver tells none."""
-    library = driver()
-    device, count, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
-    try:
-        if library is None or library.cuInit(0) or library.cuDeviceGet(ctypes.byref(device), 0):
-            return ()
-        if library.cuDeviceGetName(name, _NAME_BYTES, device):
-            return ()
-        told = name.value.decode(errors="replace")
-        if library.cuDeviceGetAttribute(ctypes.byref(count), _MULTIPROCESSOR_COUNT, device):
-            return (told,)
-    except AttributeError:
+    gpu = first_gpu()
+    if gpu.name is None:
         return ()
-    return told, f"{count.value}sm"
+    return (gpu.name,) if gpu.multiprocessors is None else (gpu.name, f"{gpu.multiprocessors}sm")
 
 
 def _board() -> str | None:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from drivetl.data.pictures import has_its_end
 from drivetl.errors import DatasetError, quoted
 from drivetl.yolo.small_objects import cropped
 from drivetl.yolo.ultra import (
@@ -33,7 +34,6 @@ from drivetl.yolo.ultra import (
 
 __all__ = ["ReadOnlyDataset"]
 
-_TAIL_BYTES = 1 << 16
 # Ultralytics begins a line with the coloured name of its task: ESC[34m ESC[1m train: ESC[0m.
 _COLOURED_PREFIX = re.compile(r"\x1b\[\d*m(?:\w+: )?")
 
@@ -221,8 +221,7 @@ def _do_not_store(prefix: str, path: Path, x: dict[str, Any], version: str) -> N
 def _leave_the_file(file: str, save: Callable[[str], object]) -> None:
     """Take the place of the function that rewrites a JPEG which does not end with its end marker.
 
-    Bytes after the marker do no harm and are common. Without a marker the picture is cut off, and a decoder fills the
-    rest with grey.
+    Without a marker in its last part the picture is cut off, and a decoder fills the rest with grey.
     """
-    if b"\xff\xd9" not in Path(file).read_bytes()[-_TAIL_BYTES:]:
+    if not has_its_end(Path(file)):
         raise ValueError("the JPEG is cut off")

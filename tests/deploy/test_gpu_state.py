@@ -19,6 +19,7 @@ from drivetl.deploy import Place, Sampling, bench, bench_beside, gpu_state
 from drivetl.deploy.gpu_state import GpuWatch
 from drivetl.nvidia import ask_nvidia_smi
 from drivetl.runtime import Detector
+from drivetl.runtime.first_gpu import FirstGpu, first_gpu
 
 OWN, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
 IDLE = "NVIDIA H100 80GB HBM3, 580.95.05, 81559, GPU-{}, 345, 31, 0x0000000000000001, 7, 512\n"
@@ -31,7 +32,7 @@ Smi = Callable[..., Path]
 @pytest.fixture
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Smi:
     """Put an nvidia-smi on PATH that gives one answer after the other, and return what it was asked."""
-    monkeypatch.setattr(gpu_state, "_first_device", lambda: (None, f"GPU-{OWN}"))
+    monkeypatch.setattr(gpu_state, "first_gpu", lambda: FirstGpu(None, f"GPU-{OWN}"))
 
     def make(*answers: str, refuse: str = "nothing", sleep_s: float = 0) -> Path:
         folder, asked = tmp_path / "bin", tmp_path / "asked"
@@ -104,7 +105,7 @@ def test_an_older_driver_is_asked_by_its_own_name_of_the_reasons(smi: Smi) -> No
 def test_of_several_gpus_none_is_guessed_and_a_single_one_needs_no_uuid(
     smi: Smi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu_state, "_first_device", lambda: ("NVIDIA H100 80GB HBM3", None))
+    monkeypatch.setattr(gpu_state, "first_gpu", lambda: FirstGpu("NVIDIA H100 80GB HBM3", None))
     smi(IDLE.format(OWN) + IDLE.format(OTHER), IDLE.format(OTHER))
     found = GpuWatch("cuda").document()
     assert found is not None and found["before"] == NOTHING and found["after"]["sm_clock_mhz"] == 345
@@ -118,7 +119,7 @@ def test_without_an_nvidia_smi_there_are_nulls_and_on_a_processor_nothing(
     assert GpuWatch("cpu").document() is None and GpuWatch(None).document() is None
     assert asked.read_text() == ""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(gpu_state, "_first_device", lambda: ("Orin", None))
+    monkeypatch.setattr(gpu_state, "first_gpu", lambda: FirstGpu("Orin", None))
     found = GpuWatch("cuda").document()
     assert found == {"name": "Orin", "driver": None, "memory_mib": None, "before": NOTHING, "after": NOTHING}
 
@@ -171,9 +172,10 @@ def test_the_driver_says_which_gpu_is_cudas_first(
     broken: str, found: tuple[str | None, str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(broken))
-    assert gpu_state._first_device() == found
+    gpu = first_gpu()
+    assert (gpu.name, gpu.uuid, gpu.multiprocessors) == (*found, None)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    assert gpu_state._first_device() == (None, None)
+    assert first_gpu() == FirstGpu()
 
 
 @pytest.fixture

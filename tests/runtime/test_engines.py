@@ -50,7 +50,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., st
 
     def name(driver: Any, version: int | None, board: str | None = None) -> str:
         told = None if version is None else SimpleNamespace(getInferLibVersion=lambda: version)
-        monkeypatch.setattr(engines, "driver", lambda: driver)
+        monkeypatch.setattr("drivetl.runtime.first_gpu.driver", lambda: driver)
         monkeypatch.setattr(engines, "tensorrt", lambda: told)
         tree = tmp_path / "model"
         tree.unlink(missing_ok=True)
