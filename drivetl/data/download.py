@@ -101,6 +101,10 @@ def _gather(
         except _Interrupted as error:
             idle = 0 if part.size() > before else idle + 1
             if idle >= _ATTEMPTS_WITHOUT_PROGRESS:
+                if not part.size():
+                    raise DownloadError(
+                        f"nothing came from {quoted(part.url)} ({error}); check the network, then run the command again"
+                    ) from error
                 raise DownloadError(
                     f"the connection for {quoted(part.url)} broke off after {part.size()} bytes ({error}); run the "
                     "command again to continue there"

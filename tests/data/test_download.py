@@ -154,7 +154,7 @@ def test_a_refusal_is_one_sentence(server: Server, tmp_path: Path, status: int, 
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match=r"broke off after 0 bytes"):
+    with pytest.raises(DownloadError, match=r"nothing came from .*check the network"):
         fetch("http://127.0.0.1:9/file", tmp_path / "f", sha256=None, timeout_s=2)
 
 
@@ -275,9 +275,7 @@ def test_a_connection_that_keeps_breaking_is_one_sentence(
         raise broken
 
     monkeypatch.setattr(urllib.request.OpenerDirector if place == "open" else http.client.HTTPResponse, place, refuse)
-    with pytest.raises(
-        DownloadError, match=rf"broke off after 0 bytes \(.*{broken.strerror}.*\); run the command again"
-    ):
+    with pytest.raises(DownloadError, match=rf"nothing came from .* \(.*{broken.strerror}.*\); check the network"):
         fetch(server.url, tmp_path / "f", sha256=None)
     assert list(tmp_path.iterdir()) == []
 
