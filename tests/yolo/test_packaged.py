@@ -205,7 +205,9 @@ def test_an_index_with_another_hash_is_not_asked_for_the_file(index: Index) -> N
 
 def test_no_network_and_no_index_are_said(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    with pytest.raises(DownloadError, match=r"nothing came from 'http://127.0.0.1:9/simple/tiny/'.*'file:///nowhere/simple'"):
+    with pytest.raises(
+        DownloadError, match=r"nothing came from 'http://127.0.0.1:9/simple/tiny/'.*'file:///nowhere/simple'"
+    ):
         get_weights(NAME)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(DownloadError, match="no-index"):
