@@ -31,7 +31,9 @@ class TrainConfig(StrictModel):
 
     data: Path
     weights: str
-    epochs: int = Field(default=10, ge=1, le=10_000)
+    epochs: int = Field(
+        default=10, ge=0, le=10_000, description="passes in which every layer learns; 0: none, only what comes before"
+    )
     imgsz: int = Field(default=640, ge=64, le=4096, multiple_of=32, description="longer side in pixels")
     batch: int = Field(default=8, ge=1, le=1024)
     device: str = "cpu"
@@ -157,6 +159,27 @@ class TrainConfig(StrictModel):
     def _one_change(self) -> Self:
         if self.weather is not None and self.albumentations is not None:
             raise ValueError("give 'weather' or 'albumentations', not both")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if self.epochs:
+            return self
+        if not self.head_epochs and self.batch_norm not in ("adapted", "reestimated"):
+            raise ValueError(
+                "with epochs 0 nothing would change; give head_epochs (the head alone), batch_norm 'adapted' (AdaBN "
+                "alone), or epochs"
+            )
+        idle = {
+            "replay": self.replay is not None,
+            "distill": self.distill > 0,
+            "l2_sp": self.l2_sp > 0,
+            "repeat_threshold": self.repeat_threshold > 0,
+            "small_object_crops": self.small_object_crops > 0,
+        }
+        unused = [name for name, given in idle.items() if given]
+        if unused:
+            raise ValueError(f"with epochs 0 {', '.join(unused)} would do nothing; leave it out, or give epochs")
         return self
 
     @model_validator(mode="after")

@@ -45,11 +45,7 @@ class Plan:
 
     def lines(self, config: TrainConfig) -> list[str]:
         """Return the plan as sentences: what is there, and what was chosen from it and why."""
-        replayed = f" and {self.replayed} source pictures" if self.replayed else ""
-        lines = [
-            f"{self.pictures} pictures{replayed} an epoch, {config.epochs} epochs, {self.batches} batches an epoch: "
-            f"{self.steps} optimiser steps{self._before(config)}."
-        ]
+        lines = [self._passes(config)]
         if config.labels == "used":
             lines.append("Labels: " + ", ".join(f"{name} {count}" for name, count in self.labels.items()) + ".")
             none = [name for name, count in self.labels.items() if not count]
@@ -58,10 +54,24 @@ class Plan:
             few = [name for name, count in self.labels.items() if 0 < count < _FEW_LABELS]
             if few:
                 lines.append(f"Fewer than {_FEW_LABELS} labels of {', '.join(few)}: expect little of these classes.")
+        if not config.epochs:
+            return lines
         lines.append(self._chosen(config))
         if config.labels == "used" and config.selection_split is None:
             lines.append("No split is measured during training, so overfitting is not watched for.")
         return lines
+
+    def _passes(self, config: TrainConfig) -> str:
+        if not config.epochs:
+            return (
+                f"{self.pictures} pictures, no epoch in which every layer learns{self._before(config)}: pictures are "
+                "seen as they are, without weather, mosaic or any other change."
+            )
+        replayed = f" and {self.replayed} source pictures" if self.replayed else ""
+        return (
+            f"{self.pictures} pictures{replayed} an epoch, {config.epochs} epochs, {self.batches} batches an epoch: "
+            f"{self.steps} optimiser steps{self._before(config)}."
+        )
 
     def _before(self, config: TrainConfig) -> str:
         if not config.head_epochs:
@@ -115,7 +125,7 @@ def plan_run(config: TrainConfig, samples: Sequence[Sample], names: Sequence[str
         warmup = round(_WARM_UP_SHARE * config.epochs, 2)
     labels = {name: found[name] for name in names}
     average = max(1, round(steps * config.average_share))
-    warmup = min(warmup, config.epochs - 1)  # Ultralytics lets none reach into the last epoch
+    warmup = min(warmup, max(0, config.epochs - 1))  # Ultralytics lets none reach into the last epoch
     return Plan(pictures, replayed, labels, batches, accumulation, steps, warmup, average)
 
 

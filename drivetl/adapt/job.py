@@ -72,7 +72,8 @@ def overrides(job: Job) -> dict[str, Any]:
         "save_dir": str(job.scratch),
         "exist_ok": True,
         "device": "cpu" if device.type == "cpu" else str(device.index or 0),
-        "epochs": config.epochs,
+        # Where no epoch is trained, Ultralytics still wants a number to build its schedule with.
+        "epochs": max(1, config.epochs),
         "imgsz": config.imgsz,
         "batch": config.batch,
         "nbs": config.batch,

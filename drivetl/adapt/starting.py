@@ -73,7 +73,7 @@ class StartTrainer(DetectionTrainer):  # type: ignore[misc]
         """Do what comes before the first epoch. A resumed run has it in its state, all but the anchor."""
         config, model = self.job.config, unwrap_model(self.model)
         self.anchor = Anchor(model, config.l2_sp, self.job.untrained) if config.l2_sp else None
-        if config.labels == "teacher":
+        if config.labels == "teacher" and config.epochs:
             pictures = (batch["img"] for batch in self.plain_batches())
             self.thresholds = class_thresholds(deepcopy(model).eval(), pictures, self.job.known_classes)
         if self.job.state is not None:

@@ -168,8 +168,13 @@ class AdaptTrainer(StartTrainer):
         if self.job.state is not None and self.job.state.finished:
             self._setup_train()
             self.epoch = self.job.state.epoch
-            return
-        super()._do_train()
+        elif not self.job.config.epochs:
+            self._setup_train()
+            self.epoch, self.stop = -1, True
+            self.job.log_path.touch()
+            self.save_model()
+        else:
+            super()._do_train()
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Turn the pictures into tensors, in the memory layout of the network."""

@@ -21,11 +21,11 @@ from drivetl.adapt.run_folder import RunFolder
 from drivetl.adapt.selection import Judge, SharePoint
 from drivetl.adapt.trackers import refuse_login
 from drivetl.adapt.trainer import AdaptTrainer
-from drivetl.adapt.usable import check_usable, refuse_shared
+from drivetl.adapt.usable import check_usable, settle_selection
 from drivetl.adapt.usage import totals
 from drivetl.data import open_dataset
 from drivetl.data.dataset import Dataset
-from drivetl.errors import ConfigError, DatasetError, quoted
+from drivetl.errors import ConfigError, quoted
 from drivetl.files import git_commit, write_json
 from drivetl.progress import Progress, silent
 from drivetl.yolo.checkpoint import Checkpoint
@@ -51,7 +51,7 @@ class TrainResult:
         optimiser_steps: steps made.
         accumulation: batches per step.
         epochs: epochs trained.
-        chosen_epoch: the epoch of ``weights``, from 1.
+        chosen_epoch: the epoch of ``weights``, from 1; 0 where none was trained.
         seconds: wall-clock time, interrupted parts and the choice of the share included.
         threads: CPU threads that torch used.
         precision: what the network was trained in: ``float32``, ``bfloat16`` (CPU) or ``float16`` (GPU).
@@ -185,7 +185,7 @@ def check_run(config: TrainConfig, out: Path, *, resume: bool = False, overwrite
     else:
         RunFolder(out).require_free(overwrite=overwrite)
     dataset = open_dataset(config.data)
-    config, _ = _selection(config, dataset, resume)
+    config, _ = settle_selection(config, dataset, resume)
     check_sources(config, dataset.names)
     check_usable(config, dataset, [sample.image for sample in training_samples(dataset, config)])
     _, rows = load_start(config, dataset)
@@ -219,7 +219,7 @@ def _carried_out(
 
 def _checked(config: TrainConfig, dataset: Dataset, judge: Judge | None, resume: bool) -> tuple[TrainConfig, list[str]]:
     """Return the settings with what chooses the epoch, and notes on it, once they fit each other."""
-    config, notes = _selection(config, dataset, resume)
+    config, notes = settle_selection(config, dataset, resume)
     if config.wise_ft == "select" and judge is None:
         raise ConfigError("wise_ft 'select' needs a judge that measures weights; drivetl train has one")
     return config, [*notes, *check_sources(config, dataset.names)]
@@ -249,36 +249,6 @@ def _write_checkpoints(fitted: Fit, folder: RunFolder, curve: Sequence[SharePoin
     if share != 1:
         fitted.write(folder.alone, 1.0)
     fitted.write(folder.adapted, share)
-
-
-def _selection(config: TrainConfig, dataset: Dataset, resume: bool) -> tuple[TrainConfig, list[str]]:
-    """Check the splits; a selection split that is missing, or too small to choose a share, chooses nothing."""
-    # A run to resume may be one in which nothing came to choose; it keeps its settings so.
-    if config.idle_patience and not resume:
-        raise ConfigError(config.idle_patience)
-    if "train" not in dataset.splits:
-        raise DatasetError(
-            f"the dataset {quoted(config.data)} has no split 'train', only {', '.join(dataset.splits)}; "
-            "make one with: drivetl data split"
-        )
-    split = config.selection_split
-    if split in dataset.splits:
-        refuse_shared(dataset, split)
-    if split is None or split == config.selecting_split(dataset.splits):
-        return config, []
-    without = config.model_copy(update={"selection_split": None})
-    idle = f" So patience ({config.patience}) has nothing to count by and stops nothing." * (config.patience > 0)
-    if split not in dataset.splits:
-        if split != "val":
-            raise ConfigError(
-                f"the selection split {quoted(split)} is not in {quoted(config.data)}, which has "
-                f"{', '.join(dataset.splits)}"
-            )
-        return without, ["The dataset has no split 'val' to choose the epoch by, so the last epoch is taken." + idle]
-    return without, [
-        f"The split {split!r} has {dataset.splits[split]} pictures, under {config.min_selection_pictures}: the share "
-        f"is chosen by cross-validation of the training pictures instead, and the last epoch is taken.{idle}"
-    ]
 
 
 def _row_notes(rows: tuple[HeadRow, ...]) -> list[str]:
@@ -330,6 +300,8 @@ def _step_notes(trainer: AdaptTrainer, config: TrainConfig) -> list[str]:
     notes = []
     if trainer.batch_size != config.batch:
         notes.append(f"The batch was lowered from {config.batch} to {trainer.batch_size} to fit the GPU's memory.")
+    if not config.epochs:
+        return notes
     if planned < config.min_optimiser_steps:
         needed = -(-config.min_optimiser_steps // batches)
         notes.append(

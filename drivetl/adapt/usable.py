@@ -16,7 +16,7 @@ from drivetl.data.pictures import has_its_end, picture_size_hw
 from drivetl.data.shared import in_both
 from drivetl.errors import ConfigError, DatasetError, quoted
 
-__all__ = ["check_usable", "refuse_shared"]
+__all__ = ["check_usable", "settle_selection"]
 
 # What Ultralytics asks of pictures and labels (ultralytics.data.utils, verify_image_label and check_image).
 _SMALLEST_PX = 10
@@ -51,7 +51,50 @@ def check_usable(config: TrainConfig, dataset: Dataset, pictures: Iterable[Path]
             _check(picture, source)
 
 
-def refuse_shared(dataset: Dataset, split: str) -> None:
+def settle_selection(config: TrainConfig, dataset: Dataset, resume: bool) -> tuple[TrainConfig, list[str]]:
+    """Return the settings with what chooses the epoch, and notes on it.
+
+    A selection split that is missing, or too small to choose a share, chooses nothing.
+
+    Args:
+        config: the settings.
+        dataset: the dataset.
+        resume: whether an interrupted run continues.
+
+    Raises:
+        DatasetError: there is no split ``train``, or it shares pictures with the selection split.
+        ConfigError: the selection split is not there, or ``patience`` has nothing to count by.
+    """
+    # A run to resume may be one in which nothing came to choose; it keeps its settings so.
+    if config.idle_patience and not resume:
+        raise ConfigError(config.idle_patience)
+    if "train" not in dataset.splits:
+        raise DatasetError(
+            f"the dataset {quoted(config.data)} has no split 'train', only {', '.join(dataset.splits)}; "
+            "make one with: drivetl data split"
+        )
+    split = config.selection_split
+    if split in dataset.splits:
+        _refuse_shared(dataset, split)
+    if split is None or split == config.selecting_split(dataset.splits):
+        return config, []
+    without = config.model_copy(update={"selection_split": None})
+    last = "the last epoch is taken" if config.epochs else "no epoch is trained"
+    idle = f" So patience ({config.patience}) has nothing to count by and stops nothing." * (config.patience > 0)
+    if split not in dataset.splits:
+        if split != "val":
+            raise ConfigError(
+                f"the selection split {quoted(split)} is not in {quoted(config.data)}, which has "
+                f"{', '.join(dataset.splits)}"
+            )
+        return without, [f"The dataset has no split 'val' to choose the epoch by, so {last}.{idle}"]
+    return without, [
+        f"The split {split!r} has {dataset.splits[split]} pictures, under {config.min_selection_pictures}: the share "
+        f"is chosen by cross-validation of the training pictures instead, and {last}.{idle}"
+    ]
+
+
+def _refuse_shared(dataset: Dataset, split: str) -> None:
     """Refuse to choose by what was trained on: the most overfitted weights would look best.
 
     Raises:

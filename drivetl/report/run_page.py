@@ -252,9 +252,10 @@ def training_section(
     ]
     # Without pictures to choose by, the log has no accuracy.
     why = "chosen on the val pictures" if epochs else "taken, the last one"
+    chosen = f"; epoch {train['chosen_epoch']} was {why}" if train["epochs"] else ""
     paragraphs = [
         f"{counted(train['epochs'], 'epoch')}, {counted(train['optimiser_steps'], 'optimiser step')}, "
-        f"{train['seconds']:.0f} s on {counted(train['threads'], 'thread')}; epoch {train['chosen_epoch']} was {why}.",
+        f"{train['seconds']:.0f} s on {counted(train['threads'], 'thread')}{chosen}.",
         *train["notes"],
         "Where the classifier row of each class starts from:",
     ]

@@ -45,9 +45,29 @@ def test_the_last_tenth_runs_without_mosaic(epochs: int, share: float, without: 
     assert config(epochs=epochs, close_mosaic_share=share).close_mosaic_epochs == without
 
 
+@pytest.mark.parametrize("alone", [{"head_epochs": 1}, {"batch_norm": "adapted"}, {"batch_norm": "reestimated"}])
+def test_each_part_may_stand_without_an_epoch(alone: dict[str, object]) -> None:
+    assert config(epochs=0, **alone).steps(10, 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "nothing would change; give head_epochs"),
+        ({"batch_norm": "frozen"}, "nothing would change"),
+        ({"head_epochs": 1, "replay": "source", "distill": 1.0}, "replay, distill would do nothing"),
+        ({"head_epochs": 1, "l2_sp": 0.1}, "l2_sp would do nothing"),
+    ],
+)
+def test_without_an_epoch_what_would_do_nothing_is_refused(changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        config(epochs=0, **changes)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("epochs", -1),
         ("epochs", 0),
         ("imgsz", 100),
         ("imgsz", 0),

@@ -85,6 +85,13 @@ def test_the_plan_counts_the_heads_passes_and_says_where_overfitting_is_not_watc
     assert "overfitting" not in " ".join(plan_run(watched, samples(80), ["car"]).lines(watched))
 
 
+def test_the_plan_of_the_head_alone_promises_no_epoch() -> None:
+    config = TrainConfig(data=Path(), weights="w", epochs=0, batch=8, head_epochs=3, selection_split=None)
+    lines = plan_run(config, samples(80), ["car"]).lines(config)
+    assert lines[0].startswith("80 pictures, no epoch in which every layer learns, after 3 passes")
+    assert len(lines) == 2 and lines[1].startswith("Labels:")
+
+
 def line(train_loss: float, val_loss: float | None, accuracy: float | None) -> dict[str, float | None]:
     return {"train/box_loss": train_loss, "train/lr": 9.0, "val/box_loss": val_loss, "metrics/mAP50-95(B)": accuracy}
 

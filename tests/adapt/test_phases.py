@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,49 @@ def test_the_head_learns_first_and_alone(configure: Configure, random_weights: P
     rest = [value for name, value in distance.items() if not name.startswith("model.23.")]
     assert max(head) > 1e-2 and max(rest) < 1e-5
     assert result.optimiser_steps == 4 * 2 + 2
+
+
+def test_the_head_can_be_all_that_learns(configure: Configure, random_weights: Path, tmp_path: Path) -> None:
+    result = train(configure(epochs=0, head_epochs=4, lr0=1e-3), tmp_path / "run")
+    distance = moved(random_weights, result.weights)
+    assert max(value for name, value in distance.items() if name.startswith("model.23.")) > 1e-2
+    assert not any(value for name, value in distance.items() if not name.startswith("model.23."))
+    assert (result.optimiser_steps, result.epochs, result.chosen_epoch) == (8, 0, 0)
+    assert RunFolder(tmp_path / "run").log.read_text() == ""
+    assert not any("epoch" in note or "optimiser steps" in note for note in result.notes)
+
+
+def test_the_head_alone_killed_before_its_result_is_not_trained_again(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(epochs=0, head_epochs=2)
+    whole = train(config, tmp_path / "whole")
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("drivetl.adapt.training._write_checkpoints", stop)
+        train(config, tmp_path / "run")
+    monkeypatch.setattr("drivetl.adapt.starting.train_head", stop)
+    result = train(config, tmp_path / "run", resume=True)
+    expected, got = weights_of(whole.weights), weights_of(result.weights)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert result.optimiser_steps == whole.optimiser_steps == 4
+
+
+def test_batch_norm_can_be_adapted_alone_and_without_a_label(
+    configure: Configure, random_weights: Path, tmp_path: Path
+) -> None:
+    data = draw_dataset(tmp_path / "data", train=4)
+    shutil.rmtree(data / "labels")
+    config = configure(data=data, epochs=0, batch_norm="adapted", labels="teacher", selection_split=None, mosaic=0.0)
+    result = train(config, tmp_path / "run")
+    start, end = weights_of(random_weights), weights_of(result.weights)
+    assert not torch.allclose(start["model.0.bn.running_mean"], end["model.0.bn.running_mean"], atol=1e-3)
+    learned = [name for name in start if name.endswith(("weight", "bias")) and not name.startswith("model.23.")]
+    assert learned and all(torch.equal(start[name], end[name]) for name in learned)
+    assert result.optimiser_steps == 0
 
 
 def test_the_pull_keeps_weights_near_the_start(configure: Configure, random_weights: Path, tmp_path: Path) -> None:
