@@ -14,7 +14,8 @@ import yaml
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.run_folder import RunFolder, load_run_config
 from drivetl.adapt.trainer import AdaptTrainer
-from drivetl.adapt.training import TrainResult, _selection, check_run, train
+from drivetl.adapt.training import TrainResult, check_run, train
+from drivetl.adapt.usable import settle_selection
 from drivetl.data import open_dataset
 from drivetl.errors import ConfigError, DatasetError, OutputError, WeightsError
 from drivetl.verbs._stages import check_train_settings
@@ -380,10 +381,10 @@ def test_patience_without_anything_to_count_by_is_refused_or_said(
     cases = [(configure(patience=3, data=bare), bare), (configure(patience=3, wise_ft="select"), drawn)]
     for config, place in cases:
         dataset = open_dataset(place)
-        chosen, (note,) = _selection(config, dataset, resume=False)
+        chosen, (note,) = settle_selection(config, dataset, resume=False)
         assert note.endswith("So patience (3) has nothing to count by and stops nothing.")
-        assert _selection(chosen, dataset, resume=True) == (chosen, [])
-        assert "patience" not in _selection(config.model_copy(update={"patience": 0}), dataset, False)[1][0]
+        assert settle_selection(chosen, dataset, resume=True) == (chosen, [])
+        assert "patience" not in settle_selection(config.model_copy(update={"patience": 0}), dataset, False)[1][0]
 
 
 def test_what_is_said_to_choose_is_what_chooses(configure: Configure, drawn: Path, tmp_path: Path) -> None:
@@ -399,7 +400,7 @@ def test_what_is_said_to_choose_is_what_chooses(configure: Configure, drawn: Pat
     for changes, expected in cases:
         config = configure(**changes)
         dataset = open_dataset(config.data)
-        chosen, _ = _selection(config, dataset, resume=False)
+        chosen, _ = settle_selection(config, dataset, resume=False)
         assert chosen.selection_split == config.selecting_split(dataset.splits) == expected
         notes = figure_notes(expected or "train", config, dataset)
         assert ("also chose the epoch" in notes[0]) == (expected is not None)
