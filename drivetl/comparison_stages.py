@@ -168,7 +168,7 @@ def _trained(
     results = out / "weights"
     yield from _measured(recipe, folder, name, results / "adapted.pt", (f"train_{name}",), reports)
     share = settings.get("wise_ft", 1.0)
-    if not plain and isinstance(share, int | float) and share < 1:
+    if not plain and share != "select" and float(share) < 1:
         yield from _measured(recipe, folder, f"{name}_alone", results / "alone.pt", (f"train_{name}",), reports)
 
 

@@ -165,7 +165,12 @@ class TrainConfig(StrictModel):
     def _something_to_do(self) -> Self:
         if self.epochs:
             return self
-        if not self.head_epochs and self.batch_norm not in ("adapted", "reestimated"):
+        if self.batch_norm == "reestimated":
+            raise ValueError(
+                "with epochs 0 batch_norm 'reestimated' would change what the head has just learned on; take "
+                "'adapted', which comes before, or give epochs"
+            )
+        if not self.head_epochs and self.batch_norm != "adapted":
             raise ValueError(
                 "with epochs 0 nothing would change; give head_epochs (the head alone), batch_norm 'adapted' (AdaBN "
                 "alone), or epochs"
@@ -174,8 +179,14 @@ class TrainConfig(StrictModel):
             "replay": self.replay is not None,
             "distill": self.distill > 0,
             "l2_sp": self.l2_sp > 0,
+            "layer_decay": self.layer_decay < 1,
+            "freeze": self.freeze > 0,
             "repeat_threshold": self.repeat_threshold > 0,
             "small_object_crops": self.small_object_crops > 0,
+            "albumentations": self.albumentations is not None,
+            "patience": self.patience > 0,
+            "trackers": bool(self.trackers),
+            f"optimizer {self.optimizer}": self.optimizer != "AdamW",  # which the head's phase always takes
         }
         unused = [name for name, given in idle.items() if given]
         if unused:
@@ -223,6 +234,23 @@ class TrainConfig(StrictModel):
             return None
         enough = self.wise_ft != "select" or splits[split] >= self.min_selection_pictures
         return split if enough else None
+
+    def choice(self, splits: Mapping[str, int]) -> tuple[str, str] | None:
+        """Return the split that chooses, and what it chooses in words; None where no split does.
+
+        Args:
+            splits: pictures of each split that there is.
+        """
+        split = self.selecting_split(splits)
+        if split is None:
+            return None
+        if self.epochs:
+            return split, "the epoch"
+        if self.wise_ft == "select":
+            return split, "the share"
+        if self.do_no_harm and splits[split] >= self.min_selection_pictures:
+            return split, "whether the start is kept"
+        return None
 
     @property
     def average_share(self) -> float:

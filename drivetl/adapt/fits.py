@@ -196,7 +196,7 @@ class Fits:
             return share
         if config.labels == "teacher":
             self.notes.append("No label is read, so nothing tells whether these weights are better than the start.")
-            if config.weather is None and config.albumentations is None:
+            if config.epochs and config.weather is None and config.albumentations is None:
                 self.notes.append(
                     "Without weather teacher and student see the same picture, from which there is little to learn; "
                     "give a section weather."
@@ -230,7 +230,7 @@ class Fits:
         if gain < 0:
             self.notes.append(
                 f"The start was kept: {share:.0%} of the new weights lose {-100 * gain:.1f} points of mAP50-95 on "
-                f"{seen}. A smaller lr0, fewer epochs or replay may help."
+                f"{seen}.{self._remedy}"
             )
             return 0.0
         if pictures:
@@ -239,6 +239,12 @@ class Fits:
                 "overfitting; wise_ft select judges by pictures that were left out."
             )
         return share
+
+    @property
+    def _remedy(self) -> str:
+        if self._config.epochs:
+            return " A smaller lr0, fewer epochs or replay may help."
+        return " A smaller lr0 or fewer head_epochs may help." if self._config.head_epochs else ""
 
     def _note_divergence(self) -> None:
         note = f"With lr0 {self._config.lr0:g} the training diverged: its weights give no finite output; lower lr0."

@@ -15,6 +15,7 @@ import yaml
 
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.places import Place
+from drivetl.adapt.trackers import MLFLOW_NOTE, TENSORBOARD_FOLDER
 from drivetl.config import load_yaml, parse_model
 from drivetl.errors import ConfigError, OutputError, quoted
 from drivetl.files import atomic_file, locked_dir, writing
@@ -185,9 +186,7 @@ class RunFolder:
             raise OutputError(f"{quoted(self.root)} is a file; choose another --out")
         if self.config.is_file():
             if not overwrite:
-                remedy = (
-                    "--resume continues it, --overwrite starts again" if self.state.is_file() else "pass --overwrite"
-                )
+                remedy = "--resume continues it, --overwrite starts again" if self._unfinished else "pass --overwrite"
                 raise OutputError(f"{quoted(self.root)} holds a run; {remedy}, or choose another --out")
         elif self.root.is_dir() and set(self.root.iterdir()) - {self.merged, *self._leftovers()}:
             raise OutputError(f"{quoted(self.root)} is not empty and holds no run of drivetl; choose another --out")
@@ -222,6 +221,13 @@ class RunFolder:
             write_yaml(self.config, identity)
             yield
 
+    @property
+    def _unfinished(self) -> bool:
+        """Whether there is something to resume: before its first epoch a run has no state yet."""
+        if self.result.is_file() or self.learning_curve.is_file():
+            return False
+        return self.state.is_file() or not self.adapted.is_file()
+
     def _check_resumable(self, identity: dict[str, Any]) -> None:
         if not self.config.is_file():
             raise ConfigError(f"there is no run to resume in {quoted(self.root)}; leave out --resume to start one")
@@ -242,9 +248,10 @@ class RunFolder:
             weights = (self.adapted, self.alone, self.last, self.candidate)
             curves = (self.curve, self.result, self.learning_curve, self.learning_curve_picture)
             lists = (self.place.pictures, self.place.selection, self.place.replay)
-            for path in (*weights, *curves, *lists, self.state, self.log, self.data, self.config):
+            tracked = self.root / MLFLOW_NOTE
+            for path in (*weights, *curves, *lists, tracked, self.state, self.log, self.data, self.config):
                 path.unlink(missing_ok=True)
-            for folder in ("folds", "subsets"):
+            for folder in ("folds", "subsets", TENSORBOARD_FOLDER):
                 shutil.rmtree(self.root / folder, ignore_errors=True)
 
 

@@ -14,7 +14,10 @@ from drivetl.adapt.config import TrainConfig
 from drivetl.errors import ConfigError, quoted
 from drivetl.files import write_json
 
-__all__ = ["Trackers", "refuse_login"]
+__all__ = ["MLFLOW_NOTE", "TENSORBOARD_FOLDER", "Trackers", "refuse_login"]
+
+# What they leave beside the log: event files, and which run of MLflow's is this one.
+TENSORBOARD_FOLDER, MLFLOW_NOTE = "tensorboard", "mlflow_run.json"
 
 _EXPERIMENT = "drivetl"
 _STEPS = "epoch"
@@ -105,7 +108,7 @@ class _TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise _missing("tensorboard", "tensorboard", error) from error
-        place = folder / "tensorboard"
+        place = folder / TENSORBOARD_FOLDER
         if resumed_epoch is None:
             shutil.rmtree(place, ignore_errors=True)  # of a run that --overwrite replaces
         # Steps from here on, which a killed process may have written, are hidden by TensorBoard.
@@ -139,14 +142,14 @@ class _MLflow:
         if self.uri.startswith("file:"):
             # MLflow asks this of everyone who keeps runs in plain files, which need no database beside them.
             os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
-        self._note = folder / "mlflow_run.json"
+        self._note = folder / MLFLOW_NOTE
         self._client: Any = self._asked(lambda: MlflowClient(tracking_uri=self.uri))
         self._run_id = self._asked(lambda: self._opened(config, folder, resumed_epoch))
 
     def _opened(self, config: TrainConfig, folder: Path, resumed_epoch: int | None) -> str:
         from mlflow.entities import Param
 
-        if resumed_epoch is not None and self._note.is_file():
+        if self._note.is_file():  # of this run: --overwrite deletes what is of one before
             return str(json.loads(self._note.read_text(encoding="utf-8"))["run_id"])
         found = self._client.get_experiment_by_name(_EXPERIMENT)
         experiment = found.experiment_id if found else self._client.create_experiment(_EXPERIMENT)

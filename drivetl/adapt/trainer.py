@@ -17,7 +17,6 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
 from copy import deepcopy
 from functools import cached_property
 from typing import Any
@@ -83,13 +82,9 @@ class AdaptTrainer(StartTrainer):
         self.bfloat16 = job.config.amp and self.device.type == "cpu" and cpu_computes_bfloat16()
         self.model = job.model
         self._teacher = teacher_of(job.model).to(self.device) if job.config.distill else None
-        callbacks: dict[str, Callable[[Any], None]] = {
-            "on_train_epoch_start": AdaptTrainer._start_epoch,
-            "on_train_batch_end": AdaptTrainer._report,
-            "on_train_epoch_end": lambda trainer: trainer.usage.stop(),
-        }
-        for event, callback in callbacks.items():
-            self.add_callback(event, callback)
+        self.add_callback("on_train_epoch_start", AdaptTrainer._start_epoch)
+        self.add_callback("on_train_batch_end", AdaptTrainer._report)
+        self.add_callback("on_train_epoch_end", lambda trainer: trainer.usage.stop())
 
     # Building the run
 
@@ -165,16 +160,20 @@ class AdaptTrainer(StartTrainer):
 
     def _do_train(self) -> None:
         """Train; a run that was stopped after its last epoch, before its weights were written, has nothing to train."""
-        if self.job.state is not None and self.job.state.finished:
-            self._setup_train()
-            self.epoch = self.job.state.epoch
-        elif not self.job.config.epochs:
-            self._setup_train()
-            self.epoch, self.stop = -1, True
+        state = self.job.state
+        if self.job.config.epochs and (state is None or not state.finished):
+            super()._do_train()
+            return
+        self._setup_train()
+        self.epoch = -1 if state is None else state.epoch
+        if state is None:
+            self.stop = True
             self.job.log_path.touch()
             self.save_model()
-        else:
-            super()._do_train()
+        self.final_eval()
+        for loader in (self.train_loader, self.test_loader):
+            if hasattr(loader, "close"):
+                loader.close()  # as Ultralytics does after the last epoch, so that no worker process stays
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Turn the pictures into tensors, in the memory layout of the network."""
@@ -318,6 +317,8 @@ class AdaptTrainer(StartTrainer):
     @property
     def precision(self) -> str:
         """What the network is trained in; the loss, the weights and their average are float32 everywhere."""
+        if not self.job.config.epochs:
+            return "float32"  # as what comes before the first epoch always is
         if self.bfloat16:
             return "bfloat16"
         return "float16" if self.amp else "float32"

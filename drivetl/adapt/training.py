@@ -156,7 +156,7 @@ def train(
     plan = plan_run(config, samples, dataset.names)
     config = config.model_copy(update={"warmup_epochs": plan.warmup_epochs})
     start, rows = load_start(config, dataset)
-    _check_teacher(config, rows)
+    _check_known(config, rows)
     notes += _row_notes(rows)
     folder = RunFolder(out)
     with folder.open(_identity(config, dataset, start, rows), resume=resume, overwrite=overwrite):
@@ -189,7 +189,7 @@ def check_run(config: TrainConfig, out: Path, *, resume: bool = False, overwrite
     check_sources(config, dataset.names)
     check_usable(config, dataset, [sample.image for sample in training_samples(dataset, config)])
     _, rows = load_start(config, dataset)
-    _check_teacher(config, rows)
+    _check_known(config, rows)
 
 
 def _carried_out(
@@ -212,7 +212,7 @@ def _carried_out(
         head_transfer=rows,
         seconds=seconds + run.selection_seconds,
         **_figures(trainer),
-        usage=totals(folder.log.read_text(encoding="utf-8").splitlines()),
+        usage=totals(folder.log.read_text(encoding="utf-8").splitlines()) if config.epochs else trainer.usage.line(),
         notes=(*notes, *run.notes, *_step_notes(trainer, config), *_share_notes(config, curve, share)),
     )
 
@@ -261,13 +261,16 @@ def _row_notes(rows: tuple[HeadRow, ...]) -> list[str]:
     ]
 
 
-def _check_teacher(config: TrainConfig, rows: tuple[HeadRow, ...]) -> None:
-    """Refuse a teacher that knows no class of the dataset: it would teach that every picture is empty."""
-    if config.labels == "teacher" and not any(row.kind in ("same", "synonym") for row in rows):
+def _check_known(config: TrainConfig, rows: tuple[HeadRow, ...]) -> None:
+    """Refuse to learn from what the weights say of classes that they do not know: it would be that there are none."""
+    teaching = "distill" if config.distill else "labels 'teacher'"
+    if not config.epochs or not (config.distill or config.labels == "teacher"):
+        return
+    if not any(row.kind in ("same", "synonym") for row in rows):
         raise ConfigError(
             f"the weights {quoted(config.weights)} know none of the dataset's classes "
-            f"({', '.join(row.target for row in rows)}), so with labels 'teacher' nothing would be labelled; take "
-            "weights that know one, or labels 'used'"
+            f"({', '.join(row.target for row in rows)}), so with {teaching} they could teach nothing; take weights "
+            f"that know one, or leave {teaching} out"
         )
 
 
@@ -301,6 +304,8 @@ def _step_notes(trainer: AdaptTrainer, config: TrainConfig) -> list[str]:
     if trainer.batch_size != config.batch:
         notes.append(f"The batch was lowered from {config.batch} to {trainer.batch_size} to fit the GPU's memory.")
     if not config.epochs:
+        if config.weather is not None:
+            notes.append("Without an epoch in which every layer learns, no weather is laid on the pictures.")
         return notes
     if planned < config.min_optimiser_steps:
         needed = -(-config.min_optimiser_steps // batches)

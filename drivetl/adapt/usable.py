@@ -79,7 +79,7 @@ def settle_selection(config: TrainConfig, dataset: Dataset, resume: bool) -> tup
     if split is None or split == config.selecting_split(dataset.splits):
         return config, []
     without = config.model_copy(update={"selection_split": None})
-    last = "the last epoch is taken" if config.epochs else "no epoch is trained"
+    last = ", and the last epoch is taken" if config.epochs else ""
     idle = f" So patience ({config.patience}) has nothing to count by and stops nothing." * (config.patience > 0)
     if split not in dataset.splits:
         if split != "val":
@@ -87,10 +87,11 @@ def settle_selection(config: TrainConfig, dataset: Dataset, resume: bool) -> tup
                 f"the selection split {quoted(split)} is not in {quoted(config.data)}, which has "
                 f"{', '.join(dataset.splits)}"
             )
-        return without, [f"The dataset has no split 'val' to choose the epoch by, so {last}.{idle}"]
+        missing = "The dataset has no split 'val' to choose the epoch by, so the last epoch is taken."
+        return without, [missing + idle] * bool(config.epochs)
     return without, [
         f"The split {split!r} has {dataset.splits[split]} pictures, under {config.min_selection_pictures}: the share "
-        f"is chosen by cross-validation of the training pictures instead, and {last}.{idle}"
+        f"is chosen by cross-validation of the training pictures instead{last}.{idle}"
     ]
 
 

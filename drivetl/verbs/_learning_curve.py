@@ -12,7 +12,7 @@ from drivetl import __version__
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import write_json
 from drivetl.verbs._console import Reporter
-from drivetl.verbs._train_figures import judge_of, under
+from drivetl.verbs._train_figures import judge_of, shared_notes, under
 
 if TYPE_CHECKING:
     from drivetl.adapt.config import TrainConfig
@@ -61,7 +61,15 @@ def recorded_sizes(out: Path) -> tuple[int, ...] | None:
 
     path = RunFolder(out).config
     entry = load_yaml(path).get("learning_curve") if path.is_file() else None
-    return tuple(int(size) for size in entry["pictures"]) if isinstance(entry, dict) and "pictures" in entry else None
+    if not isinstance(entry, dict) or "pictures" not in entry:
+        return None
+    sizes = entry["pictures"]
+    if not isinstance(sizes, list) or not all(isinstance(size, int) for size in sizes):
+        raise ConfigError(
+            f"{quoted(path)} is damaged: learning_curve.pictures is {quoted(sizes)}, not numbers of pictures; start "
+            "again with --overwrite"
+        )
+    return tuple(sizes)
 
 
 def adapt_on_subsets(
@@ -140,6 +148,10 @@ def _check(config: TrainConfig, request: CurveRequest, dataset: Dataset) -> str:
             f"{quoted(config.data)} has neither 'test' nor 'val' to measure a learning curve on; "
             "make one with: drivetl data split"
         )
+    if request.split == "train":
+        raise ConfigError(
+            "--learning-curve measures on pictures that are not trained on; give --split another split than 'train'"
+        )
     most = dataset.splits.get("train", 0)
     if request.sizes[-1] > most:
         raise ConfigError(f"--learning-curve asks for {request.sizes[-1]} pictures, but the split 'train' has {most}")
@@ -214,14 +226,14 @@ def _notes(
     kept = [str(size) for size, (result, _) in trained.items() if result["share"] == 0]
     if kept:
         notes.append(f"The start was kept with {', '.join(kept)} pictures, because nothing trained was better.")
-    choosing = config.selecting_split(dataset.splits)
-    if choosing is not None:
-        notes.append(
-            f"The {dataset.splits[choosing]} labelled pictures of {choosing!r} choose the epoch and are not counted."
-        )
-    if choosing == split:
-        notes.append(f"The split {split!r} is measured on too, so the figures are slightly too good.")
-    return notes
+    choice = config.choice(dataset.splits)
+    if choice is not None:
+        chooser, chosen = choice
+        count = dataset.splits[chooser]
+        notes.append(f"The {count} labelled pictures of {chooser!r} choose {chosen} and are not counted.")
+        if chooser == split:
+            notes.append(f"The split {split!r} is measured on too, so the figures are slightly too good.")
+    return [*notes, *shared_notes(split, dataset)]
 
 
 def _write_png(target: Path, image_bgr: Any) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "retention_document",
     "retention_lines",
     "retention_of",
+    "shared_notes",
     "under",
     "usage_lines",
 ]
@@ -166,22 +167,32 @@ def under(name: str, reporter: Reporter) -> Progress:
     return progress
 
 
-def figure_notes(reported: str | None, config: TrainConfig, dataset: Dataset) -> list[str]:
-    """Return what limits the figures before and after."""
+def shared_notes(reported: str, dataset: Dataset) -> list[str]:
+    """Say it where pictures that are measured on were trained on."""
     from drivetl.data.shared import in_both
 
+    common = in_both(dataset.pictures(reported), dataset.pictures("train"))
+    if not common:
+        return []
+    return [
+        f"{len(common)} of the {dataset.splits[reported]} pictures of {reported!r} stand in 'train' too, so the "
+        "adapted figure is too good."
+    ]
+
+
+def figure_notes(reported: str | None, config: TrainConfig, dataset: Dataset) -> list[str]:
+    """Return what limits the figures before and after."""
     notes = []
     if reported is None:
         notes.append("The dataset has neither 'test' nor 'val', so there are no figures before and after.")
-    elif reported == config.selecting_split(dataset.splits):
-        notes.append(f"The split {reported!r} also chose the epoch, so the adapted figure is slightly too good on it.")
+    elif (choice := config.choice(dataset.splits)) is not None and reported == choice[0]:
+        notes.append(
+            f"The split {reported!r} also chose {choice[1]}, so the adapted figure is slightly too good on it."
+        )
     elif reported == "train":
         notes.append("The split 'train' was trained on, so the adapted figure says nothing of other pictures.")
-    elif common := in_both(dataset.pictures(reported), dataset.pictures("train")):
-        notes.append(
-            f"{len(common)} of the {dataset.splits[reported]} pictures of {reported!r} stand in 'train' too, so the "
-            "adapted figure is too good."
-        )
+    else:
+        notes += shared_notes(reported, dataset)
     if config.retention is None:
         notes.append(
             "What the model forgot was not measured, because no source pictures were named: --retention DATASET does."

@@ -196,6 +196,8 @@ def _adapt(request: _Request, reporter: Reporter) -> tuple[dict[str, Any], list[
     from drivetl.data import open_dataset
     from drivetl.yolo.weights import resolve_weights
 
+    if request.resume and request.overwrite:
+        raise ConfigError("--resume continues the run in --out and --overwrite replaces it; give one of them")
     place, merge_notes = _dataset(request, reporter)
     config = _config(request, place)
     dataset = open_dataset(config.data)
@@ -267,7 +269,7 @@ def _resumable(request: _Request, reporter: Reporter) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         command = shlex.join(_continuing(request, reporter.as_json))
-        reporter.say(f"Interrupted; finished epochs are kept. To continue: {command}")
+        reporter.say(f"Interrupted; finished epochs are kept, what was begun is done again. To continue: {command}")
         raise
 
 

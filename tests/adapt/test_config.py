@@ -45,7 +45,7 @@ def test_the_last_tenth_runs_without_mosaic(epochs: int, share: float, without: 
     assert config(epochs=epochs, close_mosaic_share=share).close_mosaic_epochs == without
 
 
-@pytest.mark.parametrize("alone", [{"head_epochs": 1}, {"batch_norm": "adapted"}, {"batch_norm": "reestimated"}])
+@pytest.mark.parametrize("alone", [{"head_epochs": 1}, {"batch_norm": "adapted"}])
 def test_each_part_may_stand_without_an_epoch(alone: dict[str, object]) -> None:
     assert config(epochs=0, **alone).steps(10, 1) == 0
 
@@ -56,12 +56,30 @@ def test_each_part_may_stand_without_an_epoch(alone: dict[str, object]) -> None:
         ({}, "nothing would change; give head_epochs"),
         ({"batch_norm": "frozen"}, "nothing would change"),
         ({"head_epochs": 1, "replay": "source", "distill": 1.0}, "replay, distill would do nothing"),
-        ({"head_epochs": 1, "l2_sp": 0.1}, "l2_sp would do nothing"),
+        ({"head_epochs": 1, "batch_norm": "reestimated"}, "take 'adapted', which comes before"),
+        ({"head_epochs": 1, "l2_sp": 0.1, "patience": 2}, "l2_sp, patience would do nothing"),
+        ({"head_epochs": 1, "layer_decay": 0.5, "freeze": 3}, "layer_decay, freeze would do nothing"),
+        ({"head_epochs": 1, "optimizer": "SGD", "trackers": ("mlflow",)}, "trackers, optimizer SGD would do nothing"),
+        ({"head_epochs": 1, "albumentations": "a.json"}, "albumentations would do nothing"),
     ],
 )
 def test_without_an_epoch_what_would_do_nothing_is_refused(changes: dict[str, object], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         config(epochs=0, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "chosen"),
+    [
+        ({"epochs": 3}, ("val", "the epoch")),
+        ({"epochs": 0, "head_epochs": 1, "wise_ft": "select"}, ("val", "the share")),
+        ({"epochs": 0, "head_epochs": 1}, ("val", "whether the start is kept")),
+        ({"epochs": 0, "head_epochs": 1, "do_no_harm": False}, None),
+        ({"epochs": 3, "selection_split": None}, None),
+    ],
+)
+def test_what_a_split_chooses_is_said_as_it_is(changes: dict[str, object], chosen: tuple[str, str] | None) -> None:
+    assert config(**changes).choice({"train": 100, "val": 60}) == chosen
 
 
 @pytest.mark.parametrize(

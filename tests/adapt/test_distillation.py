@@ -14,9 +14,11 @@ import torch
 from drivetl.adapt.config import TrainConfig
 from drivetl.adapt.distillation import DistillationLoss, distillation, teacher_of
 from drivetl.adapt.training import train
+from drivetl.errors import ConfigError
 from drivetl.yolo import load_checkpoint
 from drivetl.yolo.ultra import DetectionModel
 
+from .conftest import draw_dataset
 from .test_pictures import loader
 
 Configure = Callable[..., TrainConfig]
@@ -132,6 +134,14 @@ def test_a_strong_teacher_holds_the_student_back(configure: Configure, tmp_path:
         # Class 2 has no counterpart in the checkpoint, so the teacher has nothing to say of it.
         away.append(float(distillation(student, teacher, [0, 1]) - distillation(teacher, teacher, [0, 1])))
     assert away[1] < 0.9 * away[0]
+
+
+def test_a_teacher_that_knows_no_class_for_sure_is_refused(configure: Configure, tmp_path: Path) -> None:
+    data = draw_dataset(tmp_path / "data", train=2)
+    (data / "data.yaml").write_text("train: images/train\nnames: [van, dragon]\n")
+    with pytest.raises(ConfigError, match=r"know none of the dataset's classes \(van, dragon\), so with distill"):
+        train(configure(data=data, distill=1.0), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_distillation_is_resumed_exactly(configure: Configure, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from drivetl.adapt.trainer import AdaptTrainer
 from drivetl.errors import ConfigError, DatasetError, OutputError
 from drivetl.files import write_json
 from drivetl.verbs import train
+from drivetl.verbs._learning_curve import recorded_sizes
 
 from .conftest import draw_dataset
 
@@ -147,9 +148,17 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_written(
         ((*words, "--learning-curve", "2,7"), ConfigError, "asks for 7 pictures, but the split 'train' has 6"),
         ((*words, "--learning-curve", "2", "--no-figures"), ConfigError, "--no-figures"),
         ((*words, "--learning-curve", "2", "--recipe", recipe), ConfigError, "sets 'pictures' itself"),
+        ((*words, "--learning-curve", "2", "--split", "train"), ConfigError, "another split than 'train'"),
         (("--data", bare, *words[2:], "--learning-curve", "2"), DatasetError, "neither 'test' nor 'val'"),
     ]
     for case, kind, message in cases:
         result = invoke(*case)
         assert isinstance(result.exception, kind) and message in str(result.exception), case
     assert not out.exists()
+
+
+@pytest.mark.parametrize("sizes", ["[a, 2]", "5"])
+def test_damaged_numbers_of_a_begun_curve_are_named(tmp_path: Path, sizes: str) -> None:
+    (tmp_path / "config.yaml").write_text(f"learning_curve: {{pictures: {sizes}}}\n")
+    with pytest.raises(ConfigError, match=r"config.yaml' is damaged: learning_curve.pictures is"):
+        recorded_sizes(tmp_path)

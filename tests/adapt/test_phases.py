@@ -128,7 +128,19 @@ def test_the_head_can_be_all_that_learns(configure: Configure, random_weights: P
     assert not any(value for name, value in distance.items() if not name.startswith("model.23."))
     assert (result.optimiser_steps, result.epochs, result.chosen_epoch) == (8, 0, 0)
     assert RunFolder(tmp_path / "run").log.read_text() == ""
-    assert not any("epoch" in note or "optimiser steps" in note for note in result.notes)
+    assert result.usage["peak_memory_mib"]
+
+
+def test_the_head_alone_speaks_of_no_epoch_and_no_precision_that_it_did_not_have(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drivetl.adapt.trainer.cpu_computes_bfloat16", lambda: True)
+    data = draw_dataset(tmp_path / "data", train=4)
+    weather = {"probability": 0.5, "conditions": {"fog": 1}, "severities": [1]}
+    result = train(configure(data=data, epochs=0, head_epochs=1, weather=weather), tmp_path / "run")
+    assert result.precision == "float32"
+    about = [note for note in result.notes if "epoch" in note or "optimiser steps" in note]
+    assert about == ["Without an epoch in which every layer learns, no weather is laid on the pictures."]
 
 
 def test_the_head_alone_killed_before_its_result_is_not_trained_again(

@@ -101,6 +101,49 @@ print(json.dumps([run.info.status, history, run.data.params["weights"], run.data
     assert found == ["FINISHED", [[1, 1.25], [2, 1.0]], "yolo11n", 0.25]
 
 
+def test_a_run_that_was_stopped_after_its_last_epoch_is_closed_when_it_is_resumed(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Path] = []
+
+    class Spy(Trackers):
+        def close(self) -> None:
+            closed.append(self._log)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("drivetl.adapt.trainer.Trackers", Spy)
+    config = configure(epochs=1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("drivetl.adapt.training._write_checkpoints", stop)
+        train(config, tmp_path / "run")
+    train(config, tmp_path / "run", resume=True)
+    assert len(closed) == 2
+
+
+def test_what_trackers_left_of_a_replaced_run_is_deleted(configure: Configure, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(configure(epochs=1), run)
+    (run / "tensorboard").mkdir()
+    (run / "tensorboard" / "events.out.tfevents.1.old").touch()
+    (run / "mlflow_run.json").write_text('{"run_id": "old"}')
+    train(configure(epochs=1), run, overwrite=True)
+    assert not (run / "tensorboard").exists() and not (run / "mlflow_run.json").exists()
+
+
+def test_mlflow_goes_on_with_its_run_after_a_kill_before_the_first_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    runs = []
+    for _ in range(2):
+        Trackers(config_of(tmp_path, "mlflow"), tmp_path / "training_log.jsonl", resumed_epoch=None)
+        runs.append(json.loads((tmp_path / "mlflow_run.json").read_text())["run_id"])
+    assert runs[0] == runs[1]
+
+
 def test_a_tracking_server_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -78,6 +78,10 @@ def test_ctrl_c_says_how_to_continue_and_resume_needs_no_other_option(
     assert stopped.exit_code == 130
     assert f"drivetl train --resume --out {run}" in stopped.stderr
     assert RunFolder(run).state.is_file()
+    (run / "state.pt").rename(tmp_path / "kept")  # as if it had been stopped before the end of its first epoch
+    again = invoke(app, "train", "--data", drawn, "--weights", random_weights, "--epochs", 2, *SMALL, "--out", run)
+    assert isinstance(again.exception, OutputError) and "--resume continues it" in str(again.exception)
+    (tmp_path / "kept").rename(run / "state.pt")
     changed = invoke(app, "train", "--resume", "--out", run, "--lr0", 0.1)
     assert isinstance(changed.exception, ConfigError) and "lr0" in str(changed.exception)
     document = document_of(invoke(app, "train", "--resume", "--out", run, "--json"))
@@ -212,6 +216,7 @@ def test_what_is_missing_is_named(app: typer.Typer, drawn: Path, random_weights:
         (("train", "--data", drawn, *run), ConfigError, "needs --weights"),
         (("train", "--data", drawn, "--leave-out", "x", *run), ConfigError, "'x' needs --data at least twice"),
         (("train", "--resume", *run), ConfigError, "there is no run"),
+        (("train", "--resume", "--overwrite", *run), ConfigError, "give one of them"),
         (("train", "--data", drawn, "--weights", random_weights, "--split", "test", *run), DatasetError, "'test'"),
     ]
     for words, kind, message in cases:
