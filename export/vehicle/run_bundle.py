@@ -148,6 +148,9 @@ def _pictures(source: str) -> Iterator[np.ndarray]:
     # Devices and pipelines have names that are no files; what OpenCV counts up (frame_%04d.png) is a recording.
     recorded = "://" not in source and (_is_file(source) or ("%" in source and "!" not in source))
     name = printable_source(source)
+    if name != source:
+        # OpenCV's own warnings quote the source as it is.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     camera = source.isascii() and source.isdigit() and len(source) <= _CAMERA_DIGITS
     capture = cv2.VideoCapture(int(source) if camera else source)
     if not capture.isOpened():

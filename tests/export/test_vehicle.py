@@ -101,6 +101,12 @@ def test_what_cannot_be_used_is_one_sentence(
     assert "rtsp://…@127.0.0.1:9/live?…' cannot be opened" in said and "geheim" not in said
 
 
+@pytest.mark.parametrize("source", ["rtspsrc user-pw=geheim ! appsink", "rtsp://me:ge%20heim@127.0.0.1:9/live"])
+def test_neither_it_nor_opencv_prints_a_password(source: str, bundle: Path) -> None:
+    done = _run(str(bundle), "--source", source)
+    assert done.returncode == 2 and "cannot be opened" in done.stderr and "heim" not in done.stderr
+
+
 def test_a_gpu_that_fails_on_the_road_ends_it_with_status_2_and_one_sentence(
     bundle: Path, clip: Path, program: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
