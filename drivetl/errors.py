@@ -44,6 +44,14 @@ __all__ = [
 ]
 
 _PARAMETERS = re.compile("[=&;]|%3[BD]|%26", re.IGNORECASE)  # of a URL, which may hold a password
+_URL = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
+# In a pipeline; up to the last @ of all, because an account may hold spaces and exclamation marks.
+_URL_WITHIN = re.compile(r"[A-Za-z0-9+.-]*://(?:.*@)?\S*", re.DOTALL)
+_SECRET = re.compile(
+    r"([\w-]*(?:user|proxy-id|pw|pass|key|token|secret|auth|cookie|header)[\w-]*\s*=\s*)"
+    r"""(?:\\.|"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|\S)+""",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class DrivetlError(Exception):
@@ -132,13 +140,24 @@ def quoted(value: object, limit: int = 120) -> str:
 def printable_source(source: str) -> str:
     """Return a source without what may be secret in it: user name, password, parameters and query of a URL.
 
-    Of a path, what holds one of ``= & ;`` is left out, because some recorders take their passwords there.
+    Of a path, what holds one of ``= & ;`` is left out, because some recorders take their passwords there. In a
+    GStreamer pipeline, properties whose names suggest a secret (``user-id``, ``user-pw``, ``token``) lose their values.
     """
-    scheme, colon, rest = source.partition("://")
-    if not colon:
-        # One slash is a slip of the fingers, and what follows it a password all the same.
-        slip = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/.*[@=&;?#]", source, re.DOTALL)
-        return _without_account(source) if slip is None else f"{slip[1]}:/…"
+    if _URL.match(source):
+        return _printable_url(source)
+    found = _URL_WITHIN.search(source)
+    if found is not None:
+        # Behind this one there is no account, so that the others need only lose their parameters.
+        rest = _URL_WITHIN.sub(lambda url: _printable_url(url[0]), source[found.start() :])
+        return _SECRET.sub(r"\1…", _without_account(source[: found.start()]) + rest)
+    # One slash is a slip of the fingers, and what follows it a password all the same.
+    slip = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/.*[@=&;?#]", source, re.DOTALL)
+    shown = _without_account(source) if slip is None else f"{slip[1]}:/…"
+    return _SECRET.sub(r"\1…", shown) if "!" in source else shown
+
+
+def _printable_url(url: str) -> str:
+    scheme, _, rest = url.partition("://")
     user, at, address = rest.rpartition("@")
     if re.search("[/?#]", user):
         # A password with such a letter, or an @ in the query: nothing says which, and either may be secret.

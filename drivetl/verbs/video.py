@@ -50,7 +50,8 @@ _Detections = Annotated[
 _Mot = Annotated[Path | None, typer.Option("--mot", help="Write tracks as MOTChallenge text, bridged boxes too.")]
 _Stills = Annotated[Path | None, typer.Option("--stills", help="A folder for pictures of the most interesting frames.")]
 _StillCount = Annotated[
-    int | None, typer.Option("--still-count", min=1, max=1000, help="With --stills: how many; default: 6.")
+    int | None,
+    typer.Option("--still-count", min=1, max=1000, help="With --stills: how many, 1 s or more apart; default: 6."),
 ]
 _Stats = Annotated[Path | None, typer.Option("--stats", help="Write the statistics of the run as JSON.")]
 _Confidence = Annotated[

@@ -339,4 +339,6 @@ class _Run:
             notes.append("objects have no numbers; for tracking: pip install 'drivetl[video]'")
         if self._video is not None:
             notes += self._video.notes
+        if self._stills is not None:
+            notes += self._stills.notes
         return tuple(notes)

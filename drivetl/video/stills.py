@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivetl.errors import OutputError, quoted
 from drivetl.files import atomic_file, json_bytes, read_limited, sha256_file
@@ -25,6 +26,8 @@ _STILL_NAME = re.compile(r"frame-[0-9]{6,}\.jpg")
 _LIST_LIMIT_BYTES = 1 << 20
 
 _APART_S = 1.0
+# Two on either side of a still may be too near to it, so that the best of five times as many are enough to choose from.
+_CANDIDATES = 5
 _JPEG_QUALITY = 92
 
 
@@ -98,7 +101,11 @@ def _listed(path: Path) -> set[tuple[str, str]]:
 
 
 class Stills:
-    """Keeps the best frames, at least a second apart; use it as a context manager that writes them at the end."""
+    """Keeps the best frames, at least a second apart; use it as a context manager that writes them at the end.
+
+    The best frame of every half second is a candidate. They are chosen among at the end: where interest rises for long,
+    each frame outdoes the one before, and what is dropped for its neighbour would leave nothing but the last.
+    """
 
     def __init__(self, folder: Path, count: int, fps: float, overwrite: bool) -> None:
         """Describe what to keep.
@@ -116,6 +123,9 @@ class Stills:
         self.written: tuple[Path, ...] = ()
         self._folder, self._count, self._overwrite = folder, count, overwrite
         self._apart = max(1, round(_APART_S * fps))
+        self._slot_frames = (self._apart + 1) // 2
+        self._slot = 0
+        self._best: tuple[int, float, NDArray[np.uint8]] | None = None  # of this slot: frame, interest, picture
         self._kept: list[_Still] = []
 
     def __enter__(self) -> Stills:
@@ -126,7 +136,8 @@ class Stills:
     ) -> None:
         if error is not None:
             return
-        jpegs = {f"frame-{still.frame:06d}.jpg": still.jpeg for still in sorted(self._kept, key=lambda s: s.frame)}
+        self._end_slot()
+        jpegs = {f"frame-{still.frame:06d}.jpg": still.jpeg for still in self._chosen()}
         if not jpegs and not self._former:
             return
         own = {name: hashlib.sha256(jpeg).hexdigest() for name, jpeg in jpegs.items()}
@@ -142,18 +153,41 @@ class Stills:
         for name in self._former.keys() - own.keys():
             (self._folder / name).unlink(missing_ok=True)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say about those that were written."""
+        if len(self.written) == self._count:
+            return ()
+        found = f"{len(self.written)} of {self._count} stills"
+        return (f"{found}: all other frames that stand out lie within {_APART_S:g} s of these",)
+
     def consider(self, job: Job) -> None:
-        """Keep a finished frame if it is more interesting than what it would replace."""
+        """Keep a finished frame if it is the most interesting one of its half second so far."""
+        slot = job.index // self._slot_frames
+        if slot != self._slot:
+            self._end_slot()
+            self._slot = slot
         value = interest(job.views, (job.image_bgr.shape[1], job.image_bgr.shape[0]))
-        near = [still for still in self._kept if job.index - still.frame < self._apart]
-        if near:
-            replaced = near if value > max(still.interest for still in near) else None
-        elif len(self._kept) < self._count:
-            replaced = []
-        else:
-            least = min(self._kept, key=lambda still: still.interest)
-            replaced = [least] if value > least.interest else None
-        if replaced is None:
+        if self._best is None or value > self._best[1]:
+            # A copy costs a tenth of a JPEG, and the next frame may be better still.
+            self._best = job.index, value, job.image_bgr.copy()
+
+    def _end_slot(self) -> None:
+        """Make a candidate of the best frame of a half second, in place of the least if there are enough."""
+        if self._best is None:
             return
-        self._kept = [still for still in self._kept if still not in replaced]
-        self._kept.append(_Still(job.index, value, jpeg_bytes(job.image_bgr, _JPEG_QUALITY)))
+        (frame, value, image_bgr), self._best = self._best, None
+        if len(self._kept) == _CANDIDATES * self._count:
+            least = min(self._kept, key=lambda still: still.interest)
+            if value <= least.interest:
+                return
+            self._kept.remove(least)
+        self._kept.append(_Still(frame, value, jpeg_bytes(image_bgr, _JPEG_QUALITY)))
+
+    def _chosen(self) -> list[_Still]:
+        """Return the best candidates that are far enough from each other, in the order of the video."""
+        chosen: list[_Still] = []
+        for still in sorted(self._kept, key=lambda still: (-still.interest, still.frame)):
+            if len(chosen) < self._count and all(abs(still.frame - other.frame) >= self._apart for other in chosen):
+                chosen.append(still)
+        return sorted(chosen, key=lambda still: still.frame)

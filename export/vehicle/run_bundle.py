@@ -1,11 +1,11 @@
-"""Run a drivetl bundle in a vehicle: self-test, then one JSON line for every frame.
+"""Run a drivetl bundle in a vehicle: self-test, then one JSON line for every frame, of a camera or stream the newest.
 
     python run_bundle.py BUNDLE --source 0 --provider tensorrt
 
 Needs numpy, OpenCV, ONNX Runtime and drivetl.runtime (see requirements.txt beside this file). Before the first frame
 the bundle's golden frames must give the detections that were recorded at export; otherwise it ends with status 1 and
-detects nothing. Other exit states: 0 the source ended, 2 the bundle or the source cannot be used, a recording ends
-before its time, or the GPU fails.
+detects nothing. The "dropped" of a line are the frames that came and went since the line before. Other exit states:
+0 the source ended, 2 the bundle or the source cannot be used, a recording ends before its time, or the GPU fails.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
 
+from drivetl.containers import Container, inspect_container
 from drivetl.errors import ConfigError, DrivetlError, GateFailed, VideoError, printable_source, quoted
 from drivetl.runtime import PROVIDERS, Detections, Detector
 from drivetl.runtime.requirements import missing_for
@@ -31,7 +33,7 @@ from drivetl.runtime.selftest import self_test
 
 _STALLED_S = 5.0
 _STOP_S = 0.5
-# Of the frames that a recording states; some containers only estimate them.
+# Of the length that a recording states: sound may outlast the pictures.
 _WHOLE_SHARE = 0.9
 _MOST_THREADS = 1024
 # A longer number names no camera, and OpenCV would fail on it in its own words.
@@ -120,15 +122,17 @@ def _run(options: argparse.Namespace) -> None:
         )
     if options.source is None:
         return
-    frames = late = 0
-    for image_bgr in _pictures(options.source):
+    frames = dropped = late = 0
+    for image_bgr, missed in _pictures(options.source):
         begun = perf_counter()
         detections = detector(image_bgr)
         latency_ms = 1e3 * (perf_counter() - begun)
         late += options.budget_ms is not None and latency_ms > options.budget_ms
-        _say({"frame": frames, "latency_ms": round(latency_ms, 3), "detections": _rows(detections, detector)})
+        found = _rows(detections, detector)
+        _say({"frame": frames, "dropped": missed, "latency_ms": round(latency_ms, 3), "detections": found})
         frames += 1
-    _say({"frames": frames, "late": late if options.budget_ms is not None else None})
+        dropped += missed
+    _say({"frames": frames, "dropped": dropped, "late": late if options.budget_ms is not None else None})
 
 
 def _say(document: dict[str, Any]) -> None:
@@ -143,17 +147,21 @@ def _rows(detections: Detections, detector: Detector) -> list[dict[str, Any]]:
     ]
 
 
-def _pictures(source: str) -> Iterator[np.ndarray]:
-    """Yield the frames of a file one after another; of a camera or a stream always the newest."""
+def _pictures(source: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the frames of a file one after another; of a camera or a stream the newest, and how many were dropped."""
+    name = printable_source(source)
+    if name != source:
+        # OpenCV's own warnings quote the source as it is.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    camera = source.isascii() and source.isdigit() and len(source) <= _CAMERA_DIGITS
+    source = _path_of(source)
     # Devices and pipelines have names that are no files; what OpenCV counts up (frame_%04d.png) is a recording.
     recorded = "://" not in source and (_is_file(source) or ("%" in source and "!" not in source))
-    name = printable_source(source)
-    camera = source.isascii() and source.isdigit() and len(source) <= _CAMERA_DIGITS
     capture = cv2.VideoCapture(int(source) if camera else source)
     if not capture.isOpened():
         raise VideoError(f"the source {quoted(name)} cannot be opened; check its path, its address or its cable")
     try:
-        yield from _all(capture, name) if recorded else _newest(capture, name)
+        yield from _all(capture, name, Path(source)) if recorded else _newest(capture, name)
     finally:
         capture.release()
 
@@ -166,32 +174,67 @@ def _is_file(source: str) -> bool:
         return False
 
 
-def _all(capture: Any, name: str) -> Iterator[np.ndarray]:
-    stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    count = 0
+def _path_of(source: str) -> str:
+    """Return the path that a URL of a local file means (RFC 8089); any other source as it is."""
+    if source[:5].lower() != "file:" or _is_file(source):
+        return source
+    path = source[5:].removeprefix("//localhost")
+    path = path[2:] if path.startswith("///") else path
+    # FFmpeg takes such paths as they are, and frame_%04d.png is one.
+    return unquote(path) if not _is_file(path) and _is_file(unquote(path)) else path
+
+
+def _all(capture: Any, name: str, path: Path) -> Iterator[tuple[np.ndarray, int]]:
+    fps, stated = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    count, last_s = 0, 0.0
     while True:
         there, image_bgr = capture.read()
         if not there:
             break
         count += 1
-        yield image_bgr
+        last_s = max(last_s, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+        yield image_bgr, 0
     if not count:
         raise VideoError(f"{quoted(name)} opens but holds no frame that can be decoded; record it again")
-    if count < _WHOLE_SHARE * stated:
+    # Where frames are unevenly spaced their number is an estimate, and only the time of the last one tells.
+    reached = max(count, last_s * fps + 1)
+    if _is_file(str(path)):
+        # Not before, because until now somebody may have been copying it.
+        container = _inspected(path)
+        if container.cut_off:
+            raise VideoError(
+                f"{quoted(name)} was cut off after {count} frames: it has {container.size_bytes} of "
+                f"{container.expected_bytes} bytes; copy it again"
+            )
+        if container.name == "MP4":
+            # Its number is exact, and those that an edit list trims are in it.
+            reached = count
+            stated = min(stated, (container.duration_s or math.inf) * fps)
+    if reached < _WHOLE_SHARE * stated:
         raise VideoError(f"{quoted(name)} was cut off after {count} of about {stated:.0f} frames; copy it again")
 
 
-def _newest(capture: Any, name: str) -> Iterator[np.ndarray]:
+def _inspected(path: Path) -> Container:
+    try:
+        return inspect_container(path)
+    except OSError as error:
+        raise VideoError(f"cannot read {quoted(path)}: {error.strerror or error}; check the disk") from error
+
+
+def _newest(capture: Any, name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Read in a thread of its own: what waits in a driver's queue is a road that the car has already left behind."""
     arrived = threading.Condition()
     newest: list[np.ndarray | None] = []
+    dropped = 0
     over = threading.Event()
 
     def read() -> None:
+        nonlocal dropped
         there = True
         while there and not over.is_set():
             there, image_bgr = capture.read()
             with arrived:
+                dropped += len(newest)
                 newest[:] = [image_bgr if there else None]
                 arrived.notify()
 
@@ -202,11 +245,11 @@ def _newest(capture: Any, name: str) -> Iterator[np.ndarray]:
             with arrived:
                 if not arrived.wait_for(lambda: bool(newest), _STALLED_S):
                     raise VideoError(f"{quoted(name)} has sent no frame for {_STALLED_S:g} s; check the camera")
-                image_bgr = newest.pop()
+                image_bgr, missed, dropped = newest.pop(), dropped, 0
             # A failed read is the end, never a black picture: an empty road is a dangerous thing to report.
             if image_bgr is None:
                 raise VideoError(f"{quoted(name)} stopped sending frames; check the camera")
-            yield image_bgr
+            yield image_bgr, missed
     finally:
         over.set()
         reader.join(_STOP_S)  # a camera that hangs keeps its thread; nothing else does

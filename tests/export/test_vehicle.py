@@ -70,7 +70,8 @@ def test_it_tests_itself_then_gives_a_line_for_every_frame(bundle: Path, clip: P
     assert [line["frame"] for line in lines[1:-1]] == [0, 1, 2]
     assert [len(line["detections"]) for line in lines[1:-1]] == [0, 64, 0]
     assert lines[2]["detections"][0]["class"] == "bright" and lines[2]["detections"][0]["confidence"] > 0.98
-    assert lines[-1] == {"frames": 3, "late": 0}
+    assert [line["dropped"] for line in lines[1:-1]] == [0, 0, 0]
+    assert lines[-1] == {"frames": 3, "dropped": 0, "late": 0}
 
 
 def test_golden_frames_that_fail_stop_it_with_status_1_before_the_first_frame(bundle: Path, clip: Path) -> None:
@@ -99,6 +100,12 @@ def test_what_cannot_be_used_is_one_sentence(
     assert program.main([str(bundle), "--source", "rtsp://me:geheim@127.0.0.1:9/live?key=geheim"]) == 2
     said = capfd.readouterr().err
     assert "rtsp://…@127.0.0.1:9/live?…' cannot be opened" in said and "geheim" not in said
+
+
+@pytest.mark.parametrize("source", ["rtspsrc user-pw=geheim ! appsink", "rtsp://me:ge%20heim@127.0.0.1:9/live"])
+def test_neither_it_nor_opencv_prints_a_password(source: str, bundle: Path) -> None:
+    done = _run(str(bundle), "--source", source)
+    assert done.returncode == 2 and "cannot be opened" in done.stderr and "heim" not in done.stderr
 
 
 def test_a_gpu_that_fails_on_the_road_ends_it_with_status_2_and_one_sentence(
@@ -162,15 +169,35 @@ def test_what_takes_minutes_is_said_before_it_begins(
 
 
 def test_a_recording_that_was_cut_off_is_no_whole_one(program: ModuleType) -> None:
-    def capture(stated: int, held: int) -> Any:
+    def capture(stated: int, held: int, last_ms: float = 0.0) -> Any:
         frames = [np.zeros((2, 2, 3), np.uint8)] * held
-        return SimpleNamespace(read=lambda: (True, frames.pop()) if frames else (False, None), get=lambda what: stated)
+        facts = {cv2.CAP_PROP_FRAME_COUNT: stated, cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_POS_MSEC: last_ms}
+        return SimpleNamespace(read=lambda: (True, frames.pop()) if frames else (False, None), get=facts.__getitem__)
 
-    # What a container states may be a little more than it holds.
-    assert [len(list(program._all(capture(stated, 19), "a.mp4"))) for stated in (-1, 0, 19, 20)] == [19] * 4
-    given = program._all(capture(221, 23), "a.mp4")
+    path = Path("no/a.mp4")
+    # What a container states may be a little more than it holds, and is an estimate where frames are unevenly spaced.
+    for stated, held, last_ms in ((-1, 19, 0), (0, 19, 0), (19, 19, 0), (20, 19, 0), (38, 12, 1400)):
+        assert len(list(program._all(capture(stated, held, last_ms), "a.mp4", path))) == held
+    given = program._all(capture(221, 23, 880), "a.mp4", path)
     with pytest.raises(program.VideoError, match=r"'a\.mp4' was cut off after 23 of about 221 frames; copy it again"):
         assert len([next(given) for _ in range(23)]) == 23 and next(given)
+
+
+def test_a_file_that_lost_its_end_is_told_by_its_structure(program: ModuleType, clip: Path) -> None:
+    whole = clip.read_bytes()
+    assert len(list(program._pictures(str(clip)))) == 3
+    clip.write_bytes(whole[:-1])
+    given = program._pictures(str(clip))
+    with pytest.raises(program.VideoError, match=rf"cut off after 3 frames: it has {len(whole) - 1} of {len(whole)}"):
+        assert len([next(given) for _ in range(3)]) == 3 and next(given)
+
+
+@pytest.mark.parametrize("form", ["file://{}", "FILE:{}", "file://localhost{}", "file:///{}"])
+def test_every_frame_of_a_recording_behind_a_file_url(form: str, program: ModuleType, clip: Path) -> None:
+    road = clip.rename(clip.with_name("my road.avi"))
+    for path in (str(road), str(road).replace(" ", "%20")):
+        assert len(list(program._pictures(form.format(path)))) == 3
+    assert program._path_of("file:frame_%04d.png") == "frame_%04d.png"
 
 
 def test_of_a_camera_the_newest_frame_counts_and_a_failed_read_is_the_end(program: ModuleType) -> None:
@@ -182,9 +209,36 @@ def test_of_a_camera_the_newest_frame_counts_and_a_failed_read_is_the_end(progra
 
     seen = []
     with pytest.raises(program.VideoError, match="stopped sending"):
-        for image in program._newest(SimpleNamespace(read=read), "0"):
+        for image, _ in program._newest(SimpleNamespace(read=read), "0"):
             seen.append(int(image[0, 0, 0]))
     assert seen == sorted(seen) and len(seen) <= 3
+
+
+def test_a_camera_s_frames_that_nobody_had_time_for_are_counted(program: ModuleType) -> None:
+    import threading
+
+    taken, all_came, over = threading.Event(), threading.Event(), threading.Event()
+    levels = iter(range(6))
+
+    def read() -> tuple[bool, Any]:
+        level = next(levels)
+        if level == 1:
+            assert taken.wait(10)  # the first frame is taken; while it is looked at, four more come
+        if level == 5:
+            all_came.set()
+            return not over.wait(10), None
+        return True, np.full((2, 2, 3), level, np.uint8)
+
+    given = program._newest(SimpleNamespace(read=read), "0")
+    first, missed = next(given)
+    assert (first[0, 0, 0], missed) == (0, 0)
+    taken.set()
+    assert all_came.wait(10)
+    newest, missed = next(given)
+    assert (newest[0, 0, 0], missed) == (4, 3)
+    over.set()
+    with pytest.raises(program.VideoError, match="stopped sending"):
+        next(given)
 
 
 SOURCES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drivetl.video.containers import Container, inspect_container
+from drivetl.containers import Container, inspect_container
 
 
 def box(kind: bytes, body: bytes = b"", *, wide: bool = False) -> bytes:
