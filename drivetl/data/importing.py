@@ -15,6 +15,7 @@ from drivetl.data.dataset import Dataset
 from drivetl.data.grouping import content_groups, take_groups
 from drivetl.data.layout import MARKER, LinkMode, Origin, counts_of, refuse_nesting, write_dataset
 from drivetl.data.readers import Reading, Request, reader_for
+from drivetl.data.recordings import NameGroups, named_groups
 from drivetl.data.records import Attribute, Box, IgnoreRegion, Sample, Xyxy
 from drivetl.data.sample_lines import rounded
 from drivetl.data.text import plain
@@ -236,7 +237,7 @@ def _with_splits(
     if found == {""}:
         if split_names:
             raise ConfigError("the source has no splits, so --split-names has nothing to rename; use --val and --test")
-        return _drawn(samples, drawn, progress)
+        return _drawn(samples, _named_groups(samples, reading), drawn, progress)
     if unknown := split_names.keys() - found - {standard_split(name) for name in found}:
         raise ConfigError(f"--split-names names {quoted(min(unknown))}, but the source has {', '.join(sorted(found))}")
     renamed = {
@@ -245,31 +246,37 @@ def _with_splits(
     notes = [
         f"The source's split {quoted(old)} is {quoted(new)} here." for old, new in sorted(renamed.items()) if old != new
     ]
-    splits_of: dict[str, set[str]] = {}
-    for sample in samples:
-        splits_of.setdefault(plain(sample.image.stem), set()).add(sample.split)
+    named = _named_groups(samples, reading)
+    result = [
+        dataclasses.replace(sample, split=renamed[sample.split], group=group)
+        for sample, group in zip(samples, named.groups, strict=True)
+    ]
+    return result, notes + named.notes
 
-    def group(sample: Sample) -> str:
-        # Many sets number the pictures of each split from zero: the same name says nothing across them.
-        stem = plain(sample.image.stem)
-        return sample.group or (stem if len(splits_of[stem]) == 1 else f"{plain(sample.split)}/{stem}")
 
-    return [dataclasses.replace(sample, split=renamed[sample.split], group=group(sample)) for sample in samples], notes
+def _named_groups(samples: Sequence[Sample], reading: Reading) -> NameGroups:
+    """Return the group that the source gives each picture, or else its name does."""
+    own = [index for index, sample in enumerate(samples) if not sample.group]
+    pictures = [samples[index].image.absolute() for index in own]
+    named = named_groups(pictures, [samples[index].split for index in own], by_folder=reading.by_folder)
+    groups = [sample.group for sample in samples]
+    for index, group in zip(own, named.groups, strict=True):
+        groups[index] = group
+    return NameGroups(groups, named.notes)
 
 
 def _drawn(
-    samples: Sequence[Sample], drawn: tuple[float, float, int], progress: Progress
+    samples: Sequence[Sample], named: NameGroups, drawn: tuple[float, float, int], progress: Progress
 ) -> tuple[list[Sample], list[str]]:
     val, test, seed = drawn
     if not (0 <= val <= 0.9 and 0 <= test <= 0.9 and val + test <= 0.9):
         raise ConfigError(
             f"--val {val} and --test {test} must each be 0 to 0.9 and leave a tenth of the pictures to train on"
         )
-    groups = [sample.group for sample in samples]
-    how = "sequence"
-    if not all(groups):
+    groups, how = named.groups, "sequence"
+    if not all(sample.group for sample in samples):
         how = "set of near-identical pictures"
-        groups = content_groups([s.image for s in samples], [s.group or plain(s.image.stem) for s in samples], progress)
+        groups = content_groups([sample.image for sample in samples], groups, progress)
     counts = [Counter(box.class_name for box in sample.boxes) for sample in samples]
     rng = np.random.default_rng(seed)
     in_val = take_groups(groups, counts, val, rng)
@@ -281,7 +288,14 @@ def _drawn(
         dataclasses.replace(sample, split=split_of.get(group, "train"), group=group)
         for sample, group in zip(samples, groups, strict=True)
     ]
-    return result, [f"The source has no splits; drawn with seed {seed}, never dividing a {how}."]
+    notes = [f"The source has no splits; drawn with seed {seed}, never dividing a {how}.", *named.notes]
+    for name, wanted, taken in (("val", val, in_val), ("test", test, in_test)):
+        if wanted and not taken:
+            notes.append(
+                f"Nothing could be drawn for {name!r}: each of the {len(set(groups))} groups is more than "
+                f"{wanted:.0%} of the pictures, or holds too many boxes of a class; give --{name} a larger share."
+            )
+    return result, notes
 
 
 def _missing_split_notes(splits: Mapping[str, int]) -> list[str]:

@@ -53,7 +53,7 @@ def read(request: Request) -> Reading:
                 f"{quoted(file.path)} has other categories than {quoted(files[0].path)}; import them apart"
             )
     samples = (sample for file in files for sample in _samples(file, _top(request.source)))
-    return Reading(samples, sum(len(file.images) for file in files), names)
+    return Reading(samples, sum(len(file.images) for file in files), names, by_folder=True)
 
 
 def _top(source: Path) -> Path:

@@ -52,6 +52,7 @@ class Reading:
             An empty ``split`` or ``group`` means that the source does not say.
         total: how many samples will come.
         class_names: native names in the order of the source's ids, or None where it has no order.
+        by_folder: whether a folder of pictures may be one recording; see `drivetl.data.recordings`.
         unlabelled: whether these are pictures alone, which is no fault: nobody has labelled them yet.
         notes: sentences for the user; complete once ``samples`` is used up.
     """
@@ -59,6 +60,7 @@ class Reading:
     samples: Iterable[Sample]
     total: int
     class_names: tuple[str, ...] | None = None
+    by_folder: bool = False
     unlabelled: bool = False
     notes: list[str] = field(default_factory=list)
 
