@@ -15,6 +15,7 @@ from drivetl.data.dataset import Dataset
 from drivetl.data.grouping import content_groups, take_groups
 from drivetl.data.layout import MARKER, LinkMode, Origin, counts_of, refuse_nesting, write_dataset
 from drivetl.data.readers import Reading, Request, reader_for
+from drivetl.data.readers.common import standard_split
 from drivetl.data.recordings import NameGroups, named_groups
 from drivetl.data.records import Attribute, Box, IgnoreRegion, Sample, Xyxy
 from drivetl.data.sample_lines import rounded
@@ -24,8 +25,6 @@ from drivetl.files import refuse_existing_dir
 from drivetl.progress import Progress, silent, tracked
 
 __all__ = ["ImportResult", "import_dataset", "standard_split"]
-
-_STANDARD_SPLITS = (("train", "train"), ("valid", "val"), ("val", "val"), ("test", "test"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +43,6 @@ class ImportResult:
     notes: tuple[str, ...]
 
 
-def standard_split(name: str) -> str:
-    """Return ``train``, ``val`` or ``test`` for a name that begins so (``train2017``, ``valid``), else the name."""
-    lowered = name.lower()
-    return next((standard for start, standard in _STANDARD_SPLITS if lowered.startswith(start)), name)
-
-
 def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     format: str,
     source: Path,
@@ -59,8 +52,8 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     classes: str = "driving",
     names: str | Path | None = None,
     split_names: Mapping[str, str] | None = None,
-    val: float = 0.2,
-    test: float = 0.0,
+    val: float | None = None,
+    test: float | None = None,
     seed: int = 0,
     link: LinkMode = "symlink",
     overwrite: bool = False,
@@ -79,8 +72,8 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
         classes: ``driving`` maps to the taxonomy, ``native`` keeps the source's classes.
         names: class names for a YOLO layout without data.yaml; see `drivetl.data.cards.names_from`.
         split_names: source split to dataset split, such as ``{"val": "test"}``; unnamed splits keep their name.
-        val: share of pictures for ``val`` where the source has no splits, 0 to 0.9.
-        test: the same for ``test``.
+        val: share of pictures for ``val`` where the source has no splits, 0 to 0.9; None: a fifth.
+        test: the same for ``test``; None: none.
         seed: decides which groups are drawn.
         link: ``symlink`` to the source's pictures, or ``copy``.
         overwrite: replace a dataset that stands at ``out``.
@@ -88,14 +81,16 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
 
     Raises:
         DatasetError: unknown format, or the source does not fit it.
-        ConfigError: the card or an option does not fit.
+        ConfigError: the card or an option does not fit, or a share is to be drawn where the source has splits.
         OutputError: ``out`` cannot be written, or is the source or holds it.
     """
     read = reader_for(format)
     chosen = _card_for(format, source, card)
     refuse_nesting(source, out, may_lie_in=True)
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
-    reading = read(Request(source, chosen, names_from(names) if names is not None else None))
+    reading = read(
+        Request(source, chosen, names_from(names) if names is not None else None, frozenset(split_names or ()))
+    )
     mapping = class_map(chosen, classes, reading.class_names)
     converter = _Converter(mapping)
     samples = [converter.converted(s) for s in tracked(reading.samples, "reading", reading.total, progress)]
@@ -226,7 +221,7 @@ def _with_splits(
     samples: list[Sample],
     reading: Reading,
     split_names: Mapping[str, str],
-    drawn: tuple[float, float, int],
+    drawn: tuple[float | None, float | None, int],
     progress: Progress,
 ) -> tuple[list[Sample], list[str]]:
     """Give every sample its split and group; return them with notes on what was decided."""
@@ -238,6 +233,12 @@ def _with_splits(
         if split_names:
             raise ConfigError("the source has no splits, so --split-names has nothing to rename; use --val and --test")
         return _drawn(samples, _named_groups(samples, reading), drawn, progress)
+    # A share of nothing is no contradiction: nothing is drawn.
+    if asked := [f"{option} {share}" for option, share in zip(("--val", "--test"), drawn, strict=False) if share]:
+        raise ConfigError(
+            f"{' and '.join(asked)} would draw splits, but the source has its own ({', '.join(sorted(found))}); leave "
+            "it out, and cut further splits afterwards with: drivetl data split"
+        )
     if unknown := split_names.keys() - found - {standard_split(name) for name in found}:
         raise ConfigError(f"--split-names names {quoted(min(unknown))}, but the source has {', '.join(sorted(found))}")
     renamed = {
@@ -266,9 +267,12 @@ def _named_groups(samples: Sequence[Sample], reading: Reading) -> NameGroups:
 
 
 def _drawn(
-    samples: Sequence[Sample], named: NameGroups, drawn: tuple[float, float, int], progress: Progress
+    samples: Sequence[Sample],
+    named: NameGroups,
+    drawn: tuple[float | None, float | None, int],
+    progress: Progress,
 ) -> tuple[list[Sample], list[str]]:
-    val, test, seed = drawn
+    val, test, seed = 0.2 if drawn[0] is None else drawn[0], drawn[1] or 0.0, drawn[2]
     if not (0 <= val <= 0.9 and 0 <= test <= 0.9 and val + test <= 0.9):
         raise ConfigError(
             f"--val {val} and --test {test} must each be 0 to 0.9 and leave a tenth of the pictures to train on"

@@ -122,7 +122,8 @@ def _folder_notes(recordings: Sequence[str], others: Sequence[str]) -> list[str]
     if recordings:
         notes.append(
             f"The pictures of each folder such as {quoted(recordings[0])} ({len(recordings)} in all) are numbered one "
-            "after another: it is taken for one recording, which no drawn split divides."
+            "after another: it is taken for one recording, which no drawn split divides; a list may, with: drivetl "
+            "data split --list"
         )
     if others:
         notes.append(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from drivetl.data import import_dataset, open_dataset, split_dataset
+from drivetl.errors import ConfigError
 
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
 
@@ -54,3 +55,47 @@ def test_folders_in_a_coco_file_are_not_divided(tmp_path: Path, picture: Any, as
     assert any(
         note.startswith("Nothing could be drawn for 'val': each of the 2 groups is more than 10%") for note in notes
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [({"val": 0.5}, "--val 0.5"), ({"val": 0.2, "test": 0.1}, "--val 0.2 and --test 0.1")]
+)
+def test_a_share_to_draw_beside_splits_of_its_own_is_refused(
+    yolo_source: Path, tmp_path: Path, options: dict[str, float], told: str
+) -> None:
+    expected = (
+        rf"^{told} would draw splits, but the source has its own \(train, val\); leave it out, and .* data split$"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        import_dataset("yolo", yolo_source, tmp_path / "out", **options)
+    assert import_dataset("yolo", yolo_source, tmp_path / "out", val=0).splits == {"train": 3, "val": 1}
+
+
+def _cvat(root: Path, picture: Any, as_json: Any, *names: str) -> Path:
+    """What CVAT exports: one file for each subset, whose pictures lie in ``images/<subset>``."""
+    for number, name in enumerate(names):
+        for index in range(10):
+            picture(root / f"images/{name}/{name}{index}.jpg", seed=10 * number + index)
+        document = {
+            "categories": CATEGORIES,
+            "images": [{"id": i, "file_name": f"{name}{i}.jpg"} for i in range(10)],
+            "annotations": [{"id": i, "image_id": i, "category_id": 3, "bbox": [1, 2, 30, 40]} for i in range(10)],
+        }
+        as_json(root / f"annotations/instances_{name}.json", document)
+    return root
+
+
+def test_a_lone_coco_file_whose_name_is_no_split_has_none(tmp_path: Path, picture: Any, as_json: Any) -> None:
+    source = _cvat(tmp_path / "cvat", picture, as_json, "default")
+    assert import_dataset("coco", source, tmp_path / "one").splits == {"train": 8, "val": 2}
+    file = source / "annotations/instances_default.json"
+    assert import_dataset("coco", file, tmp_path / "two", val=0, test=0.3).splits == {"train": 7, "test": 3}
+    named = import_dataset("coco", source, tmp_path / "three", split_names={"default": "test"})
+    assert named.splits == {"test": 10}
+
+
+@pytest.mark.parametrize("names", [("val2017",), ("minival",), ("day", "night")])
+def test_names_of_splits_are_kept(tmp_path: Path, picture: Any, as_json: Any, names: tuple[str, ...]) -> None:
+    source = _cvat(tmp_path / "coco", picture, as_json, *names)
+    splits = import_dataset("coco", source, tmp_path / "out").splits
+    assert splits == dict.fromkeys(("val",) if names == ("val2017",) else names, 10)
