@@ -19,6 +19,7 @@ from drivetl.data.readers.common import standard_split
 from drivetl.data.recordings import NameGroups, named_groups
 from drivetl.data.records import Attribute, Box, IgnoreRegion, Sample, Xyxy
 from drivetl.data.sample_lines import rounded
+from drivetl.data.shared import shared_notes
 from drivetl.data.text import plain
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import refuse_existing_dir
@@ -252,7 +253,7 @@ def _with_splits(
         dataclasses.replace(sample, split=renamed[sample.split], group=group)
         for sample, group in zip(samples, named.groups, strict=True)
     ]
-    return result, notes + named.notes
+    return result, [*notes, *named.notes, *shared_notes(result)]
 
 
 def _named_groups(samples: Sequence[Sample], reading: Reading) -> NameGroups:

@@ -10,6 +10,7 @@ from pathlib import Path
 from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.layout import LinkMode, Origin, read_origin, refuse_nesting, write_dataset
 from drivetl.data.records import Sample
+from drivetl.data.shared import shared_notes
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
 from drivetl.taxonomy import DRIVING_CLASSES
@@ -85,6 +86,7 @@ def merge_datasets(
         if name not in dataset.names and label not in leave_out  # which does not train
     ]
     notes += [_held_out_note(label, dataset) for label, dataset in datasets.items() if label in leave_out]
+    notes += shared_notes(samples)
     notes += [note for dataset in datasets.values() for note in dataset.notes]
     return MergeResult(merged, tuple(notes))
 

@@ -99,3 +99,12 @@ def test_names_of_splits_are_kept(tmp_path: Path, picture: Any, as_json: Any, na
     source = _cvat(tmp_path / "coco", picture, as_json, *names)
     splits = import_dataset("coco", source, tmp_path / "out").splits
     assert splits == dict.fromkeys(("val",) if names == ("val2017",) else names, 10)
+
+
+def test_pictures_that_the_source_has_in_two_splits_are_told_of(yolo_source: Path, tmp_path: Path) -> None:
+    (yolo_source / "data.yaml").write_text(
+        "train: images/train\nval: [images/val, images/train]\nnames: [car, person]\n"
+    )
+    notes = import_dataset("yolo", yolo_source, tmp_path / "out").notes
+    first = yolo_source / "images/train/a.jpg"
+    assert f"3 of the 4 pictures of 'val' stand in 'train' too, such as '{first}': what is learned" in " ".join(notes)

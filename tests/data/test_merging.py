@@ -35,6 +35,13 @@ def test_the_union_remembers_where_from(two: tuple[Path, Path], tmp_path: Path) 
     assert check_dataset(tmp_path / "both").ok
 
 
+def test_pictures_that_come_from_two_datasets_into_two_splits_are_told_of(yolo_source: Path, tmp_path: Path) -> None:
+    import_dataset("yolo", yolo_source, tmp_path / "day")
+    import_dataset("yolo", yolo_source, tmp_path / "swapped", split_names={"train": "val", "val": "train"})
+    notes = merge_datasets([tmp_path / "day", tmp_path / "swapped"], tmp_path / "both").notes
+    assert [note.split(" too, ")[0] for note in notes] == ["4 of the 4 pictures of 'val' stand in 'train'"]
+
+
 def test_a_merge_adds_up_what_the_imports_dropped(two: tuple[Path, Path], tmp_path: Path) -> None:
     for path, dropped in zip(two, ({"tram": 7, "dog": 1}, {"tram": 2}), strict=True):
         marker = path / "dataset.json"
