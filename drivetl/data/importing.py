@@ -89,9 +89,8 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     chosen = _card_for(format, source, card)
     refuse_nesting(source, out, may_lie_in=True)
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
-    reading = read(
-        Request(source, chosen, names_from(names) if names is not None else None, frozenset(split_names or ()))
-    )
+    by_hand = names_from(names) if names is not None else None
+    reading = read(Request(source, chosen, by_hand, frozenset(split_names or ())))
     mapping = class_map(chosen, classes, reading.class_names)
     converter = _Converter(mapping)
     samples = [converter.converted(s) for s in tracked(reading.samples, "reading", reading.total, progress)]
@@ -102,9 +101,7 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     ignored = sum(len(sample.ignore) for sample in samples)
     origin = Origin(format, chosen.name, classes, ignored, dict(sorted(converter.dropped.items())))
     dataset = write_dataset(out, samples, class_names, origin, link=link, overwrite=overwrite, progress=progress)
-    notes = [*reading.notes, *split_notes, *converter.notes()]
-    if not reading.unlabelled:  # there, nothing could be measured on a split
-        notes += _missing_split_notes(dataset.splits)
+    notes = [*reading.notes, *split_notes, *converter.notes(), *_missing_split_notes(dataset.splits, reading)]
     return _result(out, dataset, samples, class_names, origin, notes)
 
 
@@ -303,7 +300,9 @@ def _drawn(
     return result, notes
 
 
-def _missing_split_notes(splits: Mapping[str, int]) -> list[str]:
+def _missing_split_notes(splits: Mapping[str, int], reading: Reading) -> list[str]:
+    if reading.unlabelled:  # nothing could be measured on a split
+        return []
     without = {
         "train": "There is no split 'train', which training needs",
         "val": "There is no split 'val', so training takes its last epoch, and what its recipe chooses by pictures it "

@@ -81,12 +81,7 @@ def merge_datasets(
         dict(sorted(dropped.items())),
     )
     merged = write_dataset(out, samples, classes, origin, link=link, overwrite=overwrite, progress=progress)
-    notes = renamed_notes(renamed)
-    for label, dataset in datasets.items():
-        if label not in leave_out:  # what is left out does not train
-            notes += unlabelled_notes(label, [renamed[label].get(name, name) for name in dataset.names], classes)
-    notes += [_held_out_note(label, dataset) for label, dataset in datasets.items() if label in leave_out]
-    notes += shared_notes(samples)
+    notes = [*renamed_notes(renamed), *_class_notes(datasets, renamed, classes, leave_out), *shared_notes(samples)]
     notes += [note for dataset in datasets.values() for note in dataset.notes]
     return MergeResult(merged, tuple(notes))
 
@@ -104,6 +99,19 @@ def _check(paths: Sequence[Path], labels: Sequence[str], leave_out: Collection[s
         )
     if len(set(leave_out)) == len(labels):
         raise ConfigError("--leave-out leaves no dataset to train on")
+
+
+def _class_notes(
+    datasets: Mapping[str, Dataset],
+    renamed: Mapping[str, Mapping[str, str]],
+    classes: Sequence[str],
+    leave_out: Collection[str],
+) -> Iterator[str]:
+    """Yield sentences on what each dataset that trains does not label, and then on what is held out."""
+    for label, dataset in datasets.items():
+        if label not in leave_out:
+            yield from unlabelled_notes(label, [renamed[label].get(name, name) for name in dataset.names], classes)
+    yield from (_held_out_note(label, dataset) for label, dataset in datasets.items() if label in leave_out)
 
 
 def _all(label: str, dataset: Dataset) -> Iterator[Sample]:
