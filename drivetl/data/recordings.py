@@ -60,6 +60,7 @@ def named_groups(pictures: Sequence[Path], splits: Sequence[str], *, by_folder: 
     folders = [path.parent for path in pictures] if by_folder else [Path()] * len(pictures)
     recordings, others = _recordings(pictures, folders, splits)
     top = _top(folders)
+    shown = {folder: plain(folder.relative_to(top).as_posix()) for folder in set(folders)}
     stems = [plain(path.stem) for path in pictures]
     where: dict[str, dict[str, set[Path]]] = defaultdict(lambda: defaultdict(set))
     for stem, split, folder in zip(stems, splits, folders, strict=True):
@@ -67,18 +68,18 @@ def named_groups(pictures: Sequence[Path], splits: Sequence[str], *, by_folder: 
 
     def group(stem: str, split: str, folder: Path) -> str:
         if folder in recordings:
-            return plain(folder.relative_to(top).as_posix())
+            return shown[folder]
         if (original := original_of(stem)) != stem:
             return original  # whatever its split: a copy in another one is a leak
         if len(where[stem][split]) > 1:
-            return f"{plain(folder.relative_to(top).as_posix())}/{stem}"
+            return f"{shown[folder]}/{stem}"
         # Many sets number the pictures of each split from zero: the same name says nothing across them.
         return stem if len(where[stem]) == 1 else f"{plain(split)}/{stem}"
 
     groups = [group(*named) for named in zip(stems, splits, folders, strict=True)]
-    shown = [sorted(plain(folder.relative_to(top).as_posix()) for folder in found) for found in (recordings, others)]
+    told = [sorted(shown[folder] for folder in found) for found in (recordings, others)]
     copies = [stem for stem in stems if original_of(stem) != stem]
-    return NameGroups(groups, [*_folder_notes(*shown), *_copy_notes(copies)])
+    return NameGroups(groups, [*_folder_notes(*told), *_copy_notes(copies)])
 
 
 def _recordings(
