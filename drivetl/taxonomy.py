@@ -94,6 +94,10 @@ def canonical_name(name: str) -> str:
     return spaced.get(key) or _SYNONYMS.get(key, key)
 
 
+def _is_synonym(name: str) -> bool:
+    return _normalise(name) != _normalise(canonical_name(name))
+
+
 def look_of(name: str) -> str:
     """Return what classes of one look share (``truck`` and ``van`` → ``vehicle``); the name itself where none does."""
     return _LOOKS.get(canonical_name(name), canonical_name(name))
@@ -120,18 +124,18 @@ def sources_for(target: str, source_names: Iterable[str]) -> tuple[str, ...]:
 def map_detections(model_names: Sequence[str], dataset_names: Sequence[str]) -> dict[int, int]:
     """Return which dataset class each model class is scored as: ``{model class id: dataset class id}``.
 
-    Equal meaning first. A dataset class that is still without a counterpart takes a single relative that no other
-    dataset class claims (COCO's ``stop sign`` for ``traffic sign``). Model classes that are absent from the result
-    have no counterpart in the dataset: their detections are to be dropped and counted.
+    The very name first, then equal meaning. A dataset class that is still without a counterpart takes a single
+    relative that no other dataset class claims (COCO's ``stop sign`` for ``traffic sign``). Model classes that are
+    absent from the result have no counterpart in the dataset: their detections are to be dropped and counted.
     """
     by_meaning: dict[str, int] = {}
-    for index, name in enumerate(dataset_names):
-        # An exact name must win its meaning over a synonym listed earlier.
-        key = canonical_name(name)
-        if key not in by_meaning or _normalise(name) == _normalise(key):
-            by_meaning[key] = index
+    # The first name of a meaning has it, but an exact one wins over a synonym that is listed earlier.
+    for index in sorted(range(len(dataset_names)), key=lambda index: _is_synonym(dataset_names[index])):
+        by_meaning.setdefault(canonical_name(dataset_names[index]), index)
+    # A name that the dataset has letter for letter is that class: 'Car' is no other 'car' where the dataset has both.
+    exact = {name: index for index, name in enumerate(dataset_names)}
     mapping = {
-        index: by_meaning[canonical_name(name)]
+        index: exact.get(name, by_meaning[canonical_name(name)])
         for index, name in enumerate(model_names)
         if canonical_name(name) in by_meaning
     }

@@ -50,3 +50,9 @@ def test_map_detections_matches_by_meaning() -> None:
 
 def test_an_exact_name_wins_over_a_synonym() -> None:
     assert map_detections(["person"], ["pedestrian", "person"]) == {0: 1}
+
+
+def test_the_very_name_wins_over_another_case_and_over_a_synonym() -> None:
+    assert map_detections(["car", "Car"], ["Car", "car"]) == {0: 1, 1: 0}
+    assert map_detections(["car", "CAR"], ["car", "Car"]) == {0: 0, 1: 0}
+    assert map_detections(["pedestrian", "person", "people"], ["pedestrian", "person"]) == {0: 0, 1: 1, 2: 1}

@@ -18,6 +18,7 @@ from drivetl.data.grouping import near_identical_across, picture_hash
 from drivetl.data.labels import LabelLineError, label_line, label_lines, parse_label_line
 from drivetl.data.merging import HELD_OUT
 from drivetl.data.pictures import PictureError, decode_picture, is_picture
+from drivetl.data.recordings import original_of
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import sample_from, stored_lines
 from drivetl.data.shared import in_both
@@ -91,7 +92,7 @@ def check_dataset(path: Path, progress: Progress = silent) -> CheckReport:
     shared, places = _shared(dataset, entries)
     problems += shared
     problems += _near_identical(dataset, [entry for entry in entries if entry.picture not in places])
-    problems += _divided_groups(dataset, entries)
+    problems += _divided_groups(dataset, [entry for entry in entries if entry.picture not in places])
     missing, notes = _classes_without_examples(dataset, entries)
     problems += missing
     background = sum(entry.background for entry in entries)
@@ -240,13 +241,16 @@ def _divided_groups(dataset: Dataset, entries: Sequence[_Entry]) -> Iterator[Pro
     first: dict[str, _Entry] = {}
     told: set[str] = set()
     for entry in entries:
-        if entry.stored is None:
+        # A stranger's names say something of splits only where Roboflow made copies of one picture.
+        name = entry.picture.stem if entry.stored is None else entry.stored.group
+        group = original_of(name)
+        if entry.stored is None and group == name:
             continue
-        group = entry.stored.group
         earlier = first.setdefault(group, entry)
         if earlier.split != entry.split and group not in told:
             told.add(group)
-            message = f"the group {quoted(group)} stands in {earlier.split} too, with {quoted(earlier.picture.name)}"
+            what = "the group" if group == name else "a copy that Roboflow made of"
+            message = f"{what} {quoted(group)} stands in {earlier.split} too, with {quoted(earlier.picture.name)}"
             yield Problem("group_divided", _name(entry.picture, dataset), None, message)
 
 

@@ -16,6 +16,7 @@ from drivetl.data.clipping import Clipping, clipping_notes
 from drivetl.data.labels import read_boxes
 from drivetl.data.pictures import UNREAD_ENDINGS, is_picture, picture_size_hw
 from drivetl.data.places import exists, listed_in, place_of
+from drivetl.data.recordings import named_groups
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import fingerprint, picture_of, sample_from, stored_lines
 from drivetl.errors import DatasetError, quoted
@@ -264,8 +265,7 @@ class Dataset:
             size_hw = picture_size_hw(path)
             labels = label_path(path)
             boxes = read_boxes(labels, self.names, size_hw, self.keypoint_columns) if labels.is_file() else ()
-            group = f"{split}/{path.stem}" if path.stem in self._shared_names else path.stem
-            yield Sample(path, size_hw, split, group, boxes)
+            yield Sample(path, size_hw, split, self._name_groups[split, path], boxes)
 
     def _cut(self, samples: Iterator[Sample], split: str) -> Iterator[Sample]:
         clipping = self._clipping[split] = Clipping()  # a split that is read again is counted anew
@@ -275,10 +275,11 @@ class Dataset:
             yield replace(sample, boxes=boxes)
 
     @cached_property
-    def _shared_names(self) -> set[str]:
-        """Names that several splits have: many sets number each split's pictures from zero, which says nothing."""
-        names = (name for split in self._split_keys() for name in {path.stem for path in self._listed(split)})
-        return {name for name, count in Counter(names).items() if count > 1}
+    def _name_groups(self) -> dict[tuple[str, Path], str]:
+        """The group of each picture of a stranger's, by the names of all."""
+        listed = [(split, path) for split in self._split_keys() for path in self._listed(split)]
+        named = named_groups([path for _, path in listed], [split for split, _ in listed])
+        return dict(zip(listed, named.groups, strict=True))
 
     def _stranger_line(self, split: str, path: Path) -> str:
         relative = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.name

@@ -15,16 +15,17 @@ from drivetl.data.dataset import Dataset
 from drivetl.data.grouping import content_groups, take_groups
 from drivetl.data.layout import MARKER, LinkMode, Origin, counts_of, refuse_nesting, write_dataset
 from drivetl.data.readers import Reading, Request, reader_for
+from drivetl.data.readers.common import standard_split
+from drivetl.data.recordings import NameGroups, named_groups
 from drivetl.data.records import Attribute, Box, IgnoreRegion, Sample, Xyxy
 from drivetl.data.sample_lines import rounded
+from drivetl.data.shared import shared_notes
 from drivetl.data.text import plain
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import refuse_existing_dir
 from drivetl.progress import Progress, silent, tracked
 
 __all__ = ["ImportResult", "import_dataset", "standard_split"]
-
-_STANDARD_SPLITS = (("train", "train"), ("valid", "val"), ("val", "val"), ("test", "test"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +44,6 @@ class ImportResult:
     notes: tuple[str, ...]
 
 
-def standard_split(name: str) -> str:
-    """Return ``train``, ``val`` or ``test`` for a name that begins so (``train2017``, ``valid``), else the name."""
-    lowered = name.lower()
-    return next((standard for start, standard in _STANDARD_SPLITS if lowered.startswith(start)), name)
-
-
 def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     format: str,
     source: Path,
@@ -58,8 +53,8 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     classes: str = "driving",
     names: str | Path | None = None,
     split_names: Mapping[str, str] | None = None,
-    val: float = 0.2,
-    test: float = 0.0,
+    val: float | None = None,
+    test: float | None = None,
     seed: int = 0,
     link: LinkMode = "symlink",
     overwrite: bool = False,
@@ -78,8 +73,8 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
         classes: ``driving`` maps to the taxonomy, ``native`` keeps the source's classes.
         names: class names for a YOLO layout without data.yaml; see `drivetl.data.cards.names_from`.
         split_names: source split to dataset split, such as ``{"val": "test"}``; unnamed splits keep their name.
-        val: share of pictures for ``val`` where the source has no splits, 0 to 0.9.
-        test: the same for ``test``.
+        val: share of pictures for ``val`` where the source has no splits, 0 to 0.9; None: a fifth.
+        test: the same for ``test``; None: none.
         seed: decides which groups are drawn.
         link: ``symlink`` to the source's pictures, or ``copy``.
         overwrite: replace a dataset that stands at ``out``.
@@ -87,14 +82,15 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
 
     Raises:
         DatasetError: unknown format, or the source does not fit it.
-        ConfigError: the card or an option does not fit.
+        ConfigError: the card or an option does not fit, or a share is to be drawn where the source has splits.
         OutputError: ``out`` cannot be written, or is the source or holds it.
     """
     read = reader_for(format)
     chosen = _card_for(format, source, card)
     refuse_nesting(source, out, may_lie_in=True)
     refuse_existing_dir(out, marker=MARKER, overwrite=overwrite)
-    reading = read(Request(source, chosen, names_from(names) if names is not None else None))
+    by_hand = names_from(names) if names is not None else None
+    reading = read(Request(source, chosen, by_hand, frozenset(split_names or ())))
     mapping = class_map(chosen, classes, reading.class_names)
     converter = _Converter(mapping)
     samples = [converter.converted(s) for s in tracked(reading.samples, "reading", reading.total, progress)]
@@ -105,9 +101,7 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
     ignored = sum(len(sample.ignore) for sample in samples)
     origin = Origin(format, chosen.name, classes, ignored, dict(sorted(converter.dropped.items())))
     dataset = write_dataset(out, samples, class_names, origin, link=link, overwrite=overwrite, progress=progress)
-    notes = [*reading.notes, *split_notes, *converter.notes()]
-    if not reading.unlabelled:  # there, nothing could be measured on a split
-        notes += _missing_split_notes(dataset.splits)
+    notes = [*reading.notes, *split_notes, *converter.notes(), *_missing_split_notes(dataset.splits, reading)]
     return _result(out, dataset, samples, class_names, origin, notes)
 
 
@@ -225,7 +219,7 @@ def _with_splits(
     samples: list[Sample],
     reading: Reading,
     split_names: Mapping[str, str],
-    drawn: tuple[float, float, int],
+    drawn: tuple[float | None, float | None, int],
     progress: Progress,
 ) -> tuple[list[Sample], list[str]]:
     """Give every sample its split and group; return them with notes on what was decided."""
@@ -236,7 +230,13 @@ def _with_splits(
     if found == {""}:
         if split_names:
             raise ConfigError("the source has no splits, so --split-names has nothing to rename; use --val and --test")
-        return _drawn(samples, drawn, progress)
+        return _drawn(samples, _named_groups(samples, reading), drawn, progress)
+    # A share of nothing is no contradiction: nothing is drawn.
+    if asked := [f"{option} {share}" for option, share in zip(("--val", "--test"), drawn, strict=False) if share]:
+        raise ConfigError(
+            f"{' and '.join(asked)} would draw splits, but the source has its own ({', '.join(sorted(found))}); leave "
+            "it out, and cut further splits afterwards with: drivetl data split"
+        )
     if unknown := split_names.keys() - found - {standard_split(name) for name in found}:
         raise ConfigError(f"--split-names names {quoted(min(unknown))}, but the source has {', '.join(sorted(found))}")
     renamed = {
@@ -245,31 +245,40 @@ def _with_splits(
     notes = [
         f"The source's split {quoted(old)} is {quoted(new)} here." for old, new in sorted(renamed.items()) if old != new
     ]
-    splits_of: dict[str, set[str]] = {}
-    for sample in samples:
-        splits_of.setdefault(plain(sample.image.stem), set()).add(sample.split)
+    named = _named_groups(samples, reading)
+    result = [
+        dataclasses.replace(sample, split=renamed[sample.split], group=group)
+        for sample, group in zip(samples, named.groups, strict=True)
+    ]
+    return result, [*notes, *named.notes, *shared_notes(result)]
 
-    def group(sample: Sample) -> str:
-        # Many sets number the pictures of each split from zero: the same name says nothing across them.
-        stem = plain(sample.image.stem)
-        return sample.group or (stem if len(splits_of[stem]) == 1 else f"{plain(sample.split)}/{stem}")
 
-    return [dataclasses.replace(sample, split=renamed[sample.split], group=group(sample)) for sample in samples], notes
+def _named_groups(samples: Sequence[Sample], reading: Reading) -> NameGroups:
+    """Return the group that the source gives each picture, or else its name does."""
+    own = [index for index, sample in enumerate(samples) if not sample.group]
+    pictures = [samples[index].image.absolute() for index in own]
+    named = named_groups(pictures, [samples[index].split for index in own], by_folder=reading.by_folder)
+    groups = [sample.group for sample in samples]
+    for index, group in zip(own, named.groups, strict=True):
+        groups[index] = group
+    return NameGroups(groups, named.notes)
 
 
 def _drawn(
-    samples: Sequence[Sample], drawn: tuple[float, float, int], progress: Progress
+    samples: Sequence[Sample],
+    named: NameGroups,
+    drawn: tuple[float | None, float | None, int],
+    progress: Progress,
 ) -> tuple[list[Sample], list[str]]:
-    val, test, seed = drawn
+    val, test, seed = 0.2 if drawn[0] is None else drawn[0], drawn[1] or 0.0, drawn[2]
     if not (0 <= val <= 0.9 and 0 <= test <= 0.9 and val + test <= 0.9):
         raise ConfigError(
             f"--val {val} and --test {test} must each be 0 to 0.9 and leave a tenth of the pictures to train on"
         )
-    groups = [sample.group for sample in samples]
-    how = "sequence"
-    if not all(groups):
+    groups, how = named.groups, "sequence"
+    if not all(sample.group for sample in samples):
         how = "set of near-identical pictures"
-        groups = content_groups([s.image for s in samples], [s.group or plain(s.image.stem) for s in samples], progress)
+        groups = content_groups([sample.image for sample in samples], groups, progress)
     counts = [Counter(box.class_name for box in sample.boxes) for sample in samples]
     rng = np.random.default_rng(seed)
     in_val = take_groups(groups, counts, val, rng)
@@ -281,10 +290,19 @@ def _drawn(
         dataclasses.replace(sample, split=split_of.get(group, "train"), group=group)
         for sample, group in zip(samples, groups, strict=True)
     ]
-    return result, [f"The source has no splits; drawn with seed {seed}, never dividing a {how}."]
+    notes = [f"The source has no splits; drawn with seed {seed}, never dividing a {how}.", *named.notes]
+    for name, wanted, taken in (("val", val, in_val), ("test", test, in_test)):
+        if wanted and not taken:
+            notes.append(
+                f"Nothing could be drawn for {name!r}: each of the {len(set(groups))} groups is more than "
+                f"{wanted:.0%} of the pictures, or holds too many boxes of a class; give --{name} a larger share."
+            )
+    return result, notes
 
 
-def _missing_split_notes(splits: Mapping[str, int]) -> list[str]:
+def _missing_split_notes(splits: Mapping[str, int], reading: Reading) -> list[str]:
+    if reading.unlabelled:  # nothing could be measured on a split
+        return []
     without = {
         "train": "There is no split 'train', which training needs",
         "val": "There is no split 'val', so training takes its last epoch, and what its recipe chooses by pictures it "

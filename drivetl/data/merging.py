@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from drivetl.data.class_names import renamed_notes, united_names, unlabelled_notes
 from drivetl.data.dataset import Dataset, open_dataset
 from drivetl.data.layout import LinkMode, Origin, read_origin, refuse_nesting, write_dataset
 from drivetl.data.records import Sample
+from drivetl.data.shared import shared_notes
 from drivetl.errors import ConfigError, quoted
 from drivetl.progress import Progress, silent
-from drivetl.taxonomy import DRIVING_CLASSES
 
 __all__ = ["HELD_OUT", "MergeResult", "merge_datasets"]
 
@@ -39,6 +40,8 @@ def merge_datasets(
 ) -> MergeResult:
     """Write the pictures of several datasets to ``out``, with the union of their classes.
 
+    Classes whose names differ in case or spacing alone become one, unless a dataset has both.
+
     Every sample gets the attribute ``dataset``, by which figures can be given for each, and its group is prefixed
     with it. A dataset in ``leave_out`` contributes nothing to any split but ``held_out``: its ``val`` pictures, else
     its ``test`` pictures, else all. So a model trained on the result never sees it and can be measured on it.
@@ -62,9 +65,9 @@ def merge_datasets(
     datasets = dict(zip(labels, map(open_dataset, paths), strict=True))
     for dataset in datasets.values():
         refuse_nesting(dataset.root, out, may_lie_in=True)  # as a training run may
-    classes = _union(list(datasets.values()))
+    classes, renamed = united_names({label: dataset.names for label, dataset in datasets.items()})
     samples = [
-        sample
+        _renamed(sample, renamed[label])
         for label, dataset in datasets.items()
         for sample in (_held_out(label, dataset) if label in leave_out else _all(label, dataset))
     ]
@@ -78,13 +81,7 @@ def merge_datasets(
         dict(sorted(dropped.items())),
     )
     merged = write_dataset(out, samples, classes, origin, link=link, overwrite=overwrite, progress=progress)
-    notes = [
-        f"The class {quoted(name)} is not labelled in {quoted(label)}: its objects there train as background."
-        for label, dataset in datasets.items()
-        for name in classes
-        if name not in dataset.names and label not in leave_out  # which does not train
-    ]
-    notes += [_held_out_note(label, dataset) for label, dataset in datasets.items() if label in leave_out]
+    notes = [*renamed_notes(renamed), *_class_notes(datasets, renamed, classes, leave_out), *shared_notes(samples)]
     notes += [note for dataset in datasets.values() for note in dataset.notes]
     return MergeResult(merged, tuple(notes))
 
@@ -104,10 +101,17 @@ def _check(paths: Sequence[Path], labels: Sequence[str], leave_out: Collection[s
         raise ConfigError("--leave-out leaves no dataset to train on")
 
 
-def _union(datasets: Sequence[Dataset]) -> tuple[str, ...]:
-    """Return all class names: in the taxonomy's order where all are in it, else in the order of first appearance."""
-    seen = dict.fromkeys(name for dataset in datasets for name in dataset.names)
-    return tuple(n for n in DRIVING_CLASSES if n in seen) if seen.keys() <= set(DRIVING_CLASSES) else tuple(seen)
+def _class_notes(
+    datasets: Mapping[str, Dataset],
+    renamed: Mapping[str, Mapping[str, str]],
+    classes: Sequence[str],
+    leave_out: Collection[str],
+) -> Iterator[str]:
+    """Yield sentences on what each dataset that trains does not label, and then on what is held out."""
+    for label, dataset in datasets.items():
+        if label not in leave_out:
+            yield from unlabelled_notes(label, [renamed[label].get(name, name) for name in dataset.names], classes)
+    yield from (_held_out_note(label, dataset) for label, dataset in datasets.items() if label in leave_out)
 
 
 def _all(label: str, dataset: Dataset) -> Iterator[Sample]:
@@ -138,3 +142,19 @@ def _held_out(label: str, dataset: Dataset) -> Iterator[Sample]:
 def _named(sample: Sample, label: str) -> Sample:
     attributes = {**sample.attributes, "dataset": label}
     return dataclasses.replace(sample, group=f"{label}/{sample.group}", attributes=attributes)
+
+
+def _renamed(sample: Sample, names: Mapping[str, str]) -> Sample:
+    """Return the sample with the classes of ``names`` under their new names."""
+    if not names:
+        return sample
+    boxes = tuple(
+        dataclasses.replace(box, class_name=names.get(box.class_name, box.class_name)) for box in sample.boxes
+    )
+    ignore = tuple(
+        region
+        if region.class_name is None
+        else dataclasses.replace(region, class_name=names.get(region.class_name, region.class_name))
+        for region in sample.ignore
+    )
+    return dataclasses.replace(sample, boxes=boxes, ignore=ignore)

@@ -45,8 +45,8 @@ _Names = Annotated[
 _SplitNames = Annotated[
     str | None, typer.Option(metavar="OLD=NEW,…", help="Rename the source's splits, as train=train,val=test.")
 ]
-_Val = Annotated[float, typer.Option(help="Share for val where the source has no splits.")]
-_Test = Annotated[float, typer.Option(help="Share for test where the source has no splits.")]
+_Val = Annotated[float | None, typer.Option(help="Share for val where the source has no splits. Default: 0.2.")]
+_Test = Annotated[float | None, typer.Option(help="Share for test where the source has no splits. Default: none.")]
 _Seed = Annotated[int, typer.Option(help="Decides which pictures are drawn.", min=0)]
 
 
@@ -59,8 +59,8 @@ def import_(
     classes: _Classes = "driving",
     names: _Names = None,
     split_names: _SplitNames = None,
-    val: _Val = 0.2,
-    test: _Test = 0.0,
+    val: _Val = None,
+    test: _Test = None,
     seed: _Seed = 0,
     copy: CopyFlag = False,
     overwrite: OverwriteFlag = False,

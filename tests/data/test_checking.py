@@ -97,6 +97,25 @@ def test_a_group_on_two_sides(dataset: Path) -> None:
     assert _found(dataset) == [("group_divided", "images/val/d.jpg", None)]
 
 
+def test_copies_of_one_picture_on_two_sides(yolo_source: Path, tmp_path: Path) -> None:
+    for name in ("train/a", "val/d"):
+        for folder, ending in (("images", "jpg"), ("labels", "txt")):
+            path = yolo_source / folder / f"{name}.{ending}"
+            path.rename(path.with_name(f"x_jpg.rf.{path.stem}01.{ending}"))
+    (yolo_source / "labels/val/x_jpg.rf.d01.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.25 0.25\n")
+    import_dataset("yolo", yolo_source, tmp_path / "out")
+    (problem,) = check_dataset(tmp_path / "out").problems
+    assert problem.message == "the group 'x_jpg' stands in train too, with 'x_jpg.rf.a01.jpg'"
+    lines = (tmp_path / "out/samples.jsonl").read_text()  # as an earlier import wrote them
+    for letter in "ad":
+        lines = lines.replace('"group":"x_jpg"', f'"group":"x_jpg.rf.{letter}01"', 1)
+    (tmp_path / "out/samples.jsonl").write_text(lines)
+    for path in (tmp_path / "out", yolo_source):
+        (problem,) = check_dataset(path).problems
+        assert (problem.kind, problem.file) == ("group_divided", "images/val/x_jpg.rf.d01.jpg")
+        assert problem.message == "a copy that Roboflow made of 'x_jpg' stands in train too, with 'x_jpg.rf.a01.jpg'"
+
+
 def test_classes_without_examples(yolo_source: Path) -> None:
     (yolo_source / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [car, person, tram]\n")
     report = check_dataset(yolo_source)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,49 @@ def test_the_union_remembers_where_from(two: tuple[Path, Path], tmp_path: Path) 
     assert result.notes == ("The class 'person' is not labelled in 'fog': its objects there train as background.",)
     assert {path.name for path in dataset.pictures("val")} == {"d.jpg", "d-2.jpg"}
     assert check_dataset(tmp_path / "both").ok
+
+
+def test_pictures_that_come_from_two_datasets_into_two_splits_are_told_of(yolo_source: Path, tmp_path: Path) -> None:
+    import_dataset("yolo", yolo_source, tmp_path / "day")
+    import_dataset("yolo", yolo_source, tmp_path / "swapped", split_names={"train": "val", "val": "train"})
+    notes = merge_datasets([tmp_path / "day", tmp_path / "swapped"], tmp_path / "both").notes
+    assert [note.split(" too, ")[0] for note in notes] == ["4 of the 4 pictures of 'val' stand in 'train'"]
+
+
+def _named(source: Path, out: Path, names: str) -> Path:
+    """The source, whose ids 0 and 1 get other names; a dataset that drivetl wrote."""
+    (source / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames: [{names}]\n")
+    import_dataset("yolo", source, out, classes="native")
+    return out
+
+
+def test_names_that_differ_in_case_or_spacing_are_one_class(yolo_source: Path, two: Any, tmp_path: Path) -> None:
+    one = _named(yolo_source, tmp_path / "one", "Traffic_Light, car")
+    other = _named(two[0].parent / "other", tmp_path / "two", "traffic light, Car")
+    result = merge_datasets([one, other], tmp_path / "both")
+    assert result.dataset.names == ("car", "traffic light")
+    boxes = {(s.attributes["dataset"], box.class_name) for s in result.dataset.samples("train") for box in s.boxes}
+    assert boxes == {("one", "traffic light"), ("one", "car"), ("two", "traffic light")}
+    assert result.notes == (
+        "The class 'Traffic_Light' of 'one' is 'traffic light' here: they differ in case or spacing alone.",
+        "The class 'Car' of 'two' is 'car' here: they differ in case or spacing alone.",
+    )
+    assert check_dataset(tmp_path / "both").ok
+
+
+def test_names_that_one_dataset_keeps_apart_stay_apart(yolo_source: Path, two: Any, tmp_path: Path) -> None:
+    one = _named(yolo_source, tmp_path / "one", "Car, car")
+    other = _named(two[0].parent / "other", tmp_path / "two", "CAR, person")
+    assert merge_datasets([one, other], tmp_path / "both").dataset.names == ("Car", "car", "CAR", "person")
+
+
+def test_a_synonym_is_not_said_to_be_unlabelled(yolo_source: Path, two: Any, tmp_path: Path) -> None:
+    one = _named(yolo_source, tmp_path / "one", "car, person")
+    other = _named(two[0].parent / "other", tmp_path / "two", "Car, Pedestrian")
+    case, first, second = merge_datasets([one, other], tmp_path / "both").notes
+    assert case.startswith("The class 'Car' of 'two' is 'car' here")
+    assert first.startswith("The class 'Pedestrian' is 'person' in 'one': the two stay apart here")
+    assert second.startswith("The class 'person' is 'Pedestrian' in 'two': the two stay apart here")
 
 
 def test_a_merge_adds_up_what_the_imports_dropped(two: tuple[Path, Path], tmp_path: Path) -> None:

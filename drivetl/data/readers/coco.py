@@ -7,8 +7,8 @@ Category ids are not contiguous (80 classes, ids 1 to 90). ``iscrowd`` marks a r
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from drivetl.data.readers.common import (
     finite,
     load_json,
     rows_of,
+    standard_split,
     token_of,
     xyxy_from,
 )
@@ -42,6 +43,8 @@ class _File:
 def read(request: Request) -> Reading:
     """Read one JSON file, or all ``instances_*.json`` of a folder (Roboflow's ``*/_annotations.coco.json`` too).
 
+    A lone file says nothing of splits where its name is that of none, such as CVAT's ``instances_default.json``.
+
     Raises:
         DatasetError: no JSON, fields missing, a picture missing, an id twice, or files that disagree about the classes.
     """
@@ -52,8 +55,18 @@ def read(request: Request) -> Reading:
             raise DatasetError(
                 f"{quoted(file.path)} has other categories than {quoted(files[0].path)}; import them apart"
             )
-    samples = (sample for file in files for sample in _samples(file, _top(request.source)))
-    return Reading(samples, sum(len(file.images) for file in files), names)
+    unsplit = len(files) == 1 and not _is_split(files[0].split, request.split_names)
+    samples = (
+        replace(sample, split="") if unsplit else sample
+        for file in files
+        for sample in _samples(file, _top(request.source))
+    )
+    return Reading(samples, sum(len(file.images) for file in files), names, by_folder=True)
+
+
+def _is_split(name: str, given: Collection[str]) -> bool:
+    """Say whether a name is one that splits have, or that the user gives as one."""
+    return name in given or name.startswith("minival") or standard_split(name) in ("train", "val", "test")
 
 
 def _top(source: Path) -> Path:

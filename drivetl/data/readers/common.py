@@ -29,18 +29,22 @@ __all__ = [
     "only_one",
     "pictures_by_name",
     "rows_of",
+    "standard_split",
     "token_of",
     "xyxy_from",
 ]
 
+_STANDARD_SPLITS = (("train", "train"), ("valid", "val"), ("val", "val"), ("test", "test"))
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a reader is asked for: the dataset's folder (or file), its card, and class names given by hand."""
+    """What a reader is asked for: the dataset's folder (or file), its card, and names of classes and splits by hand."""
 
     source: Path
     card: DatasetCard
     names: tuple[str, ...] | None = None
+    split_names: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -52,6 +56,7 @@ class Reading:
             An empty ``split`` or ``group`` means that the source does not say.
         total: how many samples will come.
         class_names: native names in the order of the source's ids, or None where it has no order.
+        by_folder: whether a folder of pictures may be one recording; see `drivetl.data.recordings`.
         unlabelled: whether these are pictures alone, which is no fault: nobody has labelled them yet.
         notes: sentences for the user; complete once ``samples`` is used up.
     """
@@ -59,8 +64,15 @@ class Reading:
     samples: Iterable[Sample]
     total: int
     class_names: tuple[str, ...] | None = None
+    by_folder: bool = False
     unlabelled: bool = False
     notes: list[str] = field(default_factory=list)
+
+
+def standard_split(name: str) -> str:
+    """Return ``train``, ``val`` or ``test`` for a name that begins so (``train2017``, ``valid``), else the name."""
+    lowered = name.lower()
+    return next((standard for start, standard in _STANDARD_SPLITS if lowered.startswith(start)), name)
 
 
 def first_folder(source: Path, choices: Sequence[str], what: str) -> Path:

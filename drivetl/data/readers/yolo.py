@@ -37,7 +37,8 @@ def read(request: Request) -> Reading:
         samples = (sample for split in dataset.splits for sample in dataset.unclipped(split))
         reading = Reading(samples, sum(dataset.splits.values()), dataset.names, notes=list(dataset.notes))
         if not dataset.made_by_drivetl:
-            # There a group is only the picture's own name, which says nothing about sequences.
+            # There a group is only what the names say; they are compared once the splits are known.
+            reading.by_folder = True
             reading.samples = (dataclasses.replace(sample, group="") for sample in samples)
             pictures = [path for split in dataset.splits for path in dataset.pictures(split)]
             reading.notes += _notes(pictures, dataset.unread)
@@ -53,7 +54,7 @@ def read(request: Request) -> Reading:
             "'train'; learn from them with: drivetl train --recipe unlabelled."
         )
         alone = (Sample(path, picture_size_hw(path), "train", "", ()) for path in frames)
-        return Reading(alone, len(frames), request.names, unlabelled=True, notes=[note])
+        return Reading(alone, len(frames), request.names, by_folder=True, unlabelled=True, notes=[note])
     first_folder(request.source, ("labels",), "label files")
     images = first_folder(request.source, ("images",), "pictures")
     pictures = [path for path in files_below(images) if is_picture(path)]
@@ -61,7 +62,7 @@ def read(request: Request) -> Reading:
     if unread and not pictures:
         raise DatasetError(f"{quoted(images)} has no picture that drivetl reads: {unread_note(unread)}")
     bare = _samples(pictures, images, request.names)
-    return Reading(bare, len(pictures), request.names, notes=_notes(pictures, unread))
+    return Reading(bare, len(pictures), request.names, by_folder=True, notes=_notes(pictures, unread))
 
 
 def _unlabelled(source: Path) -> list[Path] | None:
