@@ -15,7 +15,7 @@ from drivetl.data.class_names import case_notes, class_names
 from drivetl.data.clipping import Clipping, clipping_notes
 from drivetl.data.labels import read_boxes
 from drivetl.data.pictures import UNREAD_ENDINGS, is_picture, picture_size_hw
-from drivetl.data.places import exists, listed_in, place_of
+from drivetl.data.places import exists, label_path, listed_in, place_of, without_repeats
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import fingerprint, picture_of, sample_from, stored_lines
 from drivetl.errors import DatasetError, quoted
@@ -34,16 +34,6 @@ def find_yaml(path: Path) -> Path | None:
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         return path
     return next((path / name for name in (YAML_FILE, "data.yml") if (path / name).is_file()), None)
-
-
-def label_path(picture: Path) -> Path:
-    """Return where the YOLO layout has the label file: the last folder ``images`` becomes ``labels``."""
-    parts = list(picture.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] == "images":
-            parts[index] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
 
 
 def unread_pictures(folder: Path) -> list[Path]:
@@ -100,8 +90,8 @@ class Dataset:
             prefer `training_document`: it has absolute paths and no ``download``.
         root: the folder of the YAML.
         names: class names in the order of their ids.
-        notes: sentences about what was ignored, and about boxes of a stranger's that left their pictures, as far as
-            they were read; for the verbs to print.
+        notes: sentences about what was ignored, and about a stranger's repeated pictures and boxes that left their
+            pictures, as far as they were read; for the verbs to print.
         keypoint_columns: how many columns of keypoints follow each box, in a stranger's dataset of poses.
         made_by_drivetl: whether ``samples.jsonl`` is there, with groups, ignore regions and conditions.
     """
@@ -122,6 +112,7 @@ class Dataset:
         self.names = class_names(self._document, self.yaml_path)
         self.keypoint_columns = 0 if self.made_by_drivetl else self._read_keypoint_columns()
         self._notes = list(notes)
+        self._repeats: dict[str, str] = {}
         self._clipping: dict[str, Clipping] = {}
         if "download" in self._document:
             self._notes.append(
@@ -132,7 +123,8 @@ class Dataset:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self._notes, *clipping_notes(self._clipping.values(), f" of {quoted(self.root)}"))
+        clipping = clipping_notes(self._clipping.values(), f" of {quoted(self.root)}")
+        return (*self._notes, *self._repeats.values(), *clipping)
 
     @cached_property
     def splits(self) -> dict[str, int]:
@@ -172,7 +164,7 @@ class Dataset:
         """What `unread_pictures` finds in the folders of a stranger's splits."""
         keys = () if self.made_by_drivetl else self._split_keys()
         places = (place for split in keys for place in self._places(split) if place.is_dir())
-        return [path for place in places for path in unread_pictures(place)]
+        return without_repeats(path for place in places for path in unread_pictures(place))[0]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -239,9 +231,15 @@ class Dataset:
                 paths[split] = places[0] if len(places) == 1 else places
         return {"path": str(self.root), **paths, "names": dict(enumerate(self.names))}
 
-    def has_list(self, split: str) -> bool:
-        """Whether a split has a list file; Ultralytics takes the paths in it from where the program was started."""
-        return not self.made_by_drivetl and any(place.is_file() for place in self._places(split))
+    def needs_list(self, split: str) -> bool:
+        """Whether Ultralytics must be given the pictures of a split one by one, and not its places.
+
+        It takes the paths in a list file from where the program was started, and a picture as often as it is named.
+        """
+        if self.made_by_drivetl:
+            return False
+        self._listed(split)
+        return split in self._repeats or any(place.is_file() for place in self._places(split))
 
     def _stored(self, split: str) -> Iterator[Sample]:
         for number, document in stored_lines(self.samples_path):
@@ -327,4 +325,10 @@ class Dataset:
                 found += [path.absolute() for path in files_below(place) if is_picture(path)]
             else:
                 found += listed_in(place)
-        return found
+        once, again = without_repeats(found)
+        if again:
+            self._repeats[split] = (
+                f"{len(again)} of the {len(found)} pictures that {quoted(split)} of {quoted(self.yaml_path)} names "
+                f"stand in it already, the first is {quoted(again[0].name)}; each is taken once."
+            )
+        return once

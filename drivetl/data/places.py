@@ -1,14 +1,15 @@
-"""Where a stranger's ``data.yaml`` says that its pictures lie: folders, and lists of paths."""
+"""Where a stranger's ``data.yaml`` says that its pictures lie, in folders and lists of paths, and where labels do."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from drivetl.errors import DatasetError, quoted
 from drivetl.files import read_limited
 
-__all__ = ["exists", "listed_in", "place_of"]
+__all__ = ["exists", "label_path", "listed_in", "place_of", "without_repeats"]
 
 _LIST_LIMIT_BYTES = 256 << 20
 # Linux's limits; those of other systems are no wider.
@@ -40,6 +41,16 @@ def exists(path: Path) -> bool:
         raise DatasetError(f"cannot look for {quoted(path)}: {error.strerror or error}; correct the path") from error
 
 
+def label_path(picture: Path) -> Path:
+    """Return where the YOLO layout has the label file: the last folder ``images`` becomes ``labels``."""
+    parts = list(picture.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
 def listed_in(path: Path) -> list[Path]:
     """Return the pictures of a text file, one path a line, relative to the file as Ultralytics reads ``./``.
 
@@ -59,6 +70,26 @@ def listed_in(path: Path) -> list[Path]:
             _refuse_impossible(place, f"{quoted(path)}, line {number}")
             found.append(place)
     return found
+
+
+def without_repeats(pictures: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the pictures, each once, and those that stood among them already, in their order.
+
+    One path may be written in several ways, and lead through linked folders. Where the label is another, so is the
+    picture; and a link to a picture is a picture.
+    """
+    real: dict[str, tuple[str, str]] = {}
+    known: set[tuple[str, str, str]] = set()
+    once: list[Path] = []
+    again: list[Path] = []
+    for picture in pictures:
+        folder, name = os.path.split(picture)
+        if folder not in real:
+            real[folder] = os.path.realpath(folder), os.path.realpath(label_path(picture).parent)
+        place = *real[folder], name
+        (again if place in known else once).append(picture)
+        known.add(place)
+    return once, again
 
 
 def _refuse_impossible(path: Path, where: str) -> None:

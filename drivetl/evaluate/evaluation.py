@@ -53,6 +53,7 @@ class EvaluationResult:
         seconds: wall time.
         predictions: what the model found.
         truth: the labelled boxes that it was scored against.
+        notes: sentences about the dataset, see `drivetl.data.Dataset`.
     """
 
     model: str
@@ -68,6 +69,7 @@ class EvaluationResult:
     seconds: float
     predictions: Predictions
     truth: Truth
+    notes: tuple[str, ...]
 
     @property
     def map50_95(self) -> float:
@@ -102,6 +104,7 @@ class EvaluationResult:
             "missing_classes": None if self.missing_classes is None else list(self.missing_classes),
             "protocol": {"confidence": CONFIDENCE, "iou_thresholds": "0.50:0.05:0.95", "max_detections_per_class": 100},
             "seconds": round(self.seconds, 2),
+            "notes": list(self.notes),
         }
 
 
@@ -256,6 +259,7 @@ class Run:
                 dict(dropped.most_common()),
             ),
             truth=collector.truth(),
+            notes=dataset.notes,
         )
 
 

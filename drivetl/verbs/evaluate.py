@@ -146,7 +146,7 @@ def _lines(document: dict[str, Any]) -> list[str]:
         lines.append(f"The model has no class for: {', '.join(document['missing_classes'])}.")
     if document["dropped"]:
         lines.append(f"Not scored, because the dataset has no such class: {sum(document['dropped'].values())}.")
-    return lines
+    return [*lines, *document["notes"]]
 
 
 @dataclass(frozen=True, slots=True)
