@@ -8,14 +8,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from drivetl.config import load_yaml
 from drivetl.data.class_names import case_notes, class_names
 from drivetl.data.clipping import Clipping, clipping_notes
 from drivetl.data.labels import read_boxes
 from drivetl.data.pictures import UNREAD_ENDINGS, is_picture, picture_size_hw
-from drivetl.data.places import exists, label_path, listed_in, place_of, without_repeats
+from drivetl.data.places import (
+    SPLITS,
+    VAL_ALIASES,
+    exists,
+    label_path,
+    listed_in,
+    places_of,
+    unread_keys,
+    without_repeats,
+)
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import fingerprint, picture_of, sample_from, stored_lines
 from drivetl.errors import DatasetError, quoted
@@ -25,8 +33,6 @@ __all__ = ["Dataset", "find_yaml", "label_path", "leave_out", "open_dataset", "u
 
 SAMPLES_FILE = "samples.jsonl"
 YAML_FILE = "data.yaml"
-
-_SPLITS = ("train", "val", "test", "minival")
 
 
 def find_yaml(path: Path) -> Path | None:
@@ -107,8 +113,8 @@ class Dataset:
         self.samples_path = self.root / SAMPLES_FILE
         self.made_by_drivetl = self.samples_path.is_file()
         self._document = load_yaml(self.yaml_path)
-        if "validation" in self._document:  # as Ultralytics reads it
-            self._document.setdefault("val", self._document["validation"])
+        for name in VAL_ALIASES:
+            self._document["val"] = self._document.get("val") or self._document.get(name)
         self.names = class_names(self._document, self.yaml_path)
         self.keypoint_columns = 0 if self.made_by_drivetl else self._read_keypoint_columns()
         self._notes = list(notes)
@@ -124,7 +130,14 @@ class Dataset:
     @property
     def notes(self) -> tuple[str, ...]:
         clipping = clipping_notes(self._clipping.values(), f" of {quoted(self.root)}")
-        return (*self._notes, *self._repeats.values(), *clipping)
+        unread_keys = (f"T{clause[1:]}." for clause in self._unread_keys)
+        return (*self._notes, *unread_keys, *self._repeats.values(), *clipping)
+
+    @cached_property
+    def _unread_keys(self) -> tuple[str, ...]:
+        if self.made_by_drivetl:
+            return ()
+        return tuple(unread_keys(self._document, self._split_keys(), self.yaml_path))
 
     @cached_property
     def splits(self) -> dict[str, int]:
@@ -137,14 +150,13 @@ class Dataset:
             counts = Counter(str(document.get("split")) for _, document in stored_lines(self.samples_path))
         else:
             counts = Counter({split: len(self._listed(split)) for split in self._split_keys()})
-        ordered = sorted(counts, key=lambda split: (_SPLITS.index(split) if split in _SPLITS else len(_SPLITS), split))
+        ordered = sorted(counts, key=lambda split: (SPLITS.index(split) if split in SPLITS else len(SPLITS), split))
         found = {split: counts[split] for split in ordered if counts[split]}
         if not found and self.unread:
             raise DatasetError(f"{quoted(self.root)} has no picture that drivetl reads: {unread_note(self.unread)}")
         if not found:
-            raise DatasetError(
-                f"the dataset {quoted(self.root)} has no pictures; check the paths in {quoted(self.yaml_path)}"
-            )
+            hint = "; ".join(self._unread_keys) or f"check the paths in {quoted(self.yaml_path)}"
+            raise DatasetError(f"the dataset {quoted(self.root)} has no pictures; {hint}")
         for split in counts.keys() - found.keys():
             self._refuse_empty(split)
         return found
@@ -303,20 +315,10 @@ class Dataset:
         return int(shape[0] * shape[1])
 
     def _split_keys(self) -> list[str]:
-        return [split for split in _SPLITS if self._document.get(split)]
+        return [split for split in SPLITS if self._document.get(split)]
 
     def _places(self, split: str) -> list[Path]:
-        """Return the folders and list files of a split. They may lie anywhere: they are only read."""
-        values: Any = self._document[split]
-        base = self.root / str(self._document.get("path") or "")
-        places = [place_of(base, str(value)) for value in (values if isinstance(values, list) else [values])]
-        for place in places:
-            if not exists(place):
-                raise DatasetError(
-                    f"{quoted(self.yaml_path)}: {quoted(split)} names {quoted(place)}, which does not exist; "
-                    "correct the path"
-                )
-        return places
+        return places_of(self._document, split, self.yaml_path)
 
     def _listed(self, split: str) -> list[Path]:
         found: list[Path] = []
