@@ -206,9 +206,8 @@ class Dataset:
     def unclipped(self, split: str) -> Iterator[Sample]:
         """Yield what `samples` does, with boxes as the label files have them; errors as there."""
         if split not in self.splits:
-            raise DatasetError(
-                f"the dataset {quoted(self.root)} has no split {quoted(split)}; it has {', '.join(self.splits)}"
-            )
+            known = "; ".join([", ".join(self.splits), *self._unread_keys])
+            raise DatasetError(f"the dataset {quoted(self.root)} has no split {quoted(split)}; it has {known}")
         return self._stored(split) if self.made_by_drivetl else self._stranger(split)
 
     def pictures(self, split: str) -> list[Path]:

@@ -169,10 +169,7 @@ class Run:
         no error; it finds nothing.
         """
         self._dataset = dataset = open_dataset(data)
-        if split not in dataset.splits:
-            raise DatasetError(
-                f"the dataset {quoted(data)} has no split {quoted(split)}; it has {', '.join(dataset.splits)}"
-            )
+        dataset.samples(split)  # refuses a split that is not there, and reads nothing yet
         self.split = split
         self._only = None if only is None else frozenset(only)
         self.pictures = dataset.splits[split] if self._only is None else len(self._only)

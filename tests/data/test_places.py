@@ -93,6 +93,12 @@ def test_an_unknown_key_alone_is_named_in_the_error(yolo_source: Path) -> None:
         assert open_dataset(yolo_source).splits
 
 
+def test_a_split_that_is_not_there_may_stand_under_another_key(yolo_source: Path) -> None:
+    (yolo_source / "data.yaml").write_text("train: images/train\nvla: images/val\nnames: [car, person]\n")
+    with pytest.raises(DatasetError, match=r"no split 'val'; it has train; the key 'vla' of .* if it is that$"):
+        open_dataset(yolo_source).samples("val")
+
+
 def test_a_path_from_the_current_folder_is_named_whole(
     yolo_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
