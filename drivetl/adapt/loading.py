@@ -26,14 +26,14 @@ def told(dataset: Dataset, split: str, target: Path, pictures: Sequence[Path] | 
     Args:
         dataset: the dataset.
         split: which split.
-        target: where a list goes, if there must be one: for some of the pictures only, or where the split is a list
-            itself, whose paths Ultralytics would look for beside the program.
+        target: where a list goes, if there must be one: for some of the pictures only, or where Ultralytics would read
+            the places of the split in another way, see `Dataset.needs_list`.
         pictures: those to load; None: all.
 
     Raises:
         DatasetError, OutputError: the list cannot be read, or written; or a path in it is not UTF-8.
     """
-    if pictures is None and not dataset.has_list(split):
+    if pictures is None and not dataset.needs_list(split):
         return dataset.training_document()[split]
     paths = [path.absolute() for path in (dataset.pictures(split) if pictures is None else pictures)]
     lines = "".join(f"{path}\n" for path in paths)

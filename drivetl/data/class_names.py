@@ -16,14 +16,16 @@ __all__ = ["case_notes", "class_names", "renamed_notes", "united_names", "unlabe
 
 
 def class_names(document: Mapping[str, Any], yaml_path: Path) -> tuple[str, ...]:
-    """Return the class names of a ``data.yaml`` in the order of their ids.
+    """Return the class names of a ``data.yaml`` in the order of their ids, which may be in quotes.
 
     Raises:
         DatasetError: there are none, ids are missing, a name stands twice, or ``nc`` is another number.
     """
     names = document.get("names")
-    if isinstance(names, dict) and names.keys() == set(range(len(names))):
-        names = [names[index] for index in range(len(names))]
+    if isinstance(names, dict):
+        by_id = {str(key): name for key, name in names.items()}
+        ids = [str(index) for index in range(len(names))]
+        names = [by_id[index] for index in ids] if by_id.keys() == set(ids) else None
     if not isinstance(names, list) or not names:
         raise DatasetError(
             f"{quoted(yaml_path)}: 'names' must list the classes, or map the ids 0, 1, 2, … to them without a gap"

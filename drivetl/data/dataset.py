@@ -8,14 +8,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from drivetl.config import load_yaml
 from drivetl.data.class_names import case_notes, class_names
 from drivetl.data.clipping import Clipping, clipping_notes
 from drivetl.data.labels import read_boxes
 from drivetl.data.pictures import UNREAD_ENDINGS, is_picture, picture_size_hw
-from drivetl.data.places import exists, listed_in, place_of
+from drivetl.data.places import (
+    SPLITS,
+    VAL_ALIASES,
+    exists,
+    label_path,
+    listed_in,
+    places_of,
+    unread_keys,
+    without_repeats,
+)
 from drivetl.data.recordings import named_groups
 from drivetl.data.records import Sample
 from drivetl.data.sample_lines import fingerprint, picture_of, sample_from, stored_lines
@@ -27,24 +35,12 @@ __all__ = ["Dataset", "find_yaml", "label_path", "leave_out", "open_dataset", "u
 SAMPLES_FILE = "samples.jsonl"
 YAML_FILE = "data.yaml"
 
-_SPLITS = ("train", "val", "test", "minival")
-
 
 def find_yaml(path: Path) -> Path | None:
     """Return the dataset's YAML: ``path`` itself if it is one, else ``data.yaml`` or ``data.yml`` inside it."""
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         return path
     return next((path / name for name in (YAML_FILE, "data.yml") if (path / name).is_file()), None)
-
-
-def label_path(picture: Path) -> Path:
-    """Return where the YOLO layout has the label file: the last folder ``images`` becomes ``labels``."""
-    parts = list(picture.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] == "images":
-            parts[index] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
 
 
 def unread_pictures(folder: Path) -> list[Path]:
@@ -101,8 +97,8 @@ class Dataset:
             prefer `training_document`: it has absolute paths and no ``download``.
         root: the folder of the YAML.
         names: class names in the order of their ids.
-        notes: sentences about what was ignored, and about boxes of a stranger's that left their pictures, as far as
-            they were read; for the verbs to print.
+        notes: sentences about what was ignored, and about a stranger's repeated pictures and boxes that left their
+            pictures, as far as they were read; for the verbs to print.
         keypoint_columns: how many columns of keypoints follow each box, in a stranger's dataset of poses.
         made_by_drivetl: whether ``samples.jsonl`` is there, with groups, ignore regions and conditions.
     """
@@ -118,11 +114,12 @@ class Dataset:
         self.samples_path = self.root / SAMPLES_FILE
         self.made_by_drivetl = self.samples_path.is_file()
         self._document = load_yaml(self.yaml_path)
-        if "validation" in self._document:  # as Ultralytics reads it
-            self._document.setdefault("val", self._document["validation"])
+        for name in VAL_ALIASES:
+            self._document["val"] = self._document.get("val") or self._document.get(name)
         self.names = class_names(self._document, self.yaml_path)
         self.keypoint_columns = 0 if self.made_by_drivetl else self._read_keypoint_columns()
         self._notes = list(notes)
+        self._repeats: dict[str, str] = {}
         self._clipping: dict[str, Clipping] = {}
         if "download" in self._document:
             self._notes.append(
@@ -133,7 +130,15 @@ class Dataset:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self._notes, *clipping_notes(self._clipping.values(), f" of {quoted(self.root)}"))
+        clipping = clipping_notes(self._clipping.values(), f" of {quoted(self.root)}")
+        unread_keys = (f"T{clause[1:]}." for clause in self._unread_keys)
+        return (*self._notes, *unread_keys, *self._repeats.values(), *clipping)
+
+    @cached_property
+    def _unread_keys(self) -> tuple[str, ...]:
+        if self.made_by_drivetl:
+            return ()
+        return tuple(unread_keys(self._document, self._split_keys(), self.yaml_path))
 
     @cached_property
     def splits(self) -> dict[str, int]:
@@ -146,14 +151,13 @@ class Dataset:
             counts = Counter(str(document.get("split")) for _, document in stored_lines(self.samples_path))
         else:
             counts = Counter({split: len(self._listed(split)) for split in self._split_keys()})
-        ordered = sorted(counts, key=lambda split: (_SPLITS.index(split) if split in _SPLITS else len(_SPLITS), split))
+        ordered = sorted(counts, key=lambda split: (SPLITS.index(split) if split in SPLITS else len(SPLITS), split))
         found = {split: counts[split] for split in ordered if counts[split]}
         if not found and self.unread:
             raise DatasetError(f"{quoted(self.root)} has no picture that drivetl reads: {unread_note(self.unread)}")
         if not found:
-            raise DatasetError(
-                f"the dataset {quoted(self.root)} has no pictures; check the paths in {quoted(self.yaml_path)}"
-            )
+            hint = "; ".join(self._unread_keys) or f"check the paths in {quoted(self.yaml_path)}"
+            raise DatasetError(f"the dataset {quoted(self.root)} has no pictures; {hint}")
         for split in counts.keys() - found.keys():
             self._refuse_empty(split)
         return found
@@ -173,7 +177,7 @@ class Dataset:
         """What `unread_pictures` finds in the folders of a stranger's splits."""
         keys = () if self.made_by_drivetl else self._split_keys()
         places = (place for split in keys for place in self._places(split) if place.is_dir())
-        return [path for place in places for path in unread_pictures(place)]
+        return without_repeats(path for place in places for path in unread_pictures(place))[0]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -203,9 +207,8 @@ class Dataset:
     def unclipped(self, split: str) -> Iterator[Sample]:
         """Yield what `samples` does, with boxes as the label files have them; errors as there."""
         if split not in self.splits:
-            raise DatasetError(
-                f"the dataset {quoted(self.root)} has no split {quoted(split)}; it has {', '.join(self.splits)}"
-            )
+            known = "; ".join([", ".join(self.splits), *self._unread_keys])
+            raise DatasetError(f"the dataset {quoted(self.root)} has no split {quoted(split)}; it has {known}")
         return self._stored(split) if self.made_by_drivetl else self._stranger(split)
 
     def pictures(self, split: str) -> list[Path]:
@@ -240,9 +243,15 @@ class Dataset:
                 paths[split] = places[0] if len(places) == 1 else places
         return {"path": str(self.root), **paths, "names": dict(enumerate(self.names))}
 
-    def has_list(self, split: str) -> bool:
-        """Whether a split has a list file; Ultralytics takes the paths in it from where the program was started."""
-        return not self.made_by_drivetl and any(place.is_file() for place in self._places(split))
+    def needs_list(self, split: str) -> bool:
+        """Whether Ultralytics must be given the pictures of a split one by one, and not its places.
+
+        It takes the paths in a list file from where the program was started, and a picture as often as it is named.
+        """
+        if self.made_by_drivetl:
+            return False
+        self._listed(split)
+        return split in self._repeats or any(place.is_file() for place in self._places(split))
 
     def _stored(self, split: str) -> Iterator[Sample]:
         for number, document in stored_lines(self.samples_path):
@@ -306,20 +315,10 @@ class Dataset:
         return int(shape[0] * shape[1])
 
     def _split_keys(self) -> list[str]:
-        return [split for split in _SPLITS if self._document.get(split)]
+        return [split for split in SPLITS if self._document.get(split)]
 
     def _places(self, split: str) -> list[Path]:
-        """Return the folders and list files of a split. They may lie anywhere: they are only read."""
-        values: Any = self._document[split]
-        base = self.root / str(self._document.get("path") or "")
-        places = [place_of(base, str(value)) for value in (values if isinstance(values, list) else [values])]
-        for place in places:
-            if not exists(place):
-                raise DatasetError(
-                    f"{quoted(self.yaml_path)}: {quoted(split)} names {quoted(place)}, which does not exist; "
-                    "correct the path"
-                )
-        return places
+        return places_of(self._document, split, self.yaml_path)
 
     def _listed(self, split: str) -> list[Path]:
         found: list[Path] = []
@@ -328,4 +327,10 @@ class Dataset:
                 found += [path.absolute() for path in files_below(place) if is_picture(path)]
             else:
                 found += listed_in(place)
-        return found
+        once, again = without_repeats(found)
+        if again:
+            self._repeats[split] = (
+                f"{len(again)} of the {len(found)} pictures that {quoted(split)} of {quoted(self.yaml_path)} names "
+                f"stand in it already, the first is {quoted(again[0].name)}; each is taken once."
+            )
+        return once

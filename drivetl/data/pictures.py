@@ -45,6 +45,7 @@ _JPEG_SCAN = 0xDA
 _JPEG_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 # In entropy-coded data 0xFF is followed by 00 (stuffing), by a restart marker or by fill bytes; all else is a marker.
 _JPEG_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_BMP_CORE_HEADER = 12
 _WEBP_HAS_EXIF = 0x08
 _EXIF_ORIENTATION = 0x0112
 # Orientations 5 to 8 turn the picture by a quarter, so height and width change places.
@@ -157,8 +158,7 @@ def _header_size_hw(handle: BinaryIO, path: Path) -> tuple[int, int]:
     if start[:8] == _PNG_SIGNATURE:
         return _png_size_hw(handle, start)
     if start[:2] == b"BM":
-        width, height = struct.unpack("<ii", start[18:26])
-        return abs(height), abs(width)
+        return _bmp_size_hw(start)
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return _webp_size_hw(handle, start)
     raise PictureError("picture_unreadable", path, "is not a JPEG, PNG, BMP or WebP picture")
@@ -213,6 +213,14 @@ def _exif_orientation(tiff: bytes) -> int | None:
     except struct.error:
         return None
     return None
+
+
+def _bmp_size_hw(start: bytes) -> tuple[int, int]:
+    (length,) = struct.unpack("<I", start[14:18])
+    # The first header, OS/2's, has 16 bits a side; those after it 32, and a sign that says which row comes first.
+    sides, end = ("<HH", 22) if length == _BMP_CORE_HEADER else ("<ii", 26)
+    width, height = struct.unpack(sides, start[18:end])
+    return abs(height), abs(width)
 
 
 def _png_size_hw(handle: BinaryIO, start: bytes) -> tuple[int, int]:

@@ -139,7 +139,7 @@ def _refuse_holder(source: Dataset, out: Path) -> None:
 
 def _listed_names(path: Path) -> list[str]:
     try:
-        lines = read_limited(path, _LIST_LIMIT_BYTES).decode("utf-8").splitlines()
+        lines = read_limited(path, _LIST_LIMIT_BYTES).decode("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DatasetError(f"{quoted(path)} cannot be read as a list of names in UTF-8") from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

@@ -53,6 +53,7 @@ class EvaluationResult:
         seconds: wall time.
         predictions: what the model found.
         truth: the labelled boxes that it was scored against.
+        notes: sentences about the dataset, see `drivetl.data.Dataset`.
     """
 
     model: str
@@ -68,6 +69,7 @@ class EvaluationResult:
     seconds: float
     predictions: Predictions
     truth: Truth
+    notes: tuple[str, ...]
 
     @property
     def map50_95(self) -> float:
@@ -102,6 +104,7 @@ class EvaluationResult:
             "missing_classes": None if self.missing_classes is None else list(self.missing_classes),
             "protocol": {"confidence": CONFIDENCE, "iou_thresholds": "0.50:0.05:0.95", "max_detections_per_class": 100},
             "seconds": round(self.seconds, 2),
+            "notes": list(self.notes),
         }
 
 
@@ -166,10 +169,7 @@ class Run:
         no error; it finds nothing.
         """
         self._dataset = dataset = open_dataset(data)
-        if split not in dataset.splits:
-            raise DatasetError(
-                f"the dataset {quoted(data)} has no split {quoted(split)}; it has {', '.join(dataset.splits)}"
-            )
+        dataset.samples(split)  # refuses a split that is not there, and reads nothing yet
         self.split = split
         self._only = None if only is None else frozenset(only)
         self.pictures = dataset.splits[split] if self._only is None else len(self._only)
@@ -256,6 +256,7 @@ class Run:
                 dict(dropped.most_common()),
             ),
             truth=collector.truth(),
+            notes=dataset.notes,
         )
 
 

@@ -70,6 +70,7 @@ def evaluate_recorded(
         seconds=time.perf_counter() - started,
         predictions=predictions,
         truth=labels.truth,
+        notes=dataset.notes,
     )
 
 

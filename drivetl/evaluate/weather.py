@@ -39,25 +39,23 @@ class WeatherResult:
 
     Attributes:
         suite: name and version of conditions and severities; figures of different suites cannot be compared.
-        clean: mAP50-95 on the pictures as they are.
+        clean: mAP50-95 on the pictures as they are; None where the split has no boxes.
         conditions: condition → severity → accuracy.
     """
 
     suite: str
-    clean: float
+    clean: float | None
     conditions: dict[str, dict[int, Score]]
 
     @property
-    def mpc(self) -> float:
-        """Mean mAP50-95 over all conditions and severities."""
-        return float(
-            np.mean([score.map50_95 or 0.0 for levels in self.conditions.values() for score in levels.values()])
-        )
+    def mpc(self) -> float | None:
+        """Mean mAP50-95 over all conditions and severities; None where the split has no boxes."""
+        return _mean(score for levels in self.conditions.values() for score in levels.values())
 
     @property
     def rpc(self) -> float | None:
-        """The share of the clean mAP50-95 that is left in the mean; None where the clean one is zero."""
-        return self.mpc / self.clean if self.clean else None
+        """The share of the clean mAP50-95 that is left in the mean; None where the clean one is zero or None."""
+        return self.mpc / self.clean if self.clean and self.mpc is not None else None
 
     def document(self) -> dict[str, Any]:
         """Return the result as a JSON document."""
@@ -68,7 +66,7 @@ class WeatherResult:
             "rpc": self.rpc,
             "conditions": {
                 name: {
-                    "map50_95": _mean(levels),
+                    "map50_95": _mean(levels.values()),
                     "severities": {str(level): score.document() for level, score in levels.items()},
                 }
                 for name, levels in self.conditions.items()
@@ -76,11 +74,13 @@ class WeatherResult:
         }
 
 
-def _mean(levels: dict[int, Score]) -> float:
-    return float(np.mean([score.map50_95 or 0.0 for score in levels.values()]))
+def _mean(scores: Iterable[Score]) -> float | None:
+    """Return the mean of the figures that there are; None where there is none."""
+    figures = [score.map50_95 for score in scores if score.map50_95 is not None]
+    return float(np.mean(figures)) if figures else None
 
 
-def evaluate_weather(run: Run, clean: float, *, progress: Progress = silent) -> WeatherResult:
+def evaluate_weather(run: Run, clean: float | None, *, progress: Progress = silent) -> WeatherResult:
     """Measure a model on a split in every condition at every severity of the suite.
 
     Pictures are made on the fly, by all cores at once, while the model works. The weather of a picture depends on
@@ -89,7 +89,7 @@ def evaluate_weather(run: Run, clean: float, *, progress: Progress = silent) -> 
 
     Args:
         run: the model and the split.
-        clean: its mAP50-95 on the pictures as they are.
+        clean: its mAP50-95 on the pictures as they are; None where the split has no boxes.
         progress: told after every picture.
 
     Raises:

@@ -178,12 +178,12 @@ def _threshold(entry: Mapping[str, Any]) -> str:
 
 def weather_section(document: Mapping[str, Any], sources: Sequence[Source]) -> Section:
     """Show the grid of conditions and severities."""
-    entries = sorted(document["conditions"].items(), key=lambda item: item[1]["map50_95"])
+    entries = sorted(document["conditions"].items(), key=lambda item: item[1]["map50_95"] or 0.0)
     levels = list(entries[0][1]["severities"])
     cells = [[entry["severities"][level]["map50_95"] for level in levels] for _, entry in entries]
     kept = "" if document["rpc"] is None else f", rPC {document['rpc']:.1%}"
-    caption = f"mAP50-95 by condition (weakest first) and severity; clean {document['clean']:.3f}, mPC "
-    caption += f"{document['mpc']:.3f}{kept}."
+    clean, mpc = ("–" if document[name] is None else f"{document[name]:.3f}" for name in ("clean", "mpc"))
+    caption = f"mAP50-95 by condition (weakest first) and severity; clean {clean}, mPC {mpc}{kept}."
     chart = heat([name for name, _ in entries], levels, cells)
     return Section("Under simulated weather", drawings=[Drawing(chart, caption, wide=True)], sources=sources)
 

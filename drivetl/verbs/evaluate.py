@@ -146,7 +146,7 @@ def _lines(document: dict[str, Any]) -> list[str]:
         lines.append(f"The model has no class for: {', '.join(document['missing_classes'])}.")
     if document["dropped"]:
         lines.append(f"Not scored, because the dataset has no such class: {sum(document['dropped'].values())}.")
-    return lines
+    return [*lines, *document["notes"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def _measured(model: Model, data: Path, request: _Request, reporter: Reporter) -
     if not result.class_mapping:
         return _without_figures(document)
     if request.weather:
-        document |= evaluate_weather(run, result.map50_95, progress=reporter.progress).document()
+        document |= evaluate_weather(run, result.score.map50_95, progress=reporter.progress).document()
     if request.agreement:
         from drivetl.evaluate.agreement import agreement_on
 
@@ -250,13 +250,14 @@ def _weather_lines(document: dict[str, Any]) -> list[str]:
         f"mAP50-95 by severity ({document['suite']})",
         f"{'condition':<{width}}  {'mean':>5}" + _row(range(1, 6)),
     ]
-    for name, entry in sorted(conditions.items(), key=lambda row: row[1]["map50_95"]):
+    for name, entry in sorted(conditions.items(), key=lambda row: row[1]["map50_95"] or 0.0):
         levels = _row(percent(score["map50_95"]) for score in entry["severities"].values())
-        lines.append(f"{name:<{width}}  {entry['map50_95']:.3f}{levels}")
+        lines.append(f"{name:<{width}}  {percent(entry['map50_95'])}{levels}")
     left = (
         "nothing to compare with" if document["rpc"] is None else f"{document['rpc']:.1%} of the clean figure is left"
     )
-    return [*lines, f"clean {document['clean']:.3f}, mPC {document['mpc']:.3f}: {left}"]
+    clean, mpc = (percent(document[name]).strip() for name in ("clean", "mpc"))
+    return [*lines, f"clean {clean}, mPC {mpc}: {left}"]
 
 
 def _row(cells: Iterable[object]) -> str:

@@ -50,8 +50,9 @@ def weather_dataset(
 ) -> Dataset:
     """Write one split of a dataset under a weather condition, whole or not at all.
 
-    Where the dataset has exact depth (``depth/SPLIT/NAME.png``, as `drivetl.scenes.write_scenes_dataset` writes it), it
-    is used; elsewhere the depth prior. What is returned has the notes of the dataset.
+    Where a dataset that drivetl made has exact depth (``depth/SPLIT/NAME.png``, as
+    `drivetl.scenes.write_scenes_dataset` writes it), it is used; elsewhere the depth prior. What is returned has the
+    notes of the dataset, and one on a folder ``depth`` that is not used.
 
     Args:
         source: the dataset.
@@ -92,7 +93,7 @@ def weather_dataset(
             weathered.append(dataclasses.replace(sample, image=path, attributes={**sample.attributes, **marks}))
         origin = origin_of(dataset, weathered)
         made = write_dataset(out, weathered, dataset.names, origin, link="copy", overwrite=overwrite, progress=progress)
-        return Dataset(made.yaml_path, dataset.notes)
+        return Dataset(made.yaml_path, (*dataset.notes, *_unused_depth(dataset.root, condition)))
 
 
 def _refuse_large(samples: Iterable[Sample]) -> None:
@@ -104,6 +105,17 @@ def _refuse_large(samples: Iterable[Sample]) -> None:
                 f"{quoted(sample.image)} is {width}x{height}; JPEG, as which it would be written, allows "
                 f"{JPEG_LIMIT_PX} pixels a side, so crop it or leave it out"
             )
+
+
+def _unused_depth(root: Path, condition: str) -> list[str]:
+    """Return a note on a stranger's folder ``depth`` where the condition would have used it."""
+    folder = root / "depth"
+    if "depth_m" not in find_condition(condition).wants or not folder.is_dir() or (root / MARKER).is_file():
+        return []
+    return [
+        f"{quoted(folder)} is not used, because drivetl did not make the dataset and the unit of its depth is unknown; "
+        "depth is estimated."
+    ]
 
 
 def _in_weather(
@@ -130,13 +142,14 @@ def _marks(condition: str, severity: int) -> dict[str, Attribute]:
 def read_depth(root: Path, sample: Sample) -> NDArray[np.float32] | None:
     """Return the depth of a picture in metres, float32 (height, width), infinite in the sky; None if it has none.
 
-    It is measured along the optical axis, as stereo cameras and renderers give it, in uint16 centimetres.
+    It is measured along the optical axis, as stereo cameras and renderers give it, in uint16 centimetres. That holds
+    only where drivetl made the dataset in ``root``; a stranger's map may be in any unit, and is none.
 
     Raises:
         DatasetError: the depth map is damaged, of another size than the picture, or has places without a distance.
     """
     path = root / "depth" / sample.split / f"{sample.image.stem}.png"
-    if not path.is_file():
+    if not path.is_file() or not (root / MARKER).is_file():
         return None
     try:
         data = np.fromfile(path, np.uint8)

@@ -288,6 +288,15 @@ def test_a_number_of_classes_that_contradicts_the_names_is_refused(yolo_source: 
         open_dataset(yolo_source)
 
 
+def test_ids_of_classes_may_be_in_quotes(yolo_source: Path) -> None:
+    for names in ('{"1": person, "0": car}', '{0: car, "1": person}'):
+        (yolo_source / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames: {names}\n")
+        assert open_dataset(yolo_source).names == ("car", "person")
+    (yolo_source / "data.yaml").write_text('train: images/train\nnames: {0: car, "0": person}\n')
+    with pytest.raises(DatasetError, match="without a gap"):
+        open_dataset(yolo_source)
+
+
 def test_a_split_without_pictures_is_refused(yolo_source: Path) -> None:
     text = "train: labels/train\nval: images/val\nnames: [car, person]\n"
     (yolo_source / "data.yaml").write_text(text)

@@ -59,6 +59,15 @@ def test_size_from_the_header_is_what_opencv_decodes(tmp_path: Path, ending: str
     assert decode_picture(path).shape == (*size_hw, 3)
 
 
+def test_a_bmp_with_the_header_of_os2(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 92, 3), np.uint8)  # a row of whole words
+    header = b"BM" + struct.pack("<IHHIIHHHH", 26 + pixels.nbytes, 0, 0, 26, 12, 92, 37, 1, 24)
+    path = tmp_path / "picture.bmp"
+    path.write_bytes(header + pixels[::-1].tobytes())
+    assert picture_size_hw(path) == (37, 92)
+    assert np.array_equal(decode_picture(path), pixels)
+
+
 @pytest.mark.parametrize("quality", [(cv2.IMWRITE_WEBP_QUALITY, 101), (cv2.IMWRITE_WEBP_QUALITY, 50)])
 def test_both_kinds_of_webp(tmp_path: Path, quality: tuple[int, int]) -> None:
     path = tmp_path / "picture.webp"

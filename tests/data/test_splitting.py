@@ -128,7 +128,7 @@ def test_a_list_that_divides_a_group_is_obeyed_and_told_of(dataset: Path, tmp_pa
     (note,) = made.notes
     assert note.startswith(f"The list divides 1 groups of pictures that belong together, such as '{last.group}'")
     assert {p.kind for p in check_dataset(made.root).problems} == {"group_divided", "near_identical"}
-    names.write_text(f"{last.group}.jpg\n")  # the rest of it follows
+    names.write_text(f"{last.group}.jpg\n", encoding="utf-8-sig")  # the rest of it follows, from an editor on Windows
     assert move_listed(made.root, tmp_path / "healed", names, into="held").notes == ()
     assert check_dataset(tmp_path / "healed").ok
 

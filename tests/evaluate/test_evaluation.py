@@ -168,3 +168,14 @@ def test_a_bundle_does_not_pretend_to_run_on_another_gpu(tiny_bundle: Callable[.
     assert open_model(bundle, device="cpu:0").backend == "onnxruntime cpu"
     with pytest.raises(ConfigError, match=r"'cpu:7': a bundle runs on the first device.*CUDA_VISIBLE_DEVICES='7'"):
         open_model(bundle, device="cpu:7")
+
+
+def test_a_repeated_picture_is_scored_once_and_told(tmp_path: Path) -> None:
+    folder = tiny_dataset(tmp_path)
+    (folder / "data.yaml").write_text("val: [images/val, images]\nnames: [person, car]\n")
+    file = tmp_path / "p.json"
+    scored = evaluate(fixed_model("car"), folder)
+    scored.predictions.write(file)
+    for result in (scored, evaluate_recorded(file, folder)):
+        assert result.score.images == 1
+        assert "1 of the 2 pictures that 'val' of" in _lines(result.document())[-1]

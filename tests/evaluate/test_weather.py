@@ -11,11 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from drivetl.cli import app
 from drivetl.evaluate import Model, Run, WeatherResult, evaluate_weather, score_in
 from drivetl.evaluate.pairing import load_test_sets
 from drivetl.evaluate.predictions import read_predictions
 from drivetl.evaluate.scoring import Score
+from drivetl.report.evidence import weather_section
 from drivetl.runtime import Letterbox
 from drivetl.weather import CONDITIONS, SUITE
 
@@ -114,12 +117,28 @@ def test_mpc_and_rpc_are_those_of_michaelis() -> None:
     def score(value: float | None) -> Score:
         return Score(value, value, {}, {}, 1, 1)
 
-    conditions = {"fog": {1: score(0.4), 2: score(0.2)}, "rain": {1: score(0.1), 2: score(None)}}
+    conditions = {"fog": {1: score(0.4), 2: score(0.2)}, "rain": {1: score(0.0), 2: score(None)}}
     result = WeatherResult(SUITE, 0.5, conditions)
-    assert result.mpc == pytest.approx((0.4 + 0.2 + 0.1 + 0.0) / 4)
+    assert result.mpc == pytest.approx((0.4 + 0.2 + 0.0) / 3)
     assert result.rpc == pytest.approx(result.mpc / 0.5)
     assert WeatherResult(SUITE, 0.0, conditions).rpc is None
     assert result.document()["conditions"]["fog"]["map50_95"] == pytest.approx(0.3)
+
+
+def test_a_split_without_boxes_has_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = street(tmp_path, pictures=1)
+    (folder / "labels" / "val" / "0.txt").write_text("")
+    monkeypatch.setattr("drivetl.evaluate.open_model", lambda *_, **__: finder())
+    words = ["evaluate", "finder.pt", "--data", str(folder), "--weather"]
+    document = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert {document[name] for name in ("map50_95", "clean", "mpc", "rpc")} == {None}
+    for entry in document["conditions"].values():
+        assert entry["map50_95"] is None and all(s["map50_95"] is None for s in entry["severities"].values())
+    lines = CliRunner().invoke(app, words).stdout.splitlines()
+    assert next(line for line in lines if line.startswith("fog")).split() == ["fog", *"–" * 6]
+    assert "clean –, mPC –: nothing to compare with" in lines
+    section = weather_section(document, ())
+    assert "clean –, mPC –." in section.drawings[0].caption
 
 
 def test_the_verb_prints_the_table_and_one_json_document(data: Path, material: Path) -> None:

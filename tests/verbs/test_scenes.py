@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,21 @@ def test_the_same_seed_gives_the_same_fog_and_without_depth_the_prior_is_used(re
     for path in (rendered / "depth").rglob("*.png"):
         path.unlink()
     assert written("four", 1) != first
+
+
+def test_a_strangers_depth_has_no_known_unit_and_is_not_used(rendered: Path, tmp_path: Path) -> None:
+    def written(name: str, condition: str = "fog") -> tuple[bytes, tuple[str, ...]]:
+        made = weather_dataset(rendered, tmp_path / name, split="train", condition=condition, severity=4)
+        return made.pictures("train")[0].read_bytes(), made.notes
+
+    for record in ("dataset.json", "samples.jsonl"):
+        (rendered / record).unlink()
+    found, notes = written("with")
+    assert written("dirt", "dirty_lens")[1] == ()
+    shutil.rmtree(rendered / "depth")
+    assert written("without") == (found, ())
+    (note,) = notes
+    assert note.startswith(f"'{rendered / 'depth'}' is not used") and "the unit of its depth is unknown" in note
 
 
 def test_bad_input(rendered: Path, tmp_path: Path) -> None:
