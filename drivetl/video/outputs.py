@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from drivetl.errors import ConfigError, OutputError, VideoError, quoted
 from drivetl.files import atomic_file, refuse_existing, writing
+from drivetl.video.file_url import without_file_url
 from drivetl.video.lane import Job, View
 from drivetl.video.picture_source import LIST_ENDING, pictures_listed
 from drivetl.video.settings import Outputs
@@ -41,6 +42,7 @@ def check_outputs(
             or is no video.
         ConfigError: tracks are to be written and none are followed.
     """
+    source = without_file_url(source)
     if outputs.video is not None:
         check_target(outputs.video)
     named = {} if outputs.stills is None else {_resolved("--stills", outputs.stills): "--stills"}

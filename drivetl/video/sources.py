@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from drivetl.errors import VideoError, encodable, printable_source, quoted
 from drivetl.video.containers import inspect_container
+from drivetl.video.file_url import without_file_url
 from drivetl.video.live import LiveSource, Patience
 from drivetl.video.picture_source import LIST_ENDING, PictureSource, pictures_in, pictures_listed
 from drivetl.video.recording import PASS_ALLOW, Recording
@@ -64,9 +65,9 @@ def open_source(
     A URL behind which a recording of known length lies is read like a file: every frame, none dropped.
 
     Args:
-        source: a path, digits or a URL; ``/dev/video0`` is the camera 0. A file whose name is all digits is written
-            ``./0``. A ``.txt`` file lists pictures, one a line, relative to its own folder; empty lines and lines that
-            begin with # are skipped.
+        source: a path (as a ``file:`` URL too), digits or a URL; ``/dev/video0`` is the camera 0. A file whose name is
+            all digits is written ``./0``. A ``.txt`` file lists pictures, one a line, relative to its own folder; empty
+            lines and lines that begin with # are skipped.
         picture_fps: rate at which pictures play.
         allow_truncated: read a damaged video as far as it goes instead of refusing it.
         live: how cameras and streams are read; None takes the defaults.
@@ -75,7 +76,7 @@ def open_source(
         VideoError: there is no such source, it is no video, or it is cut off.
     """
     _quieten_opencv()
-    live = live or LiveOptions()
+    live, source = live or LiveOptions(), without_file_url(source)
     if "://" in source:
         return _open_stream(source, live, allow_truncated)
     if _is_index(source):
@@ -97,6 +98,7 @@ def check_source(source: str) -> None:
     Raises:
         VideoError: there is none.
     """
+    source = without_file_url(source)
     if "://" not in source and not _is_index(source):
         _existing(source)
 

@@ -79,6 +79,18 @@ def test_files_that_stand_there_are_kept(video: Path, detector: Detector, tmp_pa
     assert (tmp_path / "a.jsonl").read_text() == "precious" and not (tmp_path / "out.mp4").exists()
 
 
+@pytest.mark.parametrize("prefix", ["file://", "file://localhost", "file:", "FILE://"])
+def test_a_recording_named_by_a_file_url_is_not_replaced(
+    prefix: str, make_video: MakeVideo, detector: Detector, tmp_path: Path
+) -> None:
+    source = make_video("my film.mp4", [100, 200])
+    before, url = source.read_bytes(), prefix + str(source).replace(" ", "%20")
+    with pytest.raises(OutputError, match=r"my film\.mp4' is the source itself"):
+        run_video(url, [Model(detector)], Outputs(source, overwrite=True), PLAIN)
+    assert source.read_bytes() == before
+    assert run_video(url, [Model(detector)], None, PLAIN).source == str(source)
+
+
 def test_boxes_below_the_threshold_say_that_they_bridge(
     make_video: MakeVideo, detector: Detector, tmp_path: Path
 ) -> None:

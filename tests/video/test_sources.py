@@ -266,6 +266,19 @@ def test_names_in_another_encoding(make_video: MakeVideo, tmp_path: Path, grey: 
     assert open_source(str(folder)).info.name == f"{tmp_path}/caf\\udce9"
 
 
+def test_a_file_url_is_a_path(make_video: MakeVideo, tmp_path: Path, grey: Grey) -> None:
+    video = make_video("100% #1?.mp4", [10, 20])
+    opened = open_source(f"file://{tmp_path}/100%25 #1?.mp4")
+    assert (opened.info.kind, opened.info.name, opened.info.live) == ("file", str(video), False)
+    cv2.imwrite(str(tmp_path / "a.png"), grey(10))
+    assert levels(f"file://{tmp_path}") == [10]
+    for look in (open_source, check_source):
+        with pytest.raises(VideoError, match=r"'/nowhere\.mp4' does not exist"):
+            look("file:///nowhere.mp4")
+        with pytest.raises(VideoError, match=r"'file://nas/a\.mp4' names a file of another machine; give a path"):
+            look("file://nas/a.mp4")
+
+
 @pytest.mark.parametrize("source", ["", "  "])
 def test_a_variable_that_was_not_set_is_no_folder(
     source: str, tmp_path: Path, grey: Grey, monkeypatch: pytest.MonkeyPatch
