@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from drivetl.errors import ConfigError, quoted
+from drivetl.errors import ConfigError, OutputError, quoted
 from drivetl.verbs._console import SCHEMA_VERSION, JsonFlag, Reporter
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
 from drivetl.verbs._options import refuse_without
@@ -223,8 +223,12 @@ def _written(*paths: Path | None) -> list[str]:
 def _write_stats(target: Path | None, document: dict[str, Any], overwrite: bool) -> None:
     from drivetl.files import write_json
 
-    if target is not None:
+    if target is None:
+        return
+    try:
         write_json(target, {"schema_version": SCHEMA_VERSION, "verb": "video", **document}, overwrite=overwrite)
+    except OutputError as error:
+        raise OutputError(f"{error}. All other results are kept") from error
 
 
 def _models(job: _Job, reporter: Reporter, stopped: Signalled) -> list[Model]:
