@@ -19,6 +19,7 @@ from drivetl.video.file_url import without_file_url
 from drivetl.video.live import LiveSource, Patience
 from drivetl.video.picture_source import LIST_ENDING, PictureSource, pictures_in, pictures_listed
 from drivetl.video.recording import PASS_ALLOW, Recording
+from drivetl.video.refetched import Refetched
 from drivetl.video.source_info import Source, SourceInfo
 
 __all__ = ["PICTURES_PER_S", "LiveOptions", "Source", "SourceInfo", "check_source", "open_source"]
@@ -62,7 +63,8 @@ def open_source(
 ) -> Source:
     """Open a video file, pictures (a folder or a list), a camera by its index (``0``) or a stream by its URL.
 
-    A URL behind which a recording of known length lies is read like a file: every frame, none dropped.
+    A URL behind which a recording of known length lies is read like a file: every frame, none dropped. One that states
+    no length is read like a stream, and is over when HTTP gives the same frames once more.
 
     Args:
         source: a path (as a ``file:`` URL too), digits or a URL; ``/dev/video0`` is the camera 0. A file whose name is
@@ -188,7 +190,10 @@ def _open_stream(url: str, live: LiveOptions, allow_truncated: bool) -> Source:
         return None if again is None else _Feed(again)
 
     info = SourceInfo("stream", name, fps, None, notes, live=True)
-    return _live_source(info, _Feed(capture), connect, live)
+    # Over HTTP, cameras send pictures one by one, and recordings what the server need not say the length of.
+    pictures = round(capture.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*"MJPG")
+    may_end = url.lower().startswith(("http://", "https://")) and not pictures
+    return _live_source(info, _Feed(capture), connect, live, Refetched() if may_end else None)
 
 
 def _open_camera(index: str, live: LiveOptions) -> Source:
@@ -208,10 +213,22 @@ def _open_camera(index: str, live: LiveOptions) -> Source:
     return _live_source(SourceInfo("camera", f"camera {index}", fps, None, notes, True), _Feed(capture), connect, live)
 
 
-def _live_source(info: SourceInfo, feed: _Feed, connect: Callable[[], _Feed | None], live: LiveOptions) -> LiveSource:
-    patience = Patience(give_up_s=live.reconnect_s)
+def _live_source(
+    info: SourceInfo,
+    feed: _Feed,
+    connect: Callable[[], _Feed | None],
+    live: LiveOptions,
+    refetched: Refetched | None = None,
+) -> LiveSource:
     return LiveSource(
-        info, feed, connect, max_age_ms=live.max_age_ms, patience=patience, say=live.say, stopped=live.stopped
+        info,
+        feed,
+        connect,
+        max_age_ms=live.max_age_ms,
+        patience=Patience(give_up_s=live.reconnect_s),
+        refetched=refetched,
+        say=live.say,
+        stopped=live.stopped,
     )
 
 

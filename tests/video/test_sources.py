@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from drivetl.errors import ImageError, VideoError, printable_source
-from drivetl.video import open_source
+from drivetl.video import LiveOptions, open_source
 from drivetl.video.clock import FrameClock
 from drivetl.video.sources import _CAMERA_DEVICE, check_source
 
@@ -402,17 +402,49 @@ class _BreaksOff(BaseHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """Yield the port of a server that runs meanwhile."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _StatesNoLength(_BreaksOff):
+    """A server that sends what it has and hangs up, and does so again for whoever comes again."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.content)
+
+
+def test_a_recording_that_states_no_length_ends(make_video: MakeVideo) -> None:
+    content = make_video("a.ts", range(0, 200, 5), noise=True).read_bytes()
+    with _served(type("Handler", (_StatesNoLength,), {"content": content})) as port:
+        opened = open_source(f"http://127.0.0.1:{port}/a.ts", live=LiveOptions(max_age_ms=1000, reconnect_s=20))
+        assert opened.info.live and opened.info.frames is None
+        frames = sum(1 for _ in opened.frames())
+        opened.close()
+    assert frames + opened.dropped == 40
+    assert "is a recording that states no length" in opened.info.notes[-1]
+
+
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_a_recording_behind_a_url_that_breaks_off_is_not_taken_for_a_whole_one(
     share: float, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = make_video("drive.avi", range(0, 200, 2), four_cc="MJPG", noise=True)
     handler = type("Handler", (_BreaksOff,), {"content": video.read_bytes(), "share": share})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    url = f"http://user:secret@127.0.0.1:{server.server_port}/drive.avi"
-    try:
+    with _served(handler) as port:
+        url = f"http://user:secret@127.0.0.1:{port}/drive.avi"
         if share == 1.0:
             options: list[list[int]] = []
             capture = cv2.VideoCapture
@@ -429,10 +461,6 @@ def test_a_recording_behind_a_url_that_breaks_off_is_not_taken_for_a_whole_one(
         allowed = open_source(url, allow_truncated=True)
         assert 30 < len(list(allowed.frames())) < 70
         assert "broke off" in allowed.info.notes[-1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.mark.parametrize(
