@@ -187,7 +187,17 @@ def test_uneven_spacing_is_no_damage(tmp_path: Path, grey: Grey) -> None:
         assert None not in times_s[even:] and 1 <= even <= 10, name
         assert np.abs(wanted_s[:even] - np.arange(even) / opened.info.fps).max() <= 0.5 / opened.info.fps, name
         np.testing.assert_allclose(np.array(times_s[even:], float), wanted_s[even:], atol=0.001, err_msg=name)
-        assert "unevenly spaced" in opened.info.notes[-1]
+        assert "its frames are unevenly spaced" in opened.info.notes[-1]
+
+
+def test_a_hole_in_the_middle_does_not_pass_as_uneven_spacing(tmp_path: Path, make_video: MakeVideo) -> None:
+    whole = make_video("whole.mkv", [0] * 40, noise=True).read_bytes()
+    path = tmp_path / "hole.mkv"
+    path.write_bytes(whole[: len(whole) // 4] + bytes(len(whole) // 2) + whole[len(whole) // 4 + len(whole) // 2 :])
+    opened = open_source(str(path))
+    read = sum(1 for _ in opened.frames())
+    assert 5 < read < 30
+    assert f"{read} of about 40 stated frames came: it is damaged, or its frames are uneven" in opened.info.notes[-1]
 
 
 def test_even_frames_keep_their_exact_rate(make_video: Callable[..., Path]) -> None:
@@ -435,6 +445,14 @@ def test_a_recording_that_states_no_length_ends(make_video: MakeVideo) -> None:
         opened.close()
     assert frames + opened.dropped == 40
     assert "is a recording that states no length" in opened.info.notes[-1]
+
+
+def test_a_recording_whose_index_stands_at_its_end_behind_a_plain_server(make_video: MakeVideo) -> None:
+    content = make_video("a.mp4", [0] * 30, size_wh=(640, 320), noise=True).read_bytes()
+    with _served(type("Handler", (_BreaksOff,), {"content": content})) as port:
+        opened = open_source(f"http://127.0.0.1:{port}/a.mp4")
+        with pytest.raises(VideoError, match=r"its index may stand at its end.*download it, or .*\+faststart"):
+            list(opened.frames())
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
