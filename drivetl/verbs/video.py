@@ -94,7 +94,10 @@ _ReconnectS = Annotated[
     float, typer.Option("--reconnect-s", min=0, help="Camera, stream: wait so long for one that is gone; 0: not.")
 ]
 _AllowTruncated = Annotated[
-    bool, typer.Option("--allow-truncated", help="Use a damaged video as far as it can be read.")
+    bool,
+    typer.Option(
+        "--allow-truncated", help="Use a damaged video as far as it can be read; leave out unreadable pictures."
+    ),
 ]
 _Overwrite = Annotated[
     bool,
@@ -284,6 +287,7 @@ def _document(result: VideoResult, provider: str, out: Path | None) -> dict[str,
         "frames_in": result.frames_in,
         "frames_out": result.frames_out,
         "dropped": result.dropped,
+        "unreadable": result.unreadable,
         "interrupted": result.interrupted,
         "provider": provider,
         "fps": result.fps,

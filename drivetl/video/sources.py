@@ -71,7 +71,8 @@ def open_source(
             all digits is written ``./0``. A ``.txt`` file lists pictures, one a line, relative to its own folder; empty
             lines and lines that begin with # are skipped.
         picture_fps: rate at which pictures play.
-        allow_truncated: read a damaged video as far as it goes instead of refusing it.
+        allow_truncated: read a damaged video as far as it goes instead of refusing it; leave out pictures that cannot
+            be read.
         live: how cameras and streams are read; None takes the defaults.
 
     Raises:
@@ -86,11 +87,11 @@ def open_source(
     path = _existing(source)
     if path.is_dir():
         pictures, notes = pictures_in(path)
-        return PictureSource(path, pictures, picture_fps, notes)
+        return PictureSource(path, pictures, picture_fps, notes, allow_truncated)
     if device := _camera_device(path):
         return _open_camera(device, live)
     if path.suffix.lower() == LIST_ENDING:
-        return PictureSource(path, pictures_listed(path), picture_fps)
+        return PictureSource(path, pictures_listed(path), picture_fps, (), allow_truncated)
     return _open_file(path, allow_truncated)
 
 

@@ -46,7 +46,7 @@ def test_json(bundle: Path, make_video: MakeVideo, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     document: dict[str, Any] = json.loads(result.stdout)
     assert (document["schema_version"], document["verb"], document["provider"]) == (1, "video", "cpu")
-    assert (document["frames_in"], document["frames_out"], document["dropped"]) == (3, 3, 0)
+    assert (document["frames_in"], document["frames_out"], document["dropped"], document["unreadable"]) == (3, 3, 0, 0)
     assert (document["size_wh"], document["source_fps"]) == ([256, 128], 25.0)
     assert document["per_class"] == {"car": 2, "person": 1}
     assert document["codec"] in ("h264", "mpeg4")
