@@ -44,10 +44,19 @@ _Out = Annotated[
 _Detections = Annotated[
     Path | None,
     typer.Option(
-        "--detections", help="Write detections as JSON lines, one a frame; 'bridged': below --confidence for a moment."
+        "--detections",
+        help="Write detections as JSON lines, one a frame; frames, tracks and pixels count from 0, as on the picture; "
+        "'bridged': below --confidence for a moment.",
     ),
 ]
-_Mot = Annotated[Path | None, typer.Option("--mot", help="Write tracks as MOTChallenge text, bridged boxes too.")]
+_Mot = Annotated[
+    Path | None,
+    typer.Option(
+        "--mot",
+        help="Write tracks as MOTChallenge text, bridged boxes too: frames, ids and pixels count from 1 (picture and "
+        "--detections: from 0); without classes, and with --compare of the first model only.",
+    ),
+]
 _Stills = Annotated[Path | None, typer.Option("--stills", help="A folder for pictures of the most interesting frames.")]
 _StillCount = Annotated[
     int | None, typer.Option("--still-count", min=1, max=1000, help="With --stills: how many; default: 6.")

@@ -54,6 +54,12 @@ def test_json(bundle: Path, make_video: MakeVideo, tmp_path: Path) -> None:
     assert document["out"] == str(tmp_path / "out.mp4") and (tmp_path / "out.mp4").is_file()
 
 
+def test_help_says_where_numbers_begin() -> None:
+    words = " ".join(re.sub("[│|]", " ", run("--help").output).split())
+    assert "frames, tracks and pixels count from 0, as on the picture" in words
+    assert "frames, ids and pixels count from 1 (picture and --detections: from 0)" in words
+
+
 def test_everything_at_once(bundle: Path, make_video: MakeVideo, tmp_path: Path) -> None:
     source = make_video("in.mp4", [0, 200, 200, 200], size_wh=(256, 128))
     files = ["--detections", "a.jsonl", "--mot", "a.txt", "--stats", "a.json"]
