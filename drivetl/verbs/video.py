@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from drivetl.errors import ConfigError, quoted
+from drivetl.errors import ConfigError, OutputError, quoted
 from drivetl.verbs._console import SCHEMA_VERSION, JsonFlag, Reporter
 from drivetl.verbs._engine import EngineCacheOption, EngineWatch, refuse_idle_cache
 from drivetl.verbs._options import refuse_without
@@ -44,10 +44,19 @@ _Out = Annotated[
 _Detections = Annotated[
     Path | None,
     typer.Option(
-        "--detections", help="Write detections as JSON lines, one a frame; 'bridged': below --confidence for a moment."
+        "--detections",
+        help="Write detections as JSON lines, one a frame; frames, tracks and pixels count from 0, as on the picture; "
+        "'bridged': below --confidence for a moment.",
     ),
 ]
-_Mot = Annotated[Path | None, typer.Option("--mot", help="Write tracks as MOTChallenge text, bridged boxes too.")]
+_Mot = Annotated[
+    Path | None,
+    typer.Option(
+        "--mot",
+        help="Write tracks as MOTChallenge text, bridged boxes too: frames, ids and pixels count from 1 (picture and "
+        "--detections: from 0); without classes, and with --compare of the first model only.",
+    ),
+]
 _Stills = Annotated[Path | None, typer.Option("--stills", help="A folder for pictures of the most interesting frames.")]
 _StillCount = Annotated[
     int | None,
@@ -95,7 +104,10 @@ _ReconnectS = Annotated[
     float, typer.Option("--reconnect-s", min=0, help="Camera, stream: wait so long for one that is gone; 0: not.")
 ]
 _AllowTruncated = Annotated[
-    bool, typer.Option("--allow-truncated", help="Use a damaged video as far as it can be read.")
+    bool,
+    typer.Option(
+        "--allow-truncated", help="Use a damaged video as far as it can be read; leave out unreadable pictures."
+    ),
 ]
 _Overwrite = Annotated[
     bool,
@@ -224,8 +236,12 @@ def _written(*paths: Path | None) -> list[str]:
 def _write_stats(target: Path | None, document: dict[str, Any], overwrite: bool) -> None:
     from drivetl.files import write_json
 
-    if target is not None:
+    if target is None:
+        return
+    try:
         write_json(target, {"schema_version": SCHEMA_VERSION, "verb": "video", **document}, overwrite=overwrite)
+    except OutputError as error:
+        raise OutputError(f"{error}. All other results are kept") from error
 
 
 def _models(job: _Job, reporter: Reporter, stopped: Signalled) -> list[Model]:
@@ -281,6 +297,7 @@ def _document(result: VideoResult, provider: str, out: Path | None) -> dict[str,
         "frames_in": result.frames_in,
         "frames_out": result.frames_out,
         "dropped": result.dropped,
+        "unreadable": result.unreadable,
         "interrupted": result.interrupted,
         "provider": provider,
         "fps": result.fps,

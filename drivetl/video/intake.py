@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.errors import ImageError
 from drivetl.video.admission import Admission
 from drivetl.video.lane import Job, View
 from drivetl.video.meter import Stopwatch
@@ -25,6 +26,7 @@ class Intake:
         taken: frames that became jobs.
         ran_dry: whether the source ended by itself.
         interrupted: whether the user stopped it before that.
+        broken: the picture that could not be read, before which the jobs end; None without one.
     """
 
     def __init__(
@@ -55,16 +57,18 @@ class Intake:
         self._paced = watched and not self._live
         self.taken = 0
         self.ran_dry = self.interrupted = False
+        self.broken: ImageError | None = None
 
     def jobs(self, frames: Iterator[NDArray[np.uint8]]) -> Iterator[Job]:
         """Yield a job for each frame.
 
         Raises:
             VideoError: the source is damaged or ends before its time.
-            ImageError: a picture of a folder cannot be read.
         """
         try:
             yield from self._jobs(frames)
+        except ImageError as error:  # what came before it shall be kept
+            self.broken = error
         finally:
             # Here, and not after what was written is complete: what a camera gives meanwhile is no frame of this run.
             self._source.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from drivetl.errors import VideoError, quoted
 from drivetl.video.line import HandedOver
+from drivetl.video.refetched import Refetched
 from drivetl.video.source_info import SourceInfo
 
 __all__ = ["Feed", "LiveSource", "Patience"]
@@ -72,6 +73,7 @@ class LiveSource:
         *,
         max_age_ms: float = 100.0,
         patience: Patience | None = None,
+        refetched: Refetched | None = None,
         say: Callable[[str], None] = lambda text: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -83,6 +85,7 @@ class LiveSource:
             connect: makes a new one; None where that fails.
             max_age_ms: a frame that lay longer is dropped instead of yielded, at least 1.
             patience: None takes the defaults.
+            refetched: tells when the source turns out to be a recording that is over; None: it never is one.
             say: told one sentence whenever the connection breaks, comes back or is given up.
             stopped: asked while waiting; once it says yes, there are no more frames.
         """
@@ -93,7 +96,7 @@ class LiveSource:
         self.longest_silence_s = 0.0
         self._feed, self._connect = feed, connect
         self._max_age_ms = max_age_ms
-        self._patience = patience or Patience()
+        self._patience, self._refetched = patience or Patience(), refetched
         self._say, self._stopped = say, stopped
         self._changed = threading.Condition()
         self._newest: tuple[NDArray[np.uint8], float] | None = None
@@ -162,10 +165,11 @@ class LiveSource:
             while feed is not None and not self._closing.is_set():
                 image_bgr = feed.read()
                 if image_bgr is not None:
-                    self._put(image_bgr)
+                    if self._refetched is None or not self._refetched.known(image_bgr):
+                        self._put(image_bgr)
                     continue
                 feed.close()
-                feed = self._again()
+                feed = None if self._is_over() else self._again()
             if feed is not None:
                 feed.close()
         with self._changed:
@@ -191,6 +195,18 @@ class LiveSource:
         self._silent = False
         self._wait_s = self._patience.first_wait_s
 
+    def _is_over(self) -> bool:
+        """Say whether this was a recording that now came twice; live sources never are."""
+        if self._refetched is None or not self._refetched.over:
+            return False
+        self._say(f"{self.info.name}: the same {self._arrived} frames came again; it is a recording and over")
+        note = (
+            f"{self.info.name} is a recording that states no length: it was read as a stream, the newest frame first; "
+            f"download it to use every frame"
+        )
+        self.info = replace(self.info, notes=(*self.info.notes, note))
+        return True
+
     def _again(self) -> Feed | None:
         """Connect anew, with waits that double until a frame comes; None once it is given up or closed."""
         patience = self._patience
@@ -209,5 +225,7 @@ class LiveSource:
             feed = self._connect()
             if feed is not None:
                 self.reconnects += 1
+                if self._refetched is not None:
+                    self._refetched.connected()
                 return feed
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,10 +13,11 @@ from typing import Any, TextIO
 
 from drivetl.errors import ConfigError, OutputError, VideoError, quoted
 from drivetl.files import atomic_file, refuse_existing, writing
+from drivetl.video.file_url import without_file_url
 from drivetl.video.lane import Job, View
-from drivetl.video.picture_source import LIST_ENDING, pictures_listed
+from drivetl.video.picture_source import LIST_ENDING, pictures_in, pictures_listed
 from drivetl.video.settings import Outputs
-from drivetl.video.stills import former_stills
+from drivetl.video.stills import STILLS_LIST, former_stills
 from drivetl.video.tracking import tracking_available
 from drivetl.video.writer import check_target
 
@@ -37,10 +39,11 @@ def check_outputs(
         stats: one more file to be written.
 
     Raises:
-        OutputError: a file exists, is a folder, lies below a file, is the source or a part of a bundle, is named twice,
-            or is no video.
+        OutputError: a file exists, is a folder, lies below a file or where nothing can be written, is the source, a
+            picture of it or a part of a bundle, is named twice, or is no video.
         ConfigError: tracks are to be written and none are followed.
     """
+    source = without_file_url(source)
     if outputs.video is not None:
         check_target(outputs.video)
     named = {} if outputs.stills is None else {_resolved("--stills", outputs.stills): "--stills"}
@@ -65,11 +68,11 @@ def check_outputs(
         if any(bundle in place.parents for bundle in kept):
             raise OutputError(f"{option} {quoted(path)} lies in the bundle that is run; choose another folder")
         refuse_existing(path, overwrite=outputs.overwrite)
-        with contextlib.suppress(OSError, ValueError):  # no such source: it has its own sentence
-            if path.samefile(source):
-                raise OutputError(f"{option} {quoted(path)} is the source itself; choose another file")
+        _check_source_stays(option, path, source)
+        _check_writable(path)
     if outputs.stills is not None:
         former_stills(outputs.stills, overwrite=outputs.overwrite)
+        _check_writable(outputs.stills / STILLS_LIST)
     _check_tracks(outputs.mot, track)
 
 
@@ -92,17 +95,49 @@ def _check_folder(option: str, path: Path | None) -> None:
         )
 
 
+def _check_writable(path: Path) -> None:
+    """Say that no file can be made beside a path, or where its folder would be made; nothing is left there."""
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    with writing(path):
+        # Named as `atomic_file` names it, so that a name that grows too long by that is noticed too.
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=folder)
+        os.close(descriptor)
+        Path(name).unlink()
+
+
+def _check_source_stays(option: str, path: Path, source: str) -> None:
+    """Say that a file which is there is the source, or one of the pictures that it consists of."""
+    if not path.exists():
+        return
+    with contextlib.suppress(OSError, ValueError):  # no such source: it has its own sentence
+        if path.samefile(source):
+            raise OutputError(f"{option} {quoted(path)} is the source itself; choose another file")
+    with contextlib.suppress(OSError):
+        standing = path.stat()
+        if any(os.path.samestat(standing, picture.stat()) for picture in _pictures(source)):
+            raise OutputError(f"{option} {quoted(path)} is a picture of the source; choose another file")
+
+
+def _pictures(source: str) -> list[Path]:
+    """Return the pictures that a source consists of; none of a video, a camera or a stream."""
+    try:
+        place = Path(source)
+        if place.is_dir():
+            return pictures_in(place)[0]
+        if place.suffix.lower() == LIST_ENDING and place.is_file():
+            return pictures_listed(place)
+    except (OSError, ValueError, VideoError):  # no such source: it has its own sentence
+        pass
+    return []
+
+
 def _pictures_folders(source: str) -> set[Path]:
     """Return the folders of the pictures that a source consists of."""
     try:
         place = Path(source)
-        if place.is_dir():
-            return {place.resolve()}
-        if place.suffix.lower() == LIST_ENDING and place.is_file():
-            return {picture.resolve().parent for picture in pictures_listed(place)}
-    except (OSError, RuntimeError, ValueError, VideoError):  # no such source: it has its own sentence
-        pass
-    return set()
+        return {place.resolve()} if place.is_dir() else {picture.resolve().parent for picture in _pictures(source)}
+    except (OSError, RuntimeError, ValueError):  # no such source: it has its own sentence
+        return set()
 
 
 def _check_tracks(mot: Path | None, track: bool | None) -> None:
@@ -114,10 +149,16 @@ def _check_tracks(mot: Path | None, track: bool | None) -> None:
 
 
 class _Lines:
-    """A text file that is written line by line; use it as a context manager."""
+    """A text file that is written line by line; use it as a context manager.
+
+    It is kept where the block ends because something else could not be written (an `OutputError`).
+    """
+
+    _what = "lines"
 
     def __init__(self, target: Path, overwrite: bool) -> None:
         self._target, self._overwrite = target, overwrite
+        self._sound: bool | None = None  # None: nothing was written yet
         self._stack = contextlib.ExitStack()
         self._handle: TextIO | None = None
 
@@ -132,12 +173,18 @@ class _Lines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+        if not (self._sound and isinstance(error, OutputError)):
+            self._stack.__exit__(kind, error, traceback)
+            return
+        self._stack.close()
+        raise OutputError(f"{error}. The {self._what} are kept: {quoted(self._target)}") from error
 
     def _add(self, text: str) -> None:
         assert self._handle is not None
+        self._sound = False
         with writing(self._target):
             self._handle.write(text)
+        self._sound = True
 
 
 class DetectionLines(_Lines):
@@ -150,6 +197,8 @@ class DetectionLines(_Lines):
     (never without tracking). With two models ``detections`` is replaced by ``models``: a list of ``model`` and
     ``detections``.
     """
+
+    _what = "detections"
 
     def __init__(
         self, target: Path, names: Sequence[str], class_names: Sequence[Sequence[str]], overwrite: bool
@@ -185,6 +234,8 @@ class MotLines(_Lines):
     the output. Objects without a number are left out; boxes that bridge a moment of low confidence are in it (see
     `DetectionLines`), with the confidence that they have.
     """
+
+    _what = "tracks"
 
     def write(self, job: Job) -> None:
         """Add a line for each tracked object."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivetl.data.pictures import UNREAD_ENDINGS, decode_picture, is_picture
-from drivetl.errors import VideoError, encodable, printable_source, quoted
+from drivetl.errors import ImageError, VideoError, encodable, printable_source, quoted
 from drivetl.files import read_limited
 from drivetl.video.source_info import SourceInfo
 
@@ -84,18 +85,59 @@ def pictures_listed(listing: Path) -> list[Path]:
 class PictureSource:
     """Pictures as the frames of a video."""
 
-    def __init__(self, place: Path, pictures: list[Path], fps: float, notes: tuple[str, ...] = ()) -> None:
-        self._pictures = pictures
+    def __init__(
+        self,
+        place: Path,
+        pictures: list[Path],
+        fps: float,
+        notes: tuple[str, ...] = (),
+        allow_unreadable: bool = False,
+    ) -> None:
+        """Take pictures, none of which is opened yet.
+
+        Args:
+            place: the folder or list that they come from.
+            pictures: in the order in which they play.
+            fps: the rate at which they play.
+            notes: what to say about others.
+            allow_unreadable: leave out those that cannot be read, count and note them, instead of ending there.
+        """
+        self._pictures, self._allow_unreadable = pictures, allow_unreadable
         self.dropped = 0
         self.captured_s = 0.0
         self.shown_s: float | None = None
         self.info = SourceInfo("pictures", encodable(str(place)), fps, len(pictures), notes)
+        self._notes = notes
+        self._first_error: ImageError | None = None
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
-        for path in self._pictures:
-            image_bgr = decode_picture(path).copy()
+        first: int | None = None
+        for index, path in enumerate(self._pictures):
+            try:
+                image_bgr = decode_picture(path).copy()
+            except ImageError as error:
+                if not self._allow_unreadable:
+                    raise ImageError(f"{error}. With --allow-truncated such pictures are left out") from error
+                self._leave_out(error)
+                continue
+            first = index if first is None else first
+            if self.info.unreadable:  # the others keep their times
+                self.shown_s = (index - first) / self.info.fps
             self.captured_s = time.perf_counter()
             yield image_bgr
+        if first is None and self._first_error is not None:
+            raise ImageError(
+                f"none of the {len(self._pictures)} pictures can be read; the first: {self._first_error}"
+            ) from self._first_error
+
+    def _leave_out(self, error: ImageError) -> None:
+        self._first_error = self._first_error or error
+        count = self.info.unreadable + 1
+        note = (
+            f"{count} of {len(self._pictures)} pictures cannot be read and were left out; the first: "
+            f"{self._first_error}"
+        )
+        self.info = replace(self.info, notes=(*self._notes, note), unreadable=count)
 
     def close(self) -> None:
         """Nothing stays open between pictures."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivetl.errors import VideoError, quoted
+from drivetl.errors import ImageError, VideoError, quoted
 from drivetl.video.admission import Admission
 from drivetl.video.draw import fit_into
 from drivetl.video.intake import Intake
@@ -59,7 +59,7 @@ def run_video(
 
     Raises:
         VideoError: the source cannot be used, is damaged or ends before its time, or the video cannot be encoded.
-        ImageError: a picture of a folder cannot be read.
+        ImageError: a picture cannot be read; what came of those before it is kept.
         ConfigError: a class or a kind of weather is unknown, or tracks are to be written and none are followed.
         OutputError: an output exists, cannot be written or is the source itself.
         KeyboardInterrupt: the run was stopped before its first frame, so there is nothing to keep.
@@ -300,7 +300,11 @@ class _Run:
         }
 
     def result(self) -> VideoResult:
-        """Return what was done and measured."""
+        """Return what was done and measured, or say which picture ended it (an `ImageError`)."""
+        if self._intake.broken is not None:
+            kept = any((self._video, self._lines, self._mot, self._stills))
+            what = f". What came of the {self._frames_out} frames before it is kept" if kept else ""
+            raise ImageError(f"{self._intake.broken}{what}") from self._intake.broken
         info = self._source.info
         first, *others = [lane.statistics() for lane in self._lanes]
         latency_ms = {**percentiles(self._latencies), **first["latency_ms"]}
@@ -325,6 +329,7 @@ class _Run:
             compared=compared,
             live={name: getattr(self._source, name) for name in counted} or None,
             stills=() if self._stills is None else self._stills.written,
+            unreadable=info.unreadable,
         )
 
     def _notes(self) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ PASS_ALLOW = "or pass --allow-truncated to use the frames that can be read"
 # and AVI index every frame; elsewhere the stated length is that of the longest track, and sound outlasts pictures.
 _TOLERANCE_SHARE = 0.1
 _TOLERANCE_S = (0.25, 1.5)
+# With fewer of the stated frames than this, a video may have a hole; the number is an estimate where spacing is uneven.
+_FEW_SHARE = 0.9
 
 
 class Recording:
@@ -69,22 +71,31 @@ class Recording:
             raise VideoError(self._nothing_read())
         self._check_length(read, last_ms / 1000, self._container)
         if clock.uneven and self.shown_s:
-            rate = (read - 1) / self.shown_s
-            note = f"its frames are unevenly spaced, {rate:.1f} a second in the mean; each keeps its time"
-            self.info = replace(self.info, notes=(*self.info.notes, note))
+            self._note_spacing(read, (read - 1) / self.shown_s)
 
     def close(self) -> None:
         self._capture.release()
 
     def _nothing_read(self) -> str:
         if self._container is None:
-            return f"{quoted(self.info.name)} opens but delivers no frame; check that nothing else uses it"
+            return (
+                f"{quoted(self.info.name)} opens but delivers no frame: its index may stand at its end, and the server "
+                f"may give no parts of a file; download it, or have it rewritten with ffmpeg -movflags +faststart"
+            )
         code = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=False)
         codec = code.decode("latin-1").strip("\0 ") or "unknown"
         return (
             f"{quoted(self.info.name)} holds no frame that this OpenCV can decode (codec {quoted(codec)}); "
             f"convert it to H.264, or copy it again if it is damaged"
         )
+
+    def _note_spacing(self, read: int, rate: float) -> None:
+        """Note uneven frames; where many are missing, the same would be seen of a hole in the data."""
+        stated = self.info.frames
+        note = f"its frames are unevenly spaced, {rate:.1f} a second in the mean; each keeps its time"
+        if stated is not None and read < _FEW_SHARE * stated:
+            note = f"{read} of about {stated} stated frames came: it is damaged, or {note}"
+        self.info = replace(self.info, notes=(*self.info.notes, note))
 
     def _check_length(self, read: int, last_s: float, container: Container | None) -> None:
         """Compare how far the frames reached with how long the file, or the server of a recording, says it is.

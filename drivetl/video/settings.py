@@ -35,7 +35,7 @@ class VideoSettings(StrictModel):
         show: also open a window; the key q closes it and ends the run.
         limit: stop after this many frames.
         picture_fps: rate at which the pictures of a folder play.
-        allow_truncated: use a damaged video as far as it can be read.
+        allow_truncated: use a damaged video as far as it can be read, and leave out pictures that cannot.
         max_age_ms: a frame of a camera or stream that waited longer is dropped.
         reconnect_s: how long a camera or stream that is gone is waited for; 0: not at all.
         stills: how many stills are kept, where a folder for them is given.
@@ -160,6 +160,7 @@ class VideoResult:
         size_wh: width and height of the frames in pixels.
         interrupted: whether the user stopped the run before the source ended.
         notes: what the user should know, one sentence each.
+        unreadable: pictures of a folder or list that could not be read and were left out.
     """
 
     source: str
@@ -178,3 +179,4 @@ class VideoResult:
     compared: dict[str, Any] | None = None
     live: dict[str, float] | None = None
     stills: tuple[Path, ...] = field(default=())
+    unreadable: int = 0

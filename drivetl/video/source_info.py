@@ -25,6 +25,7 @@ class SourceInfo:
         frames: how many there will be (for some containers an estimate); None for cameras, streams, unknown.
         notes: what the user should know, one sentence each.
         live: whether frames come at their own time and are lost if nobody takes them.
+        unreadable: pictures that could not be read and were left out so far.
     """
 
     kind: Kind
@@ -33,6 +34,7 @@ class SourceInfo:
     frames: int | None
     notes: tuple[str, ...] = ()
     live: bool = False
+    unreadable: int = 0
 
 
 class Source(Protocol):
@@ -50,7 +52,7 @@ class Source(Protocol):
 
     @property
     def info(self) -> SourceInfo:
-        """What is known; notes may be added until the last frame."""
+        """What is known; notes may be added, and what is unreadable be counted, until the last frame."""
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """Yield frames, uint8 ``(height, width, 3)`` BGR; each is the caller's to keep and to draw on.

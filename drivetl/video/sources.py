@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from drivetl.errors import VideoError, encodable, printable_source, quoted
 from drivetl.video.containers import inspect_container
+from drivetl.video.file_url import without_file_url
 from drivetl.video.live import LiveSource, Patience
 from drivetl.video.picture_source import LIST_ENDING, PictureSource, pictures_in, pictures_listed
 from drivetl.video.recording import PASS_ALLOW, Recording
+from drivetl.video.refetched import Refetched
 from drivetl.video.source_info import Source, SourceInfo
 
 __all__ = ["PICTURES_PER_S", "LiveOptions", "Source", "SourceInfo", "check_source", "open_source"]
@@ -61,21 +63,23 @@ def open_source(
 ) -> Source:
     """Open a video file, pictures (a folder or a list), a camera by its index (``0``) or a stream by its URL.
 
-    A URL behind which a recording of known length lies is read like a file: every frame, none dropped.
+    A URL behind which a recording of known length lies is read like a file: every frame, none dropped. One that states
+    no length is read like a stream, and is over when HTTP gives the same frames once more.
 
     Args:
-        source: a path, digits or a URL; ``/dev/video0`` is the camera 0. A file whose name is all digits is written
-            ``./0``. A ``.txt`` file lists pictures, one a line, relative to its own folder; empty lines and lines that
-            begin with # are skipped.
+        source: a path (as a ``file:`` URL too), digits or a URL; ``/dev/video0`` is the camera 0. A file whose name is
+            all digits is written ``./0``. A ``.txt`` file lists pictures, one a line, relative to its own folder; empty
+            lines and lines that begin with # are skipped.
         picture_fps: rate at which pictures play.
-        allow_truncated: read a damaged video as far as it goes instead of refusing it.
+        allow_truncated: read a damaged video as far as it goes instead of refusing it; leave out pictures that cannot
+            be read.
         live: how cameras and streams are read; None takes the defaults.
 
     Raises:
         VideoError: there is no such source, it is no video, or it is cut off.
     """
     _quieten_opencv()
-    live = live or LiveOptions()
+    live, source = live or LiveOptions(), without_file_url(source)
     if "://" in source:
         return _open_stream(source, live, allow_truncated)
     if _is_index(source):
@@ -83,11 +87,11 @@ def open_source(
     path = _existing(source)
     if path.is_dir():
         pictures, notes = pictures_in(path)
-        return PictureSource(path, pictures, picture_fps, notes)
+        return PictureSource(path, pictures, picture_fps, notes, allow_truncated)
     if device := _camera_device(path):
         return _open_camera(device, live)
     if path.suffix.lower() == LIST_ENDING:
-        return PictureSource(path, pictures_listed(path), picture_fps)
+        return PictureSource(path, pictures_listed(path), picture_fps, (), allow_truncated)
     return _open_file(path, allow_truncated)
 
 
@@ -97,6 +101,7 @@ def check_source(source: str) -> None:
     Raises:
         VideoError: there is none.
     """
+    source = without_file_url(source)
     if "://" not in source and not _is_index(source):
         _existing(source)
 
@@ -186,7 +191,10 @@ def _open_stream(url: str, live: LiveOptions, allow_truncated: bool) -> Source:
         return None if again is None else _Feed(again)
 
     info = SourceInfo("stream", name, fps, None, notes, live=True)
-    return _live_source(info, _Feed(capture), connect, live)
+    # Over HTTP, cameras send pictures one by one, and recordings what the server need not say the length of.
+    pictures = round(capture.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*"MJPG")
+    may_end = url.lower().startswith(("http://", "https://")) and not pictures
+    return _live_source(info, _Feed(capture), connect, live, Refetched() if may_end else None)
 
 
 def _open_camera(index: str, live: LiveOptions) -> Source:
@@ -206,10 +214,22 @@ def _open_camera(index: str, live: LiveOptions) -> Source:
     return _live_source(SourceInfo("camera", f"camera {index}", fps, None, notes, True), _Feed(capture), connect, live)
 
 
-def _live_source(info: SourceInfo, feed: _Feed, connect: Callable[[], _Feed | None], live: LiveOptions) -> LiveSource:
-    patience = Patience(give_up_s=live.reconnect_s)
+def _live_source(
+    info: SourceInfo,
+    feed: _Feed,
+    connect: Callable[[], _Feed | None],
+    live: LiveOptions,
+    refetched: Refetched | None = None,
+) -> LiveSource:
     return LiveSource(
-        info, feed, connect, max_age_ms=live.max_age_ms, patience=patience, say=live.say, stopped=live.stopped
+        info,
+        feed,
+        connect,
+        max_age_ms=live.max_age_ms,
+        patience=Patience(give_up_s=live.reconnect_s),
+        refetched=refetched,
+        say=live.say,
+        stopped=live.stopped,
     )
 
 

@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from drivetl.errors import VideoError
 from drivetl.video import LiveOptions, open_source
 from drivetl.video.live import LiveSource, Patience
+from drivetl.video.refetched import Refetched
 from drivetl.video.source_info import SourceInfo
 
 INFO = SourceInfo("camera", "camera 0", 100.0, None, live=True)
@@ -104,6 +106,50 @@ def test_unplugged_and_plugged_in_again() -> None:
     assert any(line.startswith("camera 0: frames again after ") for line in said[2:])
     assert said[-1].startswith("camera 0: no frame for ") and said[-1].endswith("s; given up")
     assert source.longest_silence_s > 0.04
+
+
+def connections(*plans: list[int | float | None], give_up_s: float = 10.0) -> tuple[LiveSource, list[str]]:
+    """A stream that gives one plan after the other, each until it breaks; what it says."""
+    first, *others = [Camera(*plan) for plan in plans]
+    said: list[str] = []
+    source = LiveSource(
+        INFO,
+        first,
+        lambda: others.pop(0) if others else None,
+        patience=replace(HURRIED, silence_s=5.0, give_up_s=give_up_s),
+        refetched=Refetched(),
+        max_age_ms=5000,
+        say=said.append,
+    )
+    return source, said
+
+
+def test_a_recording_that_is_given_again_is_over() -> None:
+    source, said = connections([*range(12)], [*range(12)], [*range(12)])
+    levels = collect(source)
+    assert levels == sorted(set(levels)) and len(levels) + source.dropped == 12 and source.reconnects == 1
+    assert said[-1] == "camera 0: the same 12 frames came again; it is a recording and over"
+    assert "is a recording that states no length" in source.info.notes[-1]
+
+
+def test_of_a_recording_that_breaks_off_what_is_new_counts() -> None:
+    source, said = connections([*range(8)], [*range(5)], [*range(12)], [*range(12)])
+    levels = collect(source)
+    assert levels == sorted(set(levels)) and len(levels) + source.dropped == 12 and source.reconnects == 3
+    assert said[-1].endswith("it is a recording and over")
+
+
+def test_a_camera_that_repeats_itself_is_no_recording() -> None:
+    dark, day = [0] * 10, [*range(100, 120)]
+    cases: list[tuple[list[int], list[int], int]] = [
+        (dark, dark, 20),
+        (day, [*range(50, 70)], 40),
+        (day, [*day[:5], *range(50, 65)], 35),  # as long as it gives the very same, nobody can know
+    ]
+    for before, after, arrived in cases:
+        source, said = connections([*before], [*after], give_up_s=2.0)
+        assert len(collect(source)) + source.dropped == arrived
+        assert said[-1].endswith("given up") and not source.info.notes
 
 
 def test_waits_between_connections_grow() -> None:

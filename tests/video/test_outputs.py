@@ -79,6 +79,18 @@ def test_files_that_stand_there_are_kept(video: Path, detector: Detector, tmp_pa
     assert (tmp_path / "a.jsonl").read_text() == "precious" and not (tmp_path / "out.mp4").exists()
 
 
+@pytest.mark.parametrize("prefix", ["file://", "file://localhost", "file:", "FILE://"])
+def test_a_recording_named_by_a_file_url_is_not_replaced(
+    prefix: str, make_video: MakeVideo, detector: Detector, tmp_path: Path
+) -> None:
+    source = make_video("my film.mp4", [100, 200])
+    before, url = source.read_bytes(), prefix + str(source).replace(" ", "%20")
+    with pytest.raises(OutputError, match=r"my film\.mp4' is the source itself"):
+        run_video(url, [Model(detector)], Outputs(source, overwrite=True), PLAIN)
+    assert source.read_bytes() == before
+    assert run_video(url, [Model(detector)], None, PLAIN).source == str(source)
+
+
 def test_boxes_below_the_threshold_say_that_they_bridge(
     make_video: MakeVideo, detector: Detector, tmp_path: Path
 ) -> None:
@@ -347,6 +359,30 @@ def test_a_file_beside_that_cannot_be_written_leaves_the_video(
         run_video(str(video), [Model(detector)], outputs, VideoSettings(track=True))
     assert len(read_frames(tmp_path / "out.mp4")) == (6 if option == "stills" else 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_what_is_complete_is_kept_where_the_stills_cannot_be_written(
+    video: Path, detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_frames: Read
+) -> None:
+    monkeypatch.setattr("drivetl.video.stills.atomic_file", lambda target, **_: writing_to_nowhere(target))
+    files = [tmp_path / name for name in ("out.mp4", "a.jsonl", "a.txt")]
+    message = (
+        r"cannot write .*stills.*No space left on device.*\. The tracks are kept: '.*a\.txt'. The detections are kept: "
+        r"'.*a\.jsonl'. The video is kept: '.*out\.mp4'$"
+    )
+    with pytest.raises(OutputError, match=message):
+        run_video(str(video), [Model(detector)], Outputs(*files, tmp_path / "stills"))
+    assert len(read_frames(files[0])) == len(lines(files[1])) == 6 and len(files[2].read_text().splitlines()) == 6
+
+
+def test_tracks_that_cannot_be_written_leave_the_detections(
+    video: Path, detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drivetl.video.outputs.MotLines.write", lambda self, _: writing_to_nowhere(self._target))
+    with pytest.raises(OutputError, match=r"a\.txt'.*\. The detections are kept: '.*a\.jsonl'$"):
+        run_video(str(video), [Model(detector)], Outputs(None, tmp_path / "a.jsonl", tmp_path / "a.txt"))
+    assert len(lines(tmp_path / "a.jsonl")) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "in.mp4"]
 
 
 def writing_to_nowhere(target: Path) -> None:

@@ -172,14 +172,43 @@ def test_a_video_that_ends_in_the_middle_of_a_frame(
     assert "is cut off" in result.notes[0]
 
 
-def test_a_picture_that_cannot_be_read_leaves_nothing(tmp_path: Path, detector: Detector, grey: Grey) -> None:
+@pytest.fixture
+def damaged(tmp_path: Path, grey: Grey) -> Path:
+    """Five pictures, the third cut off."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    cv2.imwrite(str(folder / "1.png"), grey(200))
-    (folder / "2.png").write_bytes((folder / "1.png").read_bytes()[:-20])
-    with pytest.raises(ImageError, match=r"2\.png"):
-        run_video(str(folder), detector, tmp_path / "out.mp4")
+    for index in range(5):
+        cv2.imwrite(str(folder / f"{index}.png"), grey(200))
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:-20])
+    return folder
+
+
+def test_before_a_picture_that_cannot_be_read_all_is_kept(
+    damaged: Path, tmp_path: Path, detector: Detector, read_frames: Read
+) -> None:
+    message = r"2\.png' ends .*\. With --allow-truncated such .*\. What came of the 2 frames before it is kept$"
+    with pytest.raises(ImageError, match=message):
+        run_video(str(damaged), detector, tmp_path / "out.mp4")
+    assert len(read_frames(tmp_path / "out.mp4")) == 2
+    (tmp_path / "out.mp4").unlink()
+    (damaged / "0.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"0\.png' .* such pictures are left out$"):
+        run_video(str(damaged), detector, tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_pictures_that_cannot_be_read_may_be_left_out(damaged: Path, tmp_path: Path, detector: Detector) -> None:
+    """Those behind keep their times, so that one knows which picture a line of the detections speaks of."""
+    allowed = VideoSettings(track=False, allow_truncated=True)
+    result = run_models(str(damaged), [Model(detector)], Outputs(detections=tmp_path / "a.jsonl"), allowed)
+    assert (result.frames_in, result.frames_out, result.dropped, result.unreadable) == (4, 4, 0, 1)
+    times_s = [json.loads(line)["time_s"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert times_s == pytest.approx([0.0, 0.1, 0.3, 0.4])
+    assert "1 of 5 pictures cannot be read and were left out; the first: '" in result.notes[0]
+    for picture in damaged.iterdir():
+        picture.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"none of the 5 pictures can be read; the first: '.*0\.png'"):
+        run_video(str(damaged), detector, None, allowed)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from drivetl.errors import ImageError, VideoError, printable_source
-from drivetl.video import open_source
+from drivetl.video import LiveOptions, open_source
 from drivetl.video.clock import FrameClock
 from drivetl.video.sources import _CAMERA_DEVICE, check_source
 
@@ -187,7 +187,17 @@ def test_uneven_spacing_is_no_damage(tmp_path: Path, grey: Grey) -> None:
         assert None not in times_s[even:] and 1 <= even <= 10, name
         assert np.abs(wanted_s[:even] - np.arange(even) / opened.info.fps).max() <= 0.5 / opened.info.fps, name
         np.testing.assert_allclose(np.array(times_s[even:], float), wanted_s[even:], atol=0.001, err_msg=name)
-        assert "unevenly spaced" in opened.info.notes[-1]
+        assert "its frames are unevenly spaced" in opened.info.notes[-1]
+
+
+def test_a_hole_in_the_middle_does_not_pass_as_uneven_spacing(tmp_path: Path, make_video: MakeVideo) -> None:
+    whole = make_video("whole.mkv", [0] * 40, noise=True).read_bytes()
+    path = tmp_path / "hole.mkv"
+    path.write_bytes(whole[: len(whole) // 4] + bytes(len(whole) // 2) + whole[len(whole) // 4 + len(whole) // 2 :])
+    opened = open_source(str(path))
+    read = sum(1 for _ in opened.frames())
+    assert 5 < read < 30
+    assert f"{read} of about 40 stated frames came: it is damaged, or its frames are uneven" in opened.info.notes[-1]
 
 
 def test_even_frames_keep_their_exact_rate(make_video: Callable[..., Path]) -> None:
@@ -264,6 +274,19 @@ def test_names_in_another_encoding(make_video: MakeVideo, tmp_path: Path, grey: 
     (folder / f"{OTHER_ENCODING}.png").write_bytes(cv2.imencode(".png", grey(10))[1].tobytes())
     assert levels(str(folder)) == [10]
     assert open_source(str(folder)).info.name == f"{tmp_path}/caf\\udce9"
+
+
+def test_a_file_url_is_a_path(make_video: MakeVideo, tmp_path: Path, grey: Grey) -> None:
+    video = make_video("100% #1?.mp4", [10, 20])
+    opened = open_source(f"file://{tmp_path}/100%25 #1?.mp4")
+    assert (opened.info.kind, opened.info.name, opened.info.live) == ("file", str(video), False)
+    cv2.imwrite(str(tmp_path / "a.png"), grey(10))
+    assert levels(f"file://{tmp_path}") == [10]
+    for look in (open_source, check_source):
+        with pytest.raises(VideoError, match=r"'/nowhere\.mp4' does not exist"):
+            look("file:///nowhere.mp4")
+        with pytest.raises(VideoError, match=r"'file://nas/a\.mp4' names a file of another machine; give a path"):
+            look("file://nas/a.mp4")
 
 
 @pytest.mark.parametrize("source", ["", "  "])
@@ -389,17 +412,57 @@ class _BreaksOff(BaseHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """Yield the port of a server that runs meanwhile."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _StatesNoLength(_BreaksOff):
+    """A server that sends what it has and hangs up, and does so again for whoever comes again."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.content)
+
+
+def test_a_recording_that_states_no_length_ends(make_video: MakeVideo) -> None:
+    content = make_video("a.ts", range(0, 200, 5), noise=True).read_bytes()
+    with _served(type("Handler", (_StatesNoLength,), {"content": content})) as port:
+        opened = open_source(f"http://127.0.0.1:{port}/a.ts", live=LiveOptions(max_age_ms=1000, reconnect_s=20))
+        assert opened.info.live and opened.info.frames is None
+        frames = sum(1 for _ in opened.frames())
+        opened.close()
+    assert frames + opened.dropped == 40
+    assert "is a recording that states no length" in opened.info.notes[-1]
+
+
+def test_a_recording_whose_index_stands_at_its_end_behind_a_plain_server(make_video: MakeVideo) -> None:
+    content = make_video("a.mp4", [0] * 30, size_wh=(640, 320), noise=True).read_bytes()
+    with _served(type("Handler", (_BreaksOff,), {"content": content})) as port:
+        opened = open_source(f"http://127.0.0.1:{port}/a.mp4")
+        with pytest.raises(VideoError, match=r"its index may stand at its end.*download it, or .*\+faststart"):
+            list(opened.frames())
+
+
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_a_recording_behind_a_url_that_breaks_off_is_not_taken_for_a_whole_one(
     share: float, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = make_video("drive.avi", range(0, 200, 2), four_cc="MJPG", noise=True)
     handler = type("Handler", (_BreaksOff,), {"content": video.read_bytes(), "share": share})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    url = f"http://user:secret@127.0.0.1:{server.server_port}/drive.avi"
-    try:
+    with _served(handler) as port:
+        url = f"http://user:secret@127.0.0.1:{port}/drive.avi"
         if share == 1.0:
             options: list[list[int]] = []
             capture = cv2.VideoCapture
@@ -416,10 +479,6 @@ def test_a_recording_behind_a_url_that_breaks_off_is_not_taken_for_a_whole_one(
         allowed = open_source(url, allow_truncated=True)
         assert 30 < len(list(allowed.frames())) < 70
         assert "broke off" in allowed.info.notes[-1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import typer
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
-from drivetl.errors import DrivetlError, Stopped
+from drivetl.errors import DrivetlError, OutputError, Stopped
 from drivetl.runtime import Detector
 from drivetl.verbs import video as verb
 from drivetl.verbs._console import Reporter
@@ -46,12 +46,18 @@ def test_json(bundle: Path, make_video: MakeVideo, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     document: dict[str, Any] = json.loads(result.stdout)
     assert (document["schema_version"], document["verb"], document["provider"]) == (1, "video", "cpu")
-    assert (document["frames_in"], document["frames_out"], document["dropped"]) == (3, 3, 0)
+    assert (document["frames_in"], document["frames_out"], document["dropped"], document["unreadable"]) == (3, 3, 0, 0)
     assert (document["size_wh"], document["source_fps"]) == ([256, 128], 25.0)
     assert document["per_class"] == {"car": 2, "person": 1}
     assert document["codec"] in ("h264", "mpeg4")
     assert document["latency_ms"]["end_to_end"]["p99"] >= document["latency_ms"]["end_to_end"]["p50"] > 0
     assert document["out"] == str(tmp_path / "out.mp4") and (tmp_path / "out.mp4").is_file()
+
+
+def test_help_says_where_numbers_begin() -> None:
+    words = " ".join(re.sub("[│|]", " ", run("--help").output).split())
+    assert "frames, tracks and pixels count from 0, as on the picture" in words
+    assert "frames, ids and pixels count from 1 (picture and --detections: from 0)" in words
 
 
 def test_everything_at_once(bundle: Path, make_video: MakeVideo, tmp_path: Path) -> None:
@@ -175,6 +181,48 @@ def test_stills_never_take_the_place_of_the_pictures_they_are_made_of(bundle: Pa
         assert isinstance(result.exception, DrivetlError) and "holds pictures of the source" in str(result.exception)
     assert [path.read_bytes() for path in sorted(pictures.iterdir())] == before
     assert run(pictures, "--model", bundle, "--stills", tmp_path / "stills").exit_code == 0
+
+
+def test_no_output_takes_the_place_of_a_picture_of_the_source(bundle: Path, tmp_path: Path) -> None:
+    pictures, listing = tmp_path / "pictures", tmp_path / "some.txt"
+    pictures.mkdir()
+    picture = pictures / "a.png"
+    cv2.imwrite(str(picture), np.full((64, 64, 3), 200, np.uint8))
+    listing.write_text("pictures/a.png\n", encoding="utf-8")
+    before = picture.read_bytes()
+    for source in (pictures, listing, f"file://{pictures}"):
+        for option in ("--detections", "--mot", "--stats"):
+            result = run(source, "--model", bundle, option, picture, "--overwrite")
+            message = rf"{option} '.*a\.png' is a picture of the source; choose another file"
+            assert isinstance(result.exception, DrivetlError) and re.search(message, str(result.exception))
+    assert picture.read_bytes() == before
+    assert run(listing, "--model", bundle, "--detections", pictures / "a.jsonl").exit_code == 0
+
+
+@pytest.mark.parametrize("option", ["--out", "--detections", "--mot", "--stats", "--stills"])
+def test_a_place_where_nothing_can_be_written_is_said_before_models_open(
+    option: str, bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "_models", lambda *_: pytest.fail("the models open"))
+    places = [Path("/proc/new/a.mp4"), tmp_path / "new" / f"{'a' * 249}.mp4"]
+    for place in places[:1] if option == "--stills" else places:  # in a folder of a long name, stills have short ones
+        result = run(make_video("in.mp4", [0]), "--model", bundle, option, place)
+        assert isinstance(result.exception, DrivetlError), result.exception
+        assert re.search(r"cannot write '.*'?: .*; free space or choose another place", str(result.exception))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_statistics_that_cannot_be_written_leave_the_rest(
+    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(target: Path, *_: object, **__: object) -> None:
+        raise OutputError(f"cannot write {target}: No space left on device")
+
+    monkeypatch.setattr("drivetl.files.write_json", full)
+    words = ["--detections", tmp_path / "a.jsonl", "--stats", tmp_path / "a.json"]
+    result = run(make_video("in.mp4", [200]), "--model", bundle, *words)
+    assert str(result.exception).endswith("No space left on device. All other results are kept")
+    assert (tmp_path / "a.jsonl").is_file()
 
 
 def test_passwords_stay_out_of_json(bundle: Path) -> None:
