@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.containers import whole_fragments_bytes
 from drivetl.cores import usable_cores
 from drivetl.errors import OutputError, VideoError, quoted
-from drivetl.video.containers import whole_fragments_bytes
 
 __all__ = ["H264"]
 

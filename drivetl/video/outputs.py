@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from drivetl.errors import ConfigError, OutputError, VideoError, quoted
+from drivetl.file_url import without_file_url
 from drivetl.files import atomic_file, refuse_existing, writing
-from drivetl.video.file_url import without_file_url
 from drivetl.video.lane import Job, View
 from drivetl.video.picture_source import LIST_ENDING, pictures_in, pictures_listed
 from drivetl.video.settings import Outputs

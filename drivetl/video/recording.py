@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.containers import Container
 from drivetl.errors import VideoError, quoted
 from drivetl.video.clock import FrameClock
-from drivetl.video.containers import Container
 from drivetl.video.source_info import SourceInfo
 
 __all__ = ["PASS_ALLOW", "Recording"]

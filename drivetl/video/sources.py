@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetl.containers import inspect_container
 from drivetl.errors import VideoError, encodable, printable_source, quoted
-from drivetl.video.containers import inspect_container
-from drivetl.video.file_url import without_file_url
+from drivetl.file_url import without_file_url
 from drivetl.video.live import LiveSource, Patience
 from drivetl.video.picture_source import LIST_ENDING, PictureSource, pictures_in, pictures_listed
 from drivetl.video.recording import PASS_ALLOW, Recording

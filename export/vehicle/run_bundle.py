@@ -20,13 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
-from urllib.parse import unquote
 
 import cv2
 import numpy as np
 
 from drivetl.containers import Container, inspect_container
 from drivetl.errors import ConfigError, DrivetlError, GateFailed, VideoError, printable_source, quoted
+from drivetl.file_url import without_file_url
 from drivetl.runtime import PROVIDERS, Detections, Detector
 from drivetl.runtime.requirements import missing_for
 from drivetl.runtime.selftest import self_test
@@ -154,7 +154,7 @@ def _pictures(source: str) -> Iterator[tuple[np.ndarray, int]]:
         # OpenCV's own warnings quote the source as it is.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     camera = source.isascii() and source.isdigit() and len(source) <= _CAMERA_DIGITS
-    source = _path_of(source)
+    source = without_file_url(source)
     # Devices and pipelines have names that are no files; what OpenCV counts up (frame_%04d.png) is a recording.
     recorded = "://" not in source and (_is_file(source) or ("%" in source and "!" not in source))
     capture = cv2.VideoCapture(int(source) if camera else source)
@@ -172,16 +172,6 @@ def _is_file(source: str) -> bool:
     except OSError:
         # A pipeline may be longer than any file's name. One with a ! is no proof: files have such names too.
         return False
-
-
-def _path_of(source: str) -> str:
-    """Return the path that a URL of a local file means (RFC 8089); any other source as it is."""
-    if source[:5].lower() != "file:" or _is_file(source):
-        return source
-    path = source[5:].removeprefix("//localhost")
-    path = path[2:] if path.startswith("///") else path
-    # FFmpeg takes such paths as they are, and frame_%04d.png is one.
-    return unquote(path) if not _is_file(path) and _is_file(unquote(path)) else path
 
 
 def _all(capture: Any, name: str, path: Path) -> Iterator[tuple[np.ndarray, int]]:

@@ -197,7 +197,6 @@ def test_every_frame_of_a_recording_behind_a_file_url(form: str, program: Module
     road = clip.rename(clip.with_name("my road.avi"))
     for path in (str(road), str(road).replace(" ", "%20")):
         assert len(list(program._pictures(form.format(path)))) == 3
-    assert program._path_of("file:frame_%04d.png") == "frame_%04d.png"
 
 
 def test_of_a_camera_the_newest_frame_counts_and_a_failed_read_is_the_end(program: ModuleType) -> None:
