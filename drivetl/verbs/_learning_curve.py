@@ -12,7 +12,7 @@ from drivetl import __version__
 from drivetl.errors import ConfigError, DatasetError, quoted
 from drivetl.files import write_json
 from drivetl.verbs._console import Reporter
-from drivetl.verbs._train_figures import judge_of, shared_notes, under
+from drivetl.verbs._train_figures import judge_of, trained_on_notes, under
 
 if TYPE_CHECKING:
     from drivetl.adapt.config import TrainConfig
@@ -233,7 +233,7 @@ def _notes(
         notes.append(f"The {count} labelled pictures of {chooser!r} choose {chosen} and are not counted.")
         if chooser == split:
             notes.append(f"The split {split!r} is measured on too, so the figures are slightly too good.")
-    return [*notes, *shared_notes(split, dataset)]
+    return [*notes, *trained_on_notes(split, dataset)]
 
 
 def _write_png(target: Path, image_bgr: Any) -> None:

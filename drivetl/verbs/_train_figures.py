@@ -26,7 +26,7 @@ __all__ = [
     "retention_document",
     "retention_lines",
     "retention_of",
-    "shared_notes",
+    "trained_on_notes",
     "under",
     "usage_lines",
 ]
@@ -167,7 +167,7 @@ def under(name: str, reporter: Reporter) -> Progress:
     return progress
 
 
-def shared_notes(reported: str, dataset: Dataset) -> list[str]:
+def trained_on_notes(reported: str, dataset: Dataset) -> list[str]:
     """Say it where pictures that are measured on were trained on."""
     from drivetl.data.shared import in_both
 
@@ -192,7 +192,7 @@ def figure_notes(reported: str | None, config: TrainConfig, dataset: Dataset) ->
     elif reported == "train":
         notes.append("The split 'train' was trained on, so the adapted figure says nothing of other pictures.")
     else:
-        notes += shared_notes(reported, dataset)
+        notes += trained_on_notes(reported, dataset)
     if config.retention is None:
         notes.append(
             "What the model forgot was not measured, because no source pictures were named: --retention DATASET does."
