@@ -82,7 +82,7 @@ def import_dataset(  # noqa: PLR0913 - the options of one verb, all by keyword
 
     Raises:
         DatasetError: unknown format, or the source does not fit it.
-        ConfigError: the card or an option does not fit, or a share is to be drawn where the source has splits.
+        ConfigError: the card or an option does not fit.
         OutputError: ``out`` cannot be written, or is the source or holds it.
     """
     read = reader_for(format)
@@ -231,12 +231,6 @@ def _with_splits(
         if split_names:
             raise ConfigError("the source has no splits, so --split-names has nothing to rename; use --val and --test")
         return _drawn(samples, _named_groups(samples, reading), drawn, progress)
-    # A share of nothing is no contradiction: nothing is drawn.
-    if asked := [f"{option} {share}" for option, share in zip(("--val", "--test"), drawn, strict=False) if share]:
-        raise ConfigError(
-            f"{' and '.join(asked)} would draw splits, but the source has its own ({', '.join(sorted(found))}); leave "
-            "it out, and cut further splits afterwards with: drivetl data split"
-        )
     if unknown := split_names.keys() - found - {standard_split(name) for name in found}:
         raise ConfigError(f"--split-names names {quoted(min(unknown))}, but the source has {', '.join(sorted(found))}")
     renamed = {
@@ -245,6 +239,12 @@ def _with_splits(
     notes = [
         f"The source's split {quoted(old)} is {quoted(new)} here." for old, new in sorted(renamed.items()) if old != new
     ]
+    # A share of nothing is no contradiction: nothing is drawn. No error, because recipes say it of every source.
+    if asked := [f"{option} {share}" for option, share in zip(("--val", "--test"), drawn, strict=False) if share]:
+        notes.append(
+            f"{' and '.join(asked)} drew nothing, because the source has splits of its own "
+            f"({', '.join(sorted(found))}); cut further ones with: drivetl data split"
+        )
     named = _named_groups(samples, reading)
     result = [
         dataclasses.replace(sample, split=renamed[sample.split], group=group)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from drivetl.data import import_dataset, open_dataset, split_dataset
-from drivetl.errors import ConfigError
 
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
 
@@ -60,15 +59,14 @@ def test_folders_in_a_coco_file_are_not_divided(tmp_path: Path, picture: Any, as
 @pytest.mark.parametrize(
     ("options", "told"), [({"val": 0.5}, "--val 0.5"), ({"val": 0.2, "test": 0.1}, "--val 0.2 and --test 0.1")]
 )
-def test_a_share_to_draw_beside_splits_of_its_own_is_refused(
+def test_a_share_to_draw_beside_splits_of_its_own_draws_nothing_and_that_is_said(
     yolo_source: Path, tmp_path: Path, options: dict[str, float], told: str
 ) -> None:
-    expected = (
-        rf"^{told} would draw splits, but the source has its own \(train, val\); leave it out, and .* data split$"
-    )
-    with pytest.raises(ConfigError, match=expected):
-        import_dataset("yolo", yolo_source, tmp_path / "out", **options)
-    assert import_dataset("yolo", yolo_source, tmp_path / "out", val=0).splits == {"train": 3, "val": 1}
+    result = import_dataset("yolo", yolo_source, tmp_path / "out", **options)
+    assert result.splits == {"train": 3, "val": 1}
+    assert any(note.startswith(f"{told} drew nothing, because the source has splits") for note in result.notes)
+    silent = import_dataset("yolo", yolo_source, tmp_path / "none", val=0)
+    assert not any("drew nothing" in note for note in silent.notes)
 
 
 def _cvat(root: Path, picture: Any, as_json: Any, *names: str) -> Path:
