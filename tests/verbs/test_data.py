@@ -134,7 +134,6 @@ def test_a_download_key_is_named_by_import_and_check(run: Run, source: Path, tmp
         (("import", "kitty", "{source}", "--out", "{out}"), DatasetError, "did you mean 'kitti'"),
         (("import", "yolo", "{source}/gone", "--out", "{out}"), DatasetError, "there is no"),
         (("import", "yolo", "{source}", "--out", "{out}", "--split-names", "val"), ConfigError, "OLD=NEW"),
-        (("import", "yolo", "{source}", "--out", "{out}", "--val", "0.2"), ConfigError, "has its own (train, val)"),
         (("check", "{out}"), DatasetError, "there is no dataset"),
         (("get", "nothing"), ConfigError, "known: bdd100k"),
     ],
