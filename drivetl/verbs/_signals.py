@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -21,6 +22,9 @@ __all__ = ["Signalled", "first_signal_noted"]
 
 _Result = TypeVar("_Result")
 
+# Nobody presses Ctrl-C twice in so short a time, but ``timeout`` hands one on twice: to the program, and to its group.
+_TWICE_S = 0.5
+
 
 class Signalled:
     """Tells whether the run is to end.
@@ -31,6 +35,7 @@ class Signalled:
 
     def __init__(self) -> None:
         self.signal = 0
+        self._since_s = 0.0
         self._waiting = False
 
     def __call__(self) -> bool:
@@ -38,11 +43,12 @@ class Signalled:
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal; while nothing has begun, the first one ends it."""
-        first = not self.signal
-        self.signal = self.signal or number
-        # Where a shell started the program in its background, Ctrl-C is ignored by itself.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if first and self._waiting:
+        now = time.monotonic()
+        if not self.signal:
+            self.signal, self._since_s = number, now
+            if self._waiting:
+                raise KeyboardInterrupt
+        elif number == signal.SIGINT and now - self._since_s > _TWICE_S:
             raise KeyboardInterrupt
 
     def wait_for(self, work: Callable[[], _Result]) -> _Result:
@@ -95,8 +101,9 @@ def _leave(over: threading.Event, exit_status: int) -> None:
 def first_signal_noted() -> Iterator[Signalled]:
     """Yield what tells whether Ctrl-C was pressed, or the system or the terminal ended the program.
 
-    So the recording of a service that is stopped is finished like any other. A second Ctrl-C ends it at once, as usual;
-    a second SIGTERM or SIGHUP does not, because ``timeout`` and closing terminals send theirs twice.
+    So the recording of a service that is stopped is finished like any other. A second Ctrl-C ends it at once, as usual,
+    unless it comes faster than anybody presses; a second SIGTERM or SIGHUP does not: ``timeout`` and closing terminals
+    send theirs twice.
 
     Raises:
         Stopped: SIGTERM or SIGHUP came before the first frame, so there is nothing to keep.

@@ -423,9 +423,16 @@ def test_a_terminal_that_is_gone_takes_no_words(
     assert result.exit_code == 129 and len(read_frames(tmp_path / "out.mp4")) >= 4
 
 
-def test_ctrl_c_twice_drops_the_file(
-    bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("twice_s", "kept"), [(0.0, ["in.mp4"]), (60.0, ["in.mp4", "out.mp4"])])
+def test_ctrl_c_twice_drops_the_file_unless_it_comes_faster_than_anybody_presses(
+    twice_s: float,
+    kept: list[str],
+    bundle: Path,
+    make_video: MakeVideo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("drivetl.verbs._signals._TWICE_S", twice_s)
     source = make_video("in.mp4", [200] * 40, size_wh=(256, 128))
 
     def impatient(self: Detector, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -440,7 +447,7 @@ def test_ctrl_c_twice_drops_the_file(
     monkeypatch.setattr(Detector, "infer", impatient)
     result = run(source, "--model", bundle, "--out", tmp_path / "out.mp4")
     assert result.exit_code == 130
-    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
 
 
 def test_bad_input_is_one_sentence_and_exit_2(bundle: Path, make_video: MakeVideo, tmp_path: Path) -> None:
